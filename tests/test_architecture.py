@@ -1,0 +1,92 @@
+"""The floors of the code, what an import loads, and how long a module may be."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "notata").rglob("*.py"))
+LONGEST = 350
+
+# What only the function that needs it may load. A program that logs starts on thousands of ranks,
+# and each file that is opened there costs a shared file system.
+HEAVY = {"click", "filelock", "matplotlib", "mpi4py", "numpy", "pandas", "rich", "yaml"}
+
+
+def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run import-linter on the notata package that lies in a folder."""
+    call = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    return subprocess.run(
+        [sys.executable, "-c", call, "--no-cache"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level modules that a statement loads in a fresh interpreter."""
+    code = (
+        "import sys; before = set(sys.modules)\n"
+        f"{statement}\n"
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
+    )
+    return set(done.stdout.split())
+
+
+def test_rooms_import_from_lower_floors_only() -> None:
+    done = lint_imports(ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_import_from_a_higher_floor_is_noticed(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "notata", tmp_path / "notata")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    with (tmp_path / "notata" / "errors.py").open("a") as module:
+        module.write("\n\ndef upwards() -> None:\n    import notata.layout\n")
+    done = lint_imports(tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "notata.errors is not allowed to import notata.layout" in done.stdout
+
+
+def test_a_module_without_a_floor_is_noticed(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "notata", tmp_path / "notata")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "notata" / "attic.py").touch()
+    done = lint_imports(tmp_path)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "notata.attic" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import notata",
+        "from notata import Logbook",
+        "from notata import Experiment, LogReader, ExperimentReader",
+    ],
+)
+def test_import_loads_the_standard_library_alone(statement: str) -> None:
+    loaded = loaded_by(statement)
+    assert "notata" in loaded
+    assert not loaded & HEAVY
+    assert loaded - {"notata"} <= sys.stdlib_module_names
+
+
+def test_what_an_import_loads_is_seen() -> None:
+    assert "yaml" in loaded_by("import yaml")
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_is_short(module: Path) -> None:
+    lines = len(module.read_text(encoding="utf-8").splitlines())
+    assert lines < LONGEST, f"{module.name} has {lines} lines; split it by what its parts answer"
