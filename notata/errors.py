@@ -1,0 +1,157 @@
+"""What can go wrong.
+
+Every error of this package is a `NotataError` and, besides, the builtin exception that a caller
+would expect (and that notata 0.3.0 raises)::
+
+    NotataError
+    ├── RunExistsError          FileExistsError     the run id is taken
+    ├── RunNotFoundError        FileNotFoundError   no such folder
+    ├── NotARunError            ValueError          a folder, but not of a run
+    ├── UnsafeNameError         ValueError          a name that leaves its run, or that no file has
+    ├── UnsupportedValueError   TypeError           a value that plain files can't hold
+    ├── PieceError              ValueError          a piece and its place don't fit
+    ├── ArrayNotFoundError      FileNotFoundError   no array of this name
+    ├── KeyNotFoundError        KeyError            no such key, no such run
+    ├── DamagedError            ValueError          a file that isn't what it says
+    ├── HoleError               ValueError          pieces that don't make a whole
+    ├── MergeError              ValueError          a run that can't be merged; lists every problem
+    ├── LockTimeoutError        TimeoutError        a lock wasn't to be had in time
+    ├── RanksMissingError       TimeoutError        some ranks didn't come to open or close a run
+    ├── RanksDisagreeError      ValueError          the ranks opened different runs
+    ├── LauncherMismatchError   RuntimeError        N programs of one rank instead of one of N
+    └── RankFailed              RuntimeError        another rank of this run failed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class NotataError(Exception):
+    """Base of every error that notata raises by itself."""
+
+
+class RunExistsError(NotataError, FileExistsError):
+    """The folder of this run id exists already."""
+
+
+class RunNotFoundError(NotataError, FileNotFoundError):
+    """There is no such run or experiment folder."""
+
+
+class NotARunError(NotataError, ValueError):
+    """The folder exists, but no run was written there."""
+
+
+class UnsafeNameError(NotataError, ValueError):
+    """A name, run id or path that would leave its run, or that no file system takes."""
+
+
+class UnsupportedValueError(NotataError, TypeError):
+    """A value that plain YAML, JSON or `.npy` can't hold; the message names its key."""
+
+
+class PieceError(NotataError, ValueError):
+    """A piece whose start, shape, halo or join don't fit together."""
+
+
+class ArrayNotFoundError(NotataError, FileNotFoundError):
+    """No array of this name was written."""
+
+
+class KeyNotFoundError(NotataError, KeyError):
+    """No such key in a bundle, or no such run in an experiment."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which would put the sentence in quotes.
+        return str(self.args[0]) if self.args else ""
+
+
+class DamagedError(NotataError, ValueError):
+    """A file is cut off, or does not hold what its name or manifest says."""
+
+
+class HoleError(NotataError, ValueError):
+    """The pieces that are there don't cover what was asked for."""
+
+
+class MergeError(NotataError, ValueError):
+    """A run that can't be merged as it is; nothing was written.
+
+    Attributes:
+        problems: One sentence for each thing that is wrong, with ranks and names.
+    """
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = list(problems)
+
+
+class LockTimeoutError(NotataError, TimeoutError):
+    """A lock was not to be had within the time limit."""
+
+
+class RanksMissingError(NotataError, TimeoutError):
+    """Some ranks of the communicator did not come to open or close the run."""
+
+
+class RanksDisagreeError(NotataError, ValueError):
+    """The ranks of one communicator opened different runs."""
+
+
+class LauncherMismatchError(NotataError, RuntimeError):
+    """The launcher started several processes, but MPI sees each of them alone."""
+
+
+class RankFailed(NotataError, RuntimeError):  # noqa: N818
+    """Another rank of this run failed, so this rank's part of it can't be complete either."""
+
+
+_BY_NAME: dict[str, type[NotataError]] = {
+    cls.__name__: cls
+    for cls in (
+        RunExistsError,
+        RunNotFoundError,
+        NotARunError,
+        UnsafeNameError,
+        UnsupportedValueError,
+        RanksMissingError,
+        RanksDisagreeError,
+        RankFailed,
+    )
+}
+
+
+def describe(error: BaseException) -> dict[str, object]:
+    """Put an error into plain values, so that it can travel to other ranks.
+
+    Args:
+        error: Any exception.
+
+    Returns:
+        Its class name, message and, for an `OSError`, number and file name.
+
+    Ranks: independent.
+    """
+    told: dict[str, object] = {"kind": type(error).__name__, "message": str(error)}
+    if isinstance(error, OSError) and error.errno is not None:
+        told |= {"errno": error.errno, "strerror": error.strerror, "filename": str(error.filename)}
+    return told
+
+
+def revive(told: dict[str, object]) -> Exception:
+    """Make the error that `describe` described.
+
+    An `OSError` comes back as the subclass that belongs to its number; an error that is not
+    notata's own comes back as a `RuntimeError` that names it.
+
+    Ranks: independent.
+    """
+    kind, message = str(told["kind"]), str(told["message"])
+    if kind in _BY_NAME:
+        return _BY_NAME[kind](message)
+    if "errno" in told:
+        number = told["errno"]
+        assert isinstance(number, int)
+        return OSError(number, told["strerror"], told["filename"])
+    return RuntimeError(f"{kind} on rank 0: {message}")

@@ -1,0 +1,244 @@
+"""What files are called: every file name, run ids, and names kept inside a run.
+
+No other module spells a file name of the format. The functions here make names and check names;
+they touch no file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Mapping
+
+from notata.errors import UnsafeNameError
+
+FORMAT_VERSION = 1
+
+LOG = "log.txt"
+METADATA = "metadata.json"
+PARAMS = {"yaml": "params.yaml", "json": "params.json"}
+DATA, PLOTS, ARTIFACTS, RANKS = "data", "plots", "artifacts", "ranks"
+MANIFEST = "manifest.jsonl"
+RANK_RECORD = "rank.json"
+MERGE_RECORD = "merge.json"
+MERGE_LOCK = ".merge.lock"
+
+INDEX = "index.csv"
+INDEX_LOCK = ".index.csv.lock"
+RUNS = "runs"
+METRICS = "artifacts/metrics.json"
+
+RUN_PREFIX = "log_"
+TEMP_PREFIX = ".notata-"
+NAME_BYTES = 255  # the longest name that ext4, xfs, Lustre, GPFS and NFS take
+_LONGEST_SUFFIX = 8  # room for what writers append: ".json", ".npy", …
+
+_RANK_DIR = re.compile(r"rank_(\d{5,})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def run_dir(run_id: str) -> str:
+    """Name of the folder of a run.
+
+    Args:
+        run_id: The id that the user chose.
+
+    Returns:
+        The folder's name, without a path.
+
+    Raises:
+        UnsafeNameError: If the id is empty, holds a path, or is longer than a file name can be.
+
+    Example:
+        >>> run_dir("oscillator")
+        'log_oscillator'
+
+    Ranks: independent.
+    """
+    name = RUN_PREFIX + run_id
+    if not run_id:
+        raise UnsafeNameError("the run id is empty; give the run a name")
+    if "/" in run_id or _CONTROL.search(run_id):
+        raise UnsafeNameError(
+            f"run id {run_id!r} can't be a folder name: it holds a slash or a control character; "
+            "put the folder into base_dir"
+        )
+    _check_length(name, f"run id {run_id[:40]!r}…")
+    return name
+
+
+def run_id_of(folder: str) -> str:
+    """The run id that a folder's name stands for.
+
+    Example:
+        >>> run_id_of("log_catalog_1")
+        'catalog_1'
+
+    Ranks: independent.
+    """
+    return folder.removeprefix(RUN_PREFIX)
+
+
+def rank_dir(rank: int) -> str:
+    """Name of a rank's own folder, relative to the run.
+
+    Example:
+        >>> rank_dir(3)
+        'ranks/rank_00003'
+
+    Ranks: independent.
+    """
+    return f"{RANKS}/rank_{rank:05d}"
+
+
+def rank_of(folder: str) -> int | None:
+    """The rank that a folder under `ranks/` belongs to, or None for anything else.
+
+    Ranks: independent.
+    """
+    match = _RANK_DIR.fullmatch(folder)
+    return int(match[1]) if match else None
+
+
+def inside(name: str, suffix: str = "") -> str:
+    """Check a name that a user gave to an array, plot or artifact.
+
+    Args:
+        name: The name, with `/` between nested folders.
+        suffix: What the writer appends to it, such as `.npy`.
+
+    Returns:
+        The name with its suffix: a relative path that stays inside the folder it is used in.
+
+    Raises:
+        UnsafeNameError: If it is absolute, climbs out with `..`, has an empty or too long part,
+            or a control character.
+
+    Example:
+        >>> inside("states/T_step100", ".npy")
+        'states/T_step100.npy'
+
+    Ranks: independent.
+    """
+    if not isinstance(name, str):
+        raise UnsafeNameError(f"a name must be a string, not {type(name).__name__}: {name!r}")
+    if _CONTROL.search(name):
+        raise UnsafeNameError(f"name {name!r} holds a control character")
+    if any("\ud800" <= c <= "\udfff" for c in name):
+        raise UnsafeNameError(f"name {name!r} holds a character that no file name can")
+    parts = name.split("/")
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise UnsafeNameError(
+                f"name {name!r} would not stay inside the run: use a relative name without empty "
+                "parts, '.' or '..', such as 'states/T_step100'"
+            )
+        if part.startswith(TEMP_PREFIX):
+            raise UnsafeNameError(f"name {name!r}: names that begin with {TEMP_PREFIX!r} are kept")
+    for part in (*parts[:-1], parts[-1] + suffix):
+        _check_length(part, f"name {name[:40]!r}…")
+    return name + suffix
+
+
+def _check_length(part: str, what: str) -> None:
+    size = len(os.fsencode(part))
+    if size > NAME_BYTES:
+        raise UnsafeNameError(f"{what} is {size} bytes long; a file name can have {NAME_BYTES}")
+
+
+def temporary() -> str:
+    """A file name that no other process can choose.
+
+    Ranks: independent.
+    """
+    return f"{TEMP_PREFIX}{os.urandom(8).hex()}.tmp"
+
+
+_ID_LENGTH = 150  # leaves room for prefix, hash and what people put around it
+_UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
+_INT = re.compile(r"-?\d+")
+_HASHED = re.compile(r".*-[0-9a-f]{8}")
+
+
+def experiment_run_id(name: str, params: Mapping[str, object], digest: str) -> str:
+    """The run id of a set of parameters: readable, and never that of another set.
+
+    The id is `name_key_value_…` with sorted keys. Where that can't be read back as exactly these
+    parameters (a float of more than five digits, a string with a blank or a slash, a nested value,
+    a very long name), a short digest of the exact parameters is added.
+
+    Args:
+        name: Name of the experiment.
+        params: The parameters, as plain values.
+        digest: Hexadecimal digest of the exact parameters.
+
+    Returns:
+        An id that `run_dir` accepts.
+
+    Example:
+        >>> experiment_run_id("ball", {"dt": 0.01}, "3f2a9c1b77")
+        'ball_dt_0.01'
+        >>> experiment_run_id("ball", {"dt": 0.0123456789}, "3f2a9c1b77")
+        'ball_dt_0.012346-3f2a9c1b'
+
+    Ranks: independent.
+    """
+    readable = "_".join(f"{key}_{_token(value)}" for key, value in sorted(params.items()))
+    safe = _UNSAFE.sub("_", _ascii(readable))
+    prefix = _UNSAFE.sub("_", _ascii(name)) if "/" in name else name
+    exact = safe == readable and len(safe) <= _ID_LENGTH and _same(_parse(safe), params)
+    return f"{prefix}_{safe}" if exact else f"{prefix}_{safe[:_ID_LENGTH]}-{digest[:8]}"
+
+
+def _token(value: object) -> str:
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+def _ascii(text: str) -> str:
+    """Letters without their accents, so that an id has one spelling on every file system."""
+    return unicodedata.normalize("NFKD", text)
+
+
+def _parse(text: str) -> dict[str, object]:
+    """Read a readable id back: words up to a number or True/False/None are a key and its value.
+
+    Where no such value follows, the last word is the value. Whatever the rule, an id is used
+    without a digest only by the one set of parameters that it is read back as.
+    """
+    found: dict[str, object] = {}
+    words: list[str] = []
+    tokens = text.split("_") if text else []
+    for position, token in enumerate(tokens):
+        value = _value(token)
+        last = position == len(tokens) - 1
+        if words and (last or not isinstance(value, str)):
+            found["_".join(words)] = value
+            words = []
+        else:
+            words.append(token)
+    if words:
+        return {"": text}  # a key without a value: not an id of ours
+    return found
+
+
+def _value(token: str) -> object:
+    if token in ("True", "False", "None"):
+        return {"True": True, "False": False, "None": None}[token]
+    if _INT.fullmatch(token) and len(token) < 30:
+        return int(token)
+    try:
+        return float(token)
+    except ValueError:
+        return token
+
+
+def _same(left: Mapping[str, object], right: Mapping[str, object]) -> bool:
+    if left.keys() != right.keys():
+        return False
+    return all(
+        left[key] == right[key]
+        and isinstance(left[key], bool) == isinstance(right[key], bool)
+        and not (isinstance(right[key], str) and _HASHED.fullmatch(str(right[key])))
+        for key in left
+    )
