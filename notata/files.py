@@ -1,0 +1,175 @@
+"""How bytes become durable: a file is whole or absent, an appended line is there or it isn't.
+
+Every function here acts on the calling process's own files and never asks another rank.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import BinaryIO
+
+from notata import layout
+
+StrPath = str | os.PathLike[str]
+
+
+@contextmanager
+def replacing(path: StrPath, *, sync: bool = False) -> Iterator[BinaryIO]:
+    """Write a file under a temporary name and put it in place once it is whole.
+
+    Args:
+        path: The file to make or replace; its folder is made where it is missing.
+        sync: Whether its bytes must reach the disk before it takes its place.
+
+    Yields:
+        The file to write to.
+
+    Raises:
+        OSError: If it can't be written; whatever was at `path` is still there, whole.
+
+    Ranks: independent.
+    """
+    folder, name = os.path.split(os.fspath(path))
+    temporary = os.path.join(folder, layout.temporary())
+    file = _create(temporary, folder)
+    try:
+        with file:
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, os.path.join(folder, name))
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _create(temporary: str, folder: str) -> BinaryIO:
+    try:
+        return open(temporary, "xb")
+    except FileNotFoundError:
+        os.makedirs(folder or ".", exist_ok=True)
+        return open(temporary, "xb")
+
+
+def replace_bytes(path: StrPath, data: bytes, *, sync: bool = False) -> None:
+    """Put these bytes into a file, wholly or not at all.
+
+    Ranks: independent.
+    """
+    with replacing(path, sync=sync) as file:
+        file.write(data)
+
+
+def read_bytes(path: StrPath) -> bytes | None:
+    """All of a file, or None where there is no such file.
+
+    Ranks: independent.
+    """
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def claim_dir(path: StrPath) -> None:
+    """Make a folder that must not exist yet; parents are made where they are missing.
+
+    Of many processes that call this at once, on any nodes, exactly one gets it.
+
+    Raises:
+        FileExistsError: If it exists.
+        OSError: If it can't be made.
+
+    Ranks: independent.
+    """
+    try:
+        os.mkdir(path)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(os.fspath(path)) or ".", exist_ok=True)
+        os.mkdir(path)
+
+
+def open_append(path: StrPath) -> int:
+    """Open a file so that each `os.write` lands at its end; make it, and its folder, if need be.
+
+    A last line that a crash cut off gets its line break, so that the next line stands alone.
+
+    Returns:
+        The file descriptor; the caller closes it.
+
+    Ranks: independent.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(os.fspath(path)) or ".", exist_ok=True)
+        descriptor = os.open(path, flags, 0o666)
+    try:
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            write_all(descriptor, b"\n")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte, also where the system takes only a part at a time.
+
+    Raises:
+        OSError: If the disk takes no more.
+
+    Ranks: independent.
+    """
+    written = os.write(descriptor, data)
+    while written < len(data):
+        data = data[written:]
+        written = os.write(descriptor, data)
+        if written == 0:
+            raise OSError(errno.EIO, "the file takes no more bytes")
+
+
+def append_line(path: StrPath, line: bytes) -> None:
+    """Append one line in one write to a file that only this process writes.
+
+    Ranks: independent.
+    """
+    descriptor = open_append(path)
+    try:
+        write_all(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+def discard(folder: StrPath, keep: Callable[[str], bool] = lambda name: False) -> None:
+    """Empty a folder, in such an order that no reader takes what is left for a run.
+
+    What goes is first moved out of sight, entry by entry, and deleted after. Files that another
+    node still has open stay behind as long as they are open (NFS), out of sight as well.
+
+    Args:
+        folder: The folder to empty; it stays, with its permissions and stripe settings.
+        keep: Says of an entry's name whether it stays.
+
+    Ranks: independent.
+    """
+    folder = os.fspath(folder)
+    names = [name for name in os.listdir(folder) if not keep(name)]
+    names.sort(key=lambda name: name != layout.METADATA)
+    aside = os.path.join(folder, layout.temporary())
+    if not names:
+        return
+    os.mkdir(aside)
+    for name in names:
+        with suppress(FileNotFoundError):
+            os.rename(os.path.join(folder, name), os.path.join(aside, name))
+    shutil.rmtree(aside, ignore_errors=True)

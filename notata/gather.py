@@ -1,0 +1,195 @@
+"""Pieces on disk: the manifests that list them, and copying them into the whole."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from notata import files, layout, npy
+from notata.assembly import Box, Part, Whole, flaws, intersection
+from notata.errors import DamagedError, HoleError
+from notata.pieces import Piece
+
+if TYPE_CHECKING:
+    from notata.npy import Array
+
+
+def rank_folders(run: str) -> dict[int, str]:
+    """The folders of the ranks that wrote something, by rank.
+
+    Ranks: independent.
+    """
+    try:
+        names = os.listdir(os.path.join(run, layout.RANKS))
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    found = {
+        rank: os.path.join(run, layout.RANKS, name)
+        for name in names
+        if (rank := layout.rank_of(name)) is not None
+    }
+    return dict(sorted(found.items()))
+
+
+def read_manifest(folder: str) -> list[Piece]:
+    """The pieces that a rank finished, the last of each name.
+
+    A torn last line, which a crash can leave, was no finished piece.
+
+    Raises:
+        DamagedError: If any other line is not of a manifest.
+
+    Ranks: independent.
+    """
+    path = os.path.join(folder, layout.MANIFEST)
+    lines = (files.read_bytes(path) or b"").split(b"\n")
+    found: dict[str, Piece] = {}
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            piece = Piece.from_line(line)
+            layout.inside(piece.file)
+        except ValueError as error:
+            if number == len(lines) or _is_torn(line):
+                continue
+            raise DamagedError(f"{path}, line {number}: {error}") from None
+        found[piece.label] = piece
+    return list(found.values())
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line was cut off by a crash, and ended by the next writer."""
+    return not line.endswith(b"}")
+
+
+def read_manifests(run: str) -> dict[int, list[Piece]]:
+    """All ranks' pieces, by rank.
+
+    Ranks: independent.
+    """
+    return {rank: read_manifest(folder) for rank, folder in rank_folders(run).items()}
+
+
+def load_piece(run: str, part: Part, *, mapped: bool) -> Array:
+    """Read a piece, in the shape that it has in the whole.
+
+    Args:
+        run: The run's folder.
+        part: The piece and its place.
+        mapped: Whether to map it, so that only what is used is read.
+
+    Raises:
+        DamagedError: If the file is missing, cut off, or not what the manifest says.
+
+    Ranks: independent.
+    """
+    piece = part.piece
+    path = os.path.join(run, layout.rank_dir(part.rank), piece.file)
+    where = f"rank {part.rank}'s piece of {piece.label!r}"
+    try:
+        if piece.key is None:
+            array = npy.load(path, mapped=mapped)
+        else:
+            array = npy.load_member(path, piece.key)
+    except (FileNotFoundError, KeyError):
+        raise DamagedError(f"{where} is missing: {path}") from None
+    except DamagedError as error:
+        raise DamagedError(f"{where} is damaged: {error}") from None
+    if array.shape != piece.shape or npy.dtype_text(array.dtype) != piece.dtype:
+        raise DamagedError(
+            f"{where} is not what its manifest says: {path} has shape {array.shape} and type "
+            f"{array.dtype}, not {piece.shape} and {piece.dtype}"
+        )
+    return array.reshape(part.shape) if array.shape != part.shape else array
+
+
+def check(whole: Whole, box: Box | None = None) -> None:
+    """Make sure that the pieces make the whole, or the part of it that a box holds.
+
+    Raises:
+        HoleError: If they don't; the message names ranks.
+
+    Ranks: independent.
+    """
+    if whole.problems:
+        raise HoleError(f"array {whole.label!r} {'; it '.join(whole.problems)}")
+    start, shape = box or ((0,) * len(whole.shape), whole.shape)
+    inside: dict[int, Box] = {}
+    for part in whole.parts:
+        shared = intersection((start, shape), (part.start, part.shape))
+        if shared is not None:
+            at = tuple(a - b for a, b in zip(shared[0], start, strict=True))
+            inside[part.rank] = (at, shared[1])
+    found = flaws(shape, inside)
+    if found:
+        told = "; ".join(
+            str(f._replace(start=tuple(a + b for a, b in zip(f.start, start, strict=True))))
+            for f in found
+        )
+        raise HoleError(f"array {whole.label!r} of shape {whole.shape}: {told}")
+
+
+def copy_parts(run: str, whole: Whole, box: Box, target: Array) -> Iterator[int]:
+    """Copy the pieces into an array that stands for a box of the whole.
+
+    Args:
+        run: The run's folder.
+        whole: The array, with its pieces.
+        box: Start and shape of the box.
+        target: An array of the box's shape.
+
+    Yields:
+        The number of bytes copied, after each piece that touches the box.
+
+    Raises:
+        DamagedError: If a piece is not what its manifest says.
+
+    Ranks: independent.
+    """
+    for part in whole.parts:
+        shared = intersection(box, (part.start, part.shape))
+        if shared is None:
+            continue
+        into = _slices(shared, box[0])
+        source = load_piece(run, part, mapped=True)
+        taken = source[_slices(shared, part.start)]
+        target[into] = taken
+        yield taken.nbytes
+
+
+def _slices(box: Box, origin: tuple[int, ...]) -> tuple[slice, ...]:
+    return tuple(slice(a - o, a - o + n) for a, n, o in zip(*box, origin, strict=True))
+
+
+def load_whole(run: str, whole: Whole, box: Box) -> Array:
+    """Put a box of an array together in memory.
+
+    Raises:
+        HoleError: If the pieces leave a gap there, or overlap.
+        DamagedError: If a piece is not what its manifest says.
+
+    Ranks: independent.
+    """
+    import numpy as np
+
+    check(whole, box)
+    order: Any = "F" if whole.fortran else "C"
+    target = np.empty(box[1], npy.dtype_from_text(whole.dtype), order)
+    for _ in copy_parts(run, whole, box, target):
+        pass
+    return target
+
+
+def bundles(wholes: Mapping[str, Whole]) -> dict[str, dict[str, Whole]]:
+    """Group the arrays of bundles: from the bundle's name to its keys.
+
+    Ranks: independent.
+    """
+    found: dict[str, dict[str, Whole]] = {}
+    for whole in wholes.values():
+        name, key = whole.name, whole.key
+        if key is not None:
+            found.setdefault(name, {})[key] = whole
+    return found

@@ -1,0 +1,177 @@
+"""Arrays in and out of `.npy` and `.npz`, never through pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from notata.errors import DamagedError, UnsupportedValueError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+
+def as_array(name: str, value: Any) -> Array:
+    """Take what a user gives as an array.
+
+    Args:
+        name: Its name, for the error.
+        value: An array, or what numpy makes one of.
+
+    Raises:
+        UnsupportedValueError: If only pickle could store it, or a mask would be lost.
+
+    Ranks: independent.
+    """
+    import numpy as np
+
+    if isinstance(value, np.ma.MaskedArray):
+        raise UnsupportedValueError(
+            f"array {name!r} is masked, and .npy has no masks: save {name!r} with .filled(...) and "
+            "its mask as a second array"
+        )
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise UnsupportedValueError(f"array {name!r}: {error}") from None
+    if array.dtype.hasobject:
+        raise UnsupportedValueError(
+            f"array {name!r} holds Python objects (dtype {array.dtype}), which .npy stores by "
+            "pickling only: convert it to numbers or strings, or use log.pickle"
+        )
+    return array
+
+
+def contiguous(array: Array) -> Array:
+    """The array itself, or a copy of a view with gaps, which numpy would write in small parts.
+
+    Ranks: independent.
+    """
+    flags = array.flags
+    return array if flags.c_contiguous or flags.f_contiguous else array.copy(order="K")
+
+
+def dtype_text(dtype: np.dtype[Any]) -> str:
+    """A dtype as text, the same on every machine.
+
+    Example:
+        >>> import numpy as np
+        >>> dtype_text(np.dtype(">i2"))
+        '>i2'
+
+    Ranks: independent.
+    """
+    from numpy.lib import format as npy_format
+
+    described = npy_format.dtype_to_descr(dtype)
+    return described if isinstance(described, str) else json.dumps(described)
+
+
+def dtype_from_text(text: str) -> np.dtype[Any]:
+    """The dtype that `dtype_text` wrote.
+
+    Ranks: independent.
+    """
+    from numpy.lib import format as npy_format
+
+    described = _tuples(json.loads(text)) if text.startswith("[") else text
+    return npy_format.descr_to_dtype(cast("Any", described))
+
+
+def _tuples(fields: list[Any]) -> list[Any]:
+    """JSON has lists only; numpy wants a list of (name, type[, shape]) tuples."""
+    made = []
+    for name, kind, *shape in fields:
+        kind = _tuples(kind) if isinstance(kind, list) else kind
+        name = tuple(name) if isinstance(name, list) else name
+        made.append((name, kind, *(tuple(s) for s in shape)))
+    return made
+
+
+def write(file: BinaryIO, array: Array) -> None:
+    """Write one array as `.npy`.
+
+    Ranks: independent.
+    """
+    from numpy.lib import format as npy_format
+
+    npy_format.write_array(file, array, allow_pickle=False)
+
+
+def write_bundle(file: BinaryIO, arrays: Mapping[str, Array], compressed: bool) -> None:
+    """Write several arrays as `.npz`, under any keys.
+
+    Ranks: independent.
+    """
+    from numpy.lib import format as npy_format
+
+    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with zipfile.ZipFile(file, "w", method, allowZip64=True) as archive:
+        for key, array in arrays.items():
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
+                npy_format.write_array(member, array, allow_pickle=False)
+
+
+def load(path: str | os.PathLike[str], *, mapped: bool = False) -> Array:
+    """Read a `.npy` file.
+
+    Args:
+        path: The file.
+        mapped: Whether to map it instead, so that only what is used is read.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        DamagedError: If it is cut off or no `.npy` file, or only pickle could read it.
+
+    Ranks: independent.
+    """
+    import numpy as np
+
+    try:
+        return cast("Array", np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False))
+    except (ValueError, EOFError, SyntaxError) as error:
+        raise DamagedError(f"{os.fspath(path)} is not a whole .npy file: {error}") from None
+
+
+def load_member(path: str | os.PathLike[str], key: str) -> Array:
+    """Read one array of a `.npz` file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        KeyError: If it has no such key.
+        DamagedError: If it is cut off or damaged.
+
+    Ranks: independent.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as bundle:
+            if key not in bundle.files:
+                raise KeyError(key)
+            return cast("Array", bundle[key])
+    except (ValueError, EOFError, zipfile.BadZipFile, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise DamagedError(f"{os.fspath(path)} is not a whole .npz file: {error}") from None
+
+
+def bundle_keys(path: str | os.PathLike[str]) -> list[str]:
+    """The keys of a `.npz` file, in its order.
+
+    Raises:
+        DamagedError: If it is cut off.
+
+    Ranks: independent.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except zipfile.BadZipFile as error:
+        raise DamagedError(f"{os.fspath(path)} is not a whole .npz file: {error}") from None

@@ -1,0 +1,213 @@
+"""One rank's piece of an array: what is cut from it, and what its manifest says of it.
+
+Pure arithmetic on shapes; no file is touched here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+from notata.errors import PieceError
+
+Shape = tuple[int, ...]
+Halo = int | Sequence[int | Sequence[int]]
+JOINS = ("concat", "stack", "none", "place")
+
+
+class Piece(NamedTuple):
+    """One rank's piece of an array, as it stands in the rank's manifest.
+
+    Attributes:
+        name: Name of the array, or of the bundle that holds it.
+        key: Key inside the bundle, or None for an array of its own.
+        file: The file, relative to the rank's folder.
+        join: `place`, `concat`, `stack` or `none`.
+        shape: Shape of the piece, without its halo.
+        dtype: Its type, as `npy.dtype_text` spells it.
+        fortran: Whether it lies in Fortran order.
+        start: Index of its first element in the whole, for `place`.
+        whole: Shape of the whole, for `place`.
+        size: Size of the file in bytes.
+    """
+
+    name: str
+    key: str | None
+    file: str
+    join: str
+    shape: Shape
+    dtype: str
+    fortran: bool
+    start: Shape | None
+    whole: Shape | None
+    size: int
+
+    @property
+    def label(self) -> str:
+        """The name that a reader loads it by."""
+        return self.name if self.key is None else f"{self.name}:{self.key}"
+
+    def line(self) -> bytes:
+        """The line of the manifest that stands for it."""
+        return json.dumps(self._asdict(), separators=(",", ":")).encode() + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> Piece:
+        """Read a line of a manifest.
+
+        Raises:
+            ValueError: If the line is torn or not of a manifest.
+        """
+        fields = json.loads(line)
+        if not isinstance(fields, dict):
+            raise ValueError("not a manifest's line")
+        try:
+            return cls(
+                **{
+                    **{name: fields[name] for name in cls._fields},
+                    "shape": tuple(fields["shape"]),
+                    "start": _tuple(fields["start"]),
+                    "whole": _tuple(fields["whole"]),
+                }
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a manifest's line: {error}") from None
+
+
+def _tuple(value: Sequence[int] | None) -> Shape | None:
+    return None if value is None else tuple(value)
+
+
+def halo_slices(shape: Shape, halo: Halo) -> tuple[slice, ...]:
+    """The part of an array that is not halo.
+
+    Args:
+        shape: Shape of the array with its halo.
+        halo: Ghost cells on every side; or one number per axis; or a pair per axis.
+
+    Returns:
+        A slice for each axis.
+
+    Raises:
+        PieceError: If the halo does not fit the shape.
+
+    Example:
+        >>> halo_slices((6, 7), ((1, 1), (0, 2)))
+        (slice(1, 5, None), slice(0, 5, None))
+
+    Ranks: independent.
+    """
+    per_axis: list[Any] = [halo] * len(shape) if _is_int(halo) else list(cast("Any", halo))
+    if len(per_axis) != len(shape):
+        raise PieceError(
+            f"halo={halo!r} is for {len(per_axis)} axes, the piece of shape {shape} has "
+            f"{len(shape)}: give one number, one per axis, or a pair per axis"
+        )
+    slices = []
+    for axis, (length, sides) in enumerate(zip(shape, per_axis, strict=True)):
+        pair = (sides, sides) if _is_int(sides) else tuple(sides)
+        if len(pair) != 2 or not all(_is_int(side) and side >= 0 for side in pair):
+            raise PieceError(f"halo={halo!r}: axis {axis} needs a number or a pair, not {sides!r}")
+        low, high = int(pair[0]), int(pair[1])
+        if low + high > length:
+            raise PieceError(
+                f"halo={halo!r} takes {low + high} cells of axis {axis}, which has {length}"
+            )
+        slices.append(slice(low, length - high))
+    return tuple(slices)
+
+
+def placed(shape: Shape, start: Any, whole: Any) -> tuple[Shape, Shape]:
+    """Check where a piece goes.
+
+    Args:
+        shape: Shape of the piece without its halo.
+        start: Index of its first element in the whole; a number will do for one axis.
+        whole: Shape of the whole, likewise.
+
+    Returns:
+        Start and shape of the whole as tuples.
+
+    Raises:
+        PieceError: If one of them is missing, or the piece does not lie inside the whole.
+
+    Example:
+        >>> placed((2, 3), (4, 0), (6, 3))
+        ((4, 0), (6, 3))
+
+    Ranks: independent.
+    """
+    if start is None or whole is None:
+        raise PieceError(
+            "start and shape go together: where the piece begins, and the whole's shape"
+        )
+    at, of = _indices("start", start), _indices("shape", whole)
+    if not len(at) == len(of) == len(shape):
+        raise PieceError(
+            f"start={start!r}, shape={whole!r} and a piece of shape {shape} differ in axes"
+        )
+    for axis, (first, length, total) in enumerate(zip(at, shape, of, strict=True)):
+        if first < 0 or first + length > total:
+            raise PieceError(
+                f"a piece of shape {shape} at start={at} leaves the array of shape {of} on axis "
+                f"{axis}: {first} + {length} > {total}; is a halo to be left out (halo=...)?"
+            )
+    return at, of
+
+
+def _is_int(value: object) -> bool:
+    return hasattr(value, "__index__")
+
+
+def _indices(what: str, value: Any) -> Shape:
+    items = [value] if _is_int(value) else list(value)
+    if not all(_is_int(item) for item in items):
+        raise PieceError(f"{what}={value!r} is not a tuple of whole numbers")
+    return tuple(item.__index__() for item in items)
+
+
+class Cut(NamedTuple):
+    """A piece ready to be written: its cells without halo, and where they go."""
+
+    array: Any
+    join: str
+    start: Shape | None
+    whole: Shape | None
+
+
+def cut(
+    label: str, array: Any, *, start: Any, shape: Any, halo: Halo, join: str, alone: bool
+) -> Cut:
+    """Check how a piece is to be joined, and leave its halo out.
+
+    Args:
+        label: Name of the array, for errors.
+        array: The piece with its halo.
+        start: Where its first cell that is not halo lies in the whole, or None.
+        shape: Shape of the whole, or None.
+        halo: Ghost cells on every side, per axis, or per side.
+        join: `concat`, `stack` or `none`, for a piece without a start.
+        alone: Whether this one piece has to be the whole array.
+
+    Raises:
+        PieceError: If they contradict each other; the message names the array.
+
+    Ranks: independent.
+    """
+    try:
+        if join not in JOINS[:3]:
+            raise PieceError(f"join={join!r}: give one of {', '.join(map(repr, JOINS[:3]))}")
+        if not (_is_int(halo) and halo == 0):
+            array = array[halo_slices(array.shape, halo)]
+        if start is None and shape is None:
+            return Cut(array[None] if alone and join == "stack" else array, join, None, None)
+        at, whole = placed(array.shape, start, shape)
+        if alone and array.shape != whole:
+            raise PieceError(
+                f"a piece of shape {array.shape} does not fill the array of shape {whole}, and "
+                "there is no other rank to give the rest"
+            )
+        return Cut(array, "place", at, whole)
+    except PieceError as error:
+        raise PieceError(f"array {label!r}: {error}") from None
