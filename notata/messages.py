@@ -1,0 +1,258 @@
+"""Log lines out and in: the writer that simulations wait for, and the parser of what it wrote.
+
+A record is one line, `[2026-11-23T03:00:00] LEVEL message` in a run of one rank, and
+`[2026-11-23T03:00:00.123456] LEVEL [rank 3] message` in a run of several. The lines that continue
+a message are indented by four blanks, so that no message can pass for a record.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from notata import files
+
+if TYPE_CHECKING:
+    import logging
+
+DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
+LEVELS = {"DEBUG": DEBUG, "INFO": INFO, "WARNING": WARNING, "ERROR": ERROR, "CRITICAL": CRITICAL}
+_NAMES = {number: name for name, number in LEVELS.items()}
+_INDENT = "\n    "
+
+
+def level_number(level: str | int) -> int:
+    """The number of a level given by name or number.
+
+    Example:
+        >>> level_number("warning")
+        30
+
+    Raises:
+        ValueError: If there is no such level.
+
+    Ranks: independent.
+    """
+    if isinstance(level, int):
+        return int(level)
+    number = LEVELS.get(str(level).upper())
+    if number is None:
+        raise ValueError(f"level {level!r}: give one of {', '.join(LEVELS)}, or a number")
+    return number
+
+
+def level_name(number: int) -> str:
+    """The name that a record of this level carries, as the standard library names it.
+
+    Ranks: independent.
+    """
+    return _NAMES.get(number) or f"Level {number}"
+
+
+class LogWriter:
+    """Appends records to one log file, each with a single write.
+
+    A record is with the operating system when the call returns: `tail -f` shows it, and it
+    survives the death of the process. The file is made by the first record. A record that can't be
+    written never stops the program: it is counted in `lost` and said once on standard error.
+
+    Attributes:
+        path: The log file.
+        level: Records below this level are dropped.
+        lost: How many records could not be written.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        rank: int | None = None,
+        level: str | int = INFO,
+        opener: Callable[[str], int] = files.open_append,
+    ) -> None:
+        """Prepare to write; no file is made yet.
+
+        Args:
+            path: The log file.
+            rank: The rank to name in each record, or None in a run of one rank.
+            level: The lowest level that is written.
+            opener: Opens the file to append to, and makes what it needs.
+        """
+        self.path = path
+        self._opener = opener
+        self.level = level_number(level)
+        self.lost = 0
+        self._tag = "" if rank is None else f"[rank {rank}] "
+        self._fine = rank is not None
+        self._descriptor = -1
+        self._keep_open = True
+        self._second = -1
+        self._stamp = ""
+
+    def write(self, level: int, message: object) -> None:
+        """Append one record.
+
+        Args:
+            level: Its level.
+            message: Its text; anything else is turned into text.
+        """
+        if level < self.level:
+            return
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(second))
+            self._second = second
+        text = message if type(message) is str else str(message)
+        if "\n" in text:
+            text = text.replace("\n", _INDENT)
+        fraction = f".{int((now - second) * 1e6):06d}" if self._fine else ""
+        name = _NAMES.get(level) or level_name(level)
+        line = f"[{self._stamp}{fraction}] {name} {self._tag}{text}\n"
+        try:
+            data = line.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError:
+            data = line.encode("utf-8", "backslashreplace")
+        try:
+            if self._descriptor < 0:
+                self._descriptor = self._opener(self.path)
+            if os.write(self._descriptor, data) != len(data):
+                raise OSError("only a part of the line was taken; the disk may be full")
+            if not self._keep_open:
+                self.close()
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error: OSError) -> None:
+        self.lost += 1
+        if self.lost == 1:
+            with suppress(Exception):
+                print(
+                    f"notata: a log line could not be written to {self.path}: {error}; the program "
+                    "goes on, further losses are only counted",
+                    file=sys.stderr,
+                )
+
+    def close(self) -> None:
+        """Let go of the file. A later record opens it for itself alone."""
+        self._keep_open = False
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            with suppress(OSError):
+                os.close(descriptor)
+
+    def logger(self, name: str) -> logging.Logger:
+        """A standard logger whose records go into this log.
+
+        It belongs to no hierarchy: two runs of the same name in different folders don't meet.
+
+        Args:
+            name: The logger's name.
+        """
+        import logging
+
+        write = self.write
+
+        class _Handler(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                write(record.levelno, self.format(record))
+
+        logger = logging.Logger(name, self.level)
+        logger.addHandler(_Handler())
+        return logger
+
+
+class Record(NamedTuple):
+    """One message of a log.
+
+    Attributes:
+        time: Its time stamp as written, in the writer's local time, or `""` for lines before
+            the first record.
+        level: Name of its level, or `""`.
+        rank: The rank that wrote it, or None in a run of one rank.
+        message: Its text.
+    """
+
+    time: str
+    level: str
+    rank: int | None
+    message: str
+
+    @property
+    def seconds(self) -> float | None:
+        """Its time in seconds since the epoch, or None where it has none."""
+        return stamp_seconds(self.time) if self.time else None
+
+
+_RECORD = re.compile(
+    rb"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?)\] (Level -?\d+|[^ \n]+) (.*)", re.DOTALL
+)
+_RANK = re.compile(rb"\[rank (\d+)\] (.*)", re.DOTALL)
+
+
+def stamp_seconds(stamp: str) -> float:
+    """Seconds since the epoch of a time stamp in this machine's local time.
+
+    Ranks: independent.
+    """
+    whole, _, fraction = stamp.partition(".")
+    seconds = time.mktime(time.strptime(whole, "%Y-%m-%dT%H:%M:%S"))
+    return seconds + (float(f"0.{fraction}") if fraction else 0.0)
+
+
+class Block(NamedTuple):
+    """The bytes of one record as they stand in the file, with what orders it."""
+
+    stamp: bytes  # empty for lines before the first record
+    rank: int | None
+    raw: bytes
+
+
+def blocks(lines: Iterable[bytes]) -> Iterator[Block]:
+    """Cut a log into records without changing a byte of it.
+
+    Args:
+        lines: The lines of the log, with their line breaks, as an open binary file gives them.
+
+    Yields:
+        Each record, with the lines that continue it.
+
+    Ranks: independent.
+    """
+    stamp, rank = b"", None
+    held: list[bytes] = []
+    for line in lines:
+        match = _RECORD.match(line) if line.startswith(b"[") else None
+        if match is None:
+            held.append(line)
+            continue
+        if held:
+            yield Block(stamp, rank, b"".join(held))
+        tagged = _RANK.match(match[4]) if match[2] else None
+        stamp, rank, held = match[1], int(tagged[1]) if tagged else None, [line]
+    if held:
+        yield Block(stamp, rank, b"".join(held))
+
+
+def record(block: Block) -> Record:
+    """Read a block of bytes as a message.
+
+    Bytes that are not UTF-8 come back as Python's surrogate escapes.
+
+    Ranks: independent.
+    """
+    first, *rest = block.raw.removesuffix(b"\n").split(b"\n")
+    level = b""
+    match = _RECORD.match(first) if block.stamp else None
+    if match is not None:
+        level, first = match[3], match[4]
+        tagged = _RANK.match(first) if block.rank is not None else None
+        first = tagged[2] if tagged else first
+        if all(line.startswith(b"    ") for line in rest):
+            rest = [line[4:] for line in rest]  # notata 0.3.0 didn't indent: leave its lines alone
+    text = b"\n".join([first, *rest]).decode("utf-8", "surrogateescape")
+    return Record(block.stamp.decode(), level.decode(), block.rank, text)
