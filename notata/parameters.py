@@ -1,0 +1,86 @@
+"""The parameters of a run that is being written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from notata import layout, writers
+from notata.errors import UnsupportedValueError
+
+
+class Params(Mapping[str, Any]):
+    """The parameters of a run: call it to add some, index it to see one."""
+
+    def __init__(self, save: Callable[[str], None]) -> None:
+        """Begin without any.
+
+        Args:
+            save: Called with the file's format once parameters were added.
+        """
+        self._values: dict[str, Any] = {}
+        self._save = save
+
+    def take(self, values: Mapping[str, Any]) -> None:
+        """Add parameters without saving them.
+
+        Raises:
+            UnsupportedValueError: If one can't be stored plainly; none is added then.
+
+        Ranks: independent.
+        """
+        for key in values:
+            if not isinstance(key, str):
+                raise UnsupportedValueError(f"parameter {key!r}: a name must be a string")
+        taken = {key: writers.plain(value, f"parameter {key!r}") for key, value in values.items()}
+        self._values |= taken
+
+    def __call__(self, /, ext: str = "yaml", **values: Any) -> None:
+        """Add parameters to those that are there, and save them.
+
+        Args:
+            ext: Format of the file, `yaml` or `json`; the other one is taken away.
+            **values: The parameters.
+
+        Raises:
+            UnsupportedValueError: If one can't be stored plainly; the message names it.
+            ValueError: If `ext` is neither.
+
+        Ranks: independent; rank 0 writes.
+        """
+        if ext not in layout.PARAMS:
+            raise ValueError(f"ext={ext!r} must be 'yaml' or 'json'")
+        self.take(values)
+        self._save(ext)
+
+    def digest(self) -> str:
+        """A short text that is the same where the parameters are equal.
+
+        Ranks: independent.
+        """
+        return writers.digest(self._values)
+
+    def differences(self, others: Mapping[str, Any]) -> list[str]:
+        """The keys that only one side has, or that have another value there.
+
+        Ranks: independent.
+        """
+        return sorted(
+            key
+            for key in self._values.keys() | others.keys()
+            if writers.digest({"": self._values.get(key, "")})
+            != writers.digest({"": others.get(key, "")})
+            or (key in self._values) != (key in others)
+        )
+
+    def __getitem__(self, key: str) -> Any:
+        return self._values[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return repr(self._values)

@@ -1,0 +1,311 @@
+"""Runs and experiments, in."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from notata import files, gather, layout
+from notata.assembly import Whole, assemble
+from notata.errors import ArrayNotFoundError, KeyNotFoundError, NotARunError, RunNotFoundError
+from notata.messages import Record
+from notata.regions import region_of
+from notata.stored import Shelf, StrPath, read_json, read_params
+from notata.streams import read_messages
+
+if TYPE_CHECKING:
+    from notata.npy import Array
+
+
+class RankReader(Shelf):
+    """What one rank wrote.
+
+    Attributes:
+        rank: The rank.
+        path: Folder of its log, artifacts and plots; need not exist if it wrote nothing.
+    """
+
+    def __init__(self, run: Path, rank: int, size: int) -> None:
+        self.rank = rank
+        own = run / layout.rank_dir(rank) if size > 1 else run
+        super().__init__(run if rank == 0 else own, own)
+        self._own = own
+        self._run = run
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the rank said of itself: host, status, traceback; empty if it wrote nothing.
+
+        Ranks: independent.
+        """
+        return read_json(self._own / layout.RANK_RECORD) or {}
+
+    @property
+    def arrays(self) -> list[str]:
+        """Names of the arrays that the rank has a piece of.
+
+        Ranks: independent.
+        """
+        return sorted(self.stored())
+
+    def load_array(self, name: str, region: Any = None) -> Array:
+        """Load this rank's piece of an array.
+
+        Args:
+            name: `"T"`, or `"bundle:key"`.
+            region: The part of the piece to read, as `numpy.s_` gives it.
+
+        Raises:
+            ArrayNotFoundError: If the rank wrote none of this name.
+
+        Ranks: independent.
+        """
+        found = self.load_stored(name, region)
+        if found is None:
+            raise ArrayNotFoundError(f"rank {self.rank} wrote no array {name!r} in {self._own}")
+        return found
+
+    def messages(self, level: str | int = 0) -> Iterator[Record]:
+        """The rank's messages, in the order in which it wrote them.
+
+        Ranks: independent.
+        """
+        return read_messages(os.fspath(self._run), level, [self.rank])
+
+
+class LogReader(Shelf):
+    """Reads a run, of one rank or many, before and after it is merged.
+
+    Args:
+        path: Folder of the run.
+
+    Raises:
+        RunNotFoundError: If there is no such folder (a `FileNotFoundError`).
+        NotARunError: If no run was written there (a `ValueError`).
+
+    Example:
+        >>> run = LogReader("outputs/log_demo")
+        >>> run.params["omega"]
+        2.0
+
+    Ranks: independent; a reader never talks to other ranks.
+    """
+
+    def __init__(self, path: StrPath) -> None:
+        folder = Path(path)
+        super().__init__(folder, folder)
+        if not folder.exists():
+            raise RunNotFoundError(f"no such run: {folder}")
+        if not (folder / layout.METADATA).exists():
+            raise NotARunError(_no_run(folder))
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, from the name of its folder."""
+        return layout.run_id_of(self.path.resolve().name)
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """The metadata: status, times, and what else was noted."""
+        data = files.read_bytes(self.path / layout.METADATA)
+        values: dict[str, Any] = json.loads(data) if data else {}
+        return values
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters."""
+        return read_params(self.path)
+
+    @property
+    def size(self) -> int:
+        """Number of ranks that the run had."""
+        parallel = self.meta.get("parallel")
+        return int(parallel["size"]) if isinstance(parallel, dict) and "size" in parallel else 1
+
+    @property
+    def ranks(self) -> Sequence[RankReader]:
+        """A reader for each rank, also for those that wrote nothing."""
+        size = self.size
+        return [RankReader(self.path, rank, size) for rank in range(size)]
+
+    @property
+    def arrays(self) -> list[str]:
+        """Names of all whole arrays, merged or not; each of them loads."""
+        return sorted({*self.stored(), *self._wholes()})
+
+    def _wholes(self) -> dict[str, Whole]:
+        return assemble(gather.read_manifests(os.fspath(self.path)), self.size)
+
+    def load_array(self, name: str, region: Any = None) -> Array:
+        """Load an array, from the merged file or straight from the ranks' pieces.
+
+        Args:
+            name: `"T"`, or `"bundle:key"` for one of `arrays`.
+            region: The part to read, as `numpy.s_` gives it; only the files that hold it are
+                opened.
+
+        Raises:
+            ArrayNotFoundError: If there is none (a `FileNotFoundError`).
+            KeyNotFoundError: If the bundle has no such key (a `KeyError`).
+            HoleError: If the pieces that are there don't make a whole.
+            DamagedError: If a file is cut off or isn't what it says.
+
+        Example:
+            >>> import numpy as np
+            >>> LogReader("outputs/log_demo").load_array("T", region=np.s_[1:3, 0])
+            array([3., 6.])
+
+        Ranks: independent.
+        """
+        found = self.load_stored(name, region)
+        if found is not None:
+            return found
+        whole = self._wholes().get(name)
+        if whole is None:
+            known = ", ".join(self.arrays[:8]) or "none"
+            raise ArrayNotFoundError(f"no array {name!r} in {self.path}; there is: {known}")
+        gather.check(whole, ((0,) * len(whole.shape), (0,) * len(whole.shape)))
+        box = region_of(region, whole.shape)
+        part = gather.load_whole(os.fspath(self.path), whole, (box.start, box.shape))
+        return part if region is None else part[box.pick]
+
+    def messages(
+        self, level: str | int = 0, ranks: Iterable[int] | None = None
+    ) -> Iterator[Record]:
+        """The run's messages in time order, and of each rank in the order it wrote them.
+
+        Args:
+            level: The lowest level to give, by name or number.
+            ranks: The ranks to give; all by default.
+
+        Yields:
+            Time, level, rank and text of each message.
+
+        Example:
+            >>> [m.message for m in LogReader("outputs/log_demo").messages("WARNING")]
+            ['too hot']
+
+        Ranks: independent.
+        """
+        return read_messages(os.fspath(self.path), level, ranks)
+
+    def __str__(self) -> str:
+        params = ", ".join(f"{key}={value}" for key, value in self.params.items())
+        lines = [f"<LogReader '{self.run_id}'>", f"  params: {params or '(missing)'}"]
+        lines.append(f"  meta: status={self.meta.get('status', 'unknown')}")
+        for label, names in (
+            ("arrays", self.arrays),
+            ("artifacts", self.artifacts),
+            ("plots", self.plots),
+        ):
+            lines += [f"  {label}:", *(f"    - {name}" for name in names)] if names else []
+        return "\n".join(lines)
+
+
+def _no_run(folder: Path) -> str:
+    wrote = gather.rank_folders(os.fspath(folder))
+    if wrote:
+        return (
+            f"{folder} is no run: rank 0 never opened it, though {len(wrote)} other ranks wrote "
+            "there"
+        )
+    return f"{folder} is no run: it has no {layout.METADATA}"
+
+
+class ExperimentReader:
+    """Reads an experiment: its table and its runs.
+
+    Attributes:
+        path: Folder of the experiment.
+        index_path: Its table.
+        runs_path: The folder of its runs.
+        runs: The folders of the runs, sorted.
+
+    Args:
+        path: Folder of the experiment.
+
+    Raises:
+        RunNotFoundError: If there is no such folder (a `FileNotFoundError`).
+        NotARunError: If there is no experiment in it (a `ValueError`).
+
+    Example:
+        >>> exp = ExperimentReader("outputs/sweep")
+        >>> [run.params["omega"] for run in exp]
+        [1.0, 2.0]
+
+    Ranks: independent.
+    """
+
+    def __init__(self, path: StrPath) -> None:
+        self.path = Path(path)
+        self.index_path = self.path / layout.INDEX
+        self.runs_path = self.path / layout.RUNS
+        if not self.path.exists():
+            raise RunNotFoundError(f"no such experiment: {self.path}")
+        if not self.runs_path.is_dir():
+            raise NotARunError(f"{self.path} is no experiment: it has no folder {layout.RUNS}/")
+        self.runs = sorted(p for p in self.runs_path.iterdir() if (p / layout.METADATA).exists())
+
+    def __iter__(self) -> Iterator[LogReader]:
+        return (LogReader(run) for run in self.runs)
+
+    def __len__(self) -> int:
+        return len(self.runs)
+
+    def __getitem__(self, run_id: str | int) -> LogReader:
+        """The run of an id, or of a position.
+
+        Raises:
+            IndexError: If there is no such position.
+            KeyNotFoundError: If there is no such run (a `KeyError`).
+            TypeError: If it is neither a string nor a number.
+
+        Ranks: independent.
+        """
+        if isinstance(run_id, int):
+            if not 0 <= run_id < len(self.runs):
+                raise IndexError(f"run {run_id} of {len(self.runs)} in {self.path}")
+            return LogReader(self.runs[run_id])
+        if not isinstance(run_id, str):
+            raise TypeError(f"give a run id or a position, not {run_id!r}")
+        path = self.runs_path / f"{layout.RUN_PREFIX}{run_id}"
+        if path not in self.runs:
+            raise KeyNotFoundError(f"no run {run_id!r} in {self.path}")
+        return LogReader(path)
+
+    def index(self) -> Iterator[dict[str, Any]]:
+        """The rows of the table, as they stand there: every value is text.
+
+        Ranks: independent.
+        """
+        if self.index_path.exists():
+            with self.index_path.open(newline="", encoding="utf-8") as file:
+                yield from csv.DictReader(file)
+
+    @property
+    def params(self) -> dict[str, dict[str, Any]]:
+        """The parameters of all runs, by run id."""
+        return {run.run_id: run.params for run in self}
+
+    @property
+    def meta(self) -> dict[str, dict[str, Any]]:
+        """The metadata of all runs, by run id."""
+        return {run.run_id: run.meta for run in self}
+
+    def __str__(self) -> str:
+        fields = "(missing)"
+        if self.index_path.exists():
+            with self.index_path.open(newline="", encoding="utf-8") as file:
+                fields = ", ".join(next(csv.reader(file), []))
+        lines = [
+            f"<ExperimentReader '{self.path.name}'>",
+            f"Index file: {self.index_path.name} with {sum(1 for _ in self.index())} entries",
+            f"Fields: {fields}",
+            f"Runs directory: {self.runs_path.name} with {len(self)} runs",
+        ]
+        lines += [f"- {run.run_id}: {run.meta.get('status', 'unknown')}" for run in self]
+        return "\n".join(lines)

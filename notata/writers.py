@@ -1,0 +1,258 @@
+"""Parameters, metadata, arrays, artifacts and figures out: contents on their way to files."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import enum
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from notata import files, layout
+from notata.errors import UnsupportedValueError
+
+if TYPE_CHECKING:
+    from notata.npy import Array
+
+Plain = None | bool | int | float | str | list[Any] | dict[Any, Any]
+_DEEPEST = 100
+
+
+def plain(value: Any, where: str) -> Plain:
+    """Turn a value into what plain YAML and JSON hold and any reader takes.
+
+    Numpy numbers become numbers, arrays and tuples lists, paths and dates strings (ISO 8601), an
+    enum's member its value. What can't be told from something else when it is read back, such as
+    a complex number or a set, is refused.
+
+    Args:
+        value: Anything.
+        where: The key that it stands under, for the error.
+
+    Returns:
+        None, a bool, int, float or str, or lists and dicts of them.
+
+    Raises:
+        UnsupportedValueError: If it can't be stored; the message names the key.
+
+    Example:
+        >>> import numpy as np
+        >>> plain({"x": np.float64(0.5), "shape": (3, 4)}, "grid")
+        {'x': 0.5, 'shape': [3, 4]}
+
+    Ranks: independent.
+    """
+    return _plain(value, where, 0)
+
+
+def _plain(value: Any, where: str, depth: int) -> Plain:
+    if value is None or isinstance(value, bool):
+        return value
+    kind = type(value)
+    if kind is str:
+        return _text(value, where)
+    if kind is float:
+        return float(value)
+    if kind is int:
+        return _whole_number(value, where)
+    if depth > _DEEPEST:
+        raise UnsupportedValueError(f"{where}: nested more than {_DEEPEST} deep, or in itself")
+    return _converted(value, where, depth + 1)
+
+
+def _converted(value: Any, where: str, depth: int) -> Plain:
+    if isinstance(value, enum.Enum):
+        return _plain(value.value, where, depth)
+    if isinstance(value, str):
+        return _text(str.__str__(value), where)
+    if isinstance(value, int):
+        return _whole_number(int(value), where)
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, os.PathLike):
+        return _text(os.fsdecode(value), where)
+    if isinstance(value, Mapping):
+        return _mapping(value, where, depth)
+    if isinstance(value, list | tuple | range):
+        return [_plain(item, f"{where}[{i}]", depth) for i, item in enumerate(value)]
+    if getattr(value, "dtype", None) is not None and hasattr(value, "tolist"):
+        return _from_array(value, where, depth)
+    raise UnsupportedValueError(
+        f"{where}: a {type(value).__name__} can't be stored as plain YAML or JSON ({value!r:.60}); "
+        "turn it into numbers, strings, lists or dicts, or save it with log.pickle"
+    )
+
+
+def _from_array(value: Any, where: str, depth: int) -> Plain:
+    if getattr(value.dtype, "kind", "") in "mM":
+        return _plain(value.astype(str).tolist(), where, depth)
+    listed = value.tolist()
+    if isinstance(listed, complex | bytes) or type(listed) is type(value):
+        raise UnsupportedValueError(
+            f"{where}: a value of dtype {value.dtype} can't be stored as plain YAML or JSON"
+        )
+    return _plain(listed, where, depth)
+
+
+def _mapping(value: Mapping[Any, Any], where: str, depth: int) -> dict[Any, Plain]:
+    made: dict[Any, Plain] = {}
+    for key, item in value.items():
+        plain_key = _plain(key, f"a key in {where}", depth)
+        if isinstance(plain_key, list | dict):
+            raise UnsupportedValueError(f"{where}: {key!r} can't be a key in YAML or JSON")
+        if plain_key in made:
+            raise UnsupportedValueError(f"{where}: two keys become {plain_key!r}")
+        made[plain_key] = _plain(item, f"{where}.{plain_key}", depth)
+    return made
+
+
+def _text(value: str, where: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise UnsupportedValueError(f"{where}: {value!r:.60} is not valid Unicode text") from None
+    return value
+
+
+def _whole_number(value: int, where: str) -> int:
+    if value.bit_length() > 4096:  # beyond, Python itself refuses to print or read the digits
+        raise UnsupportedValueError(f"{where}: a whole number of {value.bit_length()} bits")
+    return value
+
+
+def json_bytes(value: Any, where: str) -> bytes:
+    """A value as indented JSON with sorted keys.
+
+    Keys become strings, as JSON has no others. NaN and infinities are spelled as Python spells
+    them.
+
+    Raises:
+        UnsupportedValueError: If it can't be stored; the message names the key.
+
+    Ranks: independent.
+    """
+    tidy = _string_keys(plain(value, where), where)
+    return json.dumps(tidy, indent=2, sort_keys=True, ensure_ascii=False).encode()
+
+
+def _string_keys(value: Plain, where: str) -> Plain:
+    if isinstance(value, list):
+        return [_string_keys(item, where) for item in value]
+    if not isinstance(value, dict):
+        return value
+    made: dict[Any, Plain] = {}
+    for key, item in value.items():
+        name = key if isinstance(key, str) else json.dumps(key)
+        if name in made:
+            raise UnsupportedValueError(f"{where}: two keys become {name!r}, as JSON keys are text")
+        made[name] = _string_keys(item, f"{where}.{name}")
+    return made
+
+
+def yaml_bytes(values: Mapping[str, Plain]) -> bytes:
+    """Plain values as block-style YAML with sorted keys, a line a scalar.
+
+    Ranks: independent.
+    """
+    import yaml
+
+    return bytes(
+        yaml.dump(
+            dict(values),
+            Dumper=yaml.SafeDumper,
+            sort_keys=True,
+            allow_unicode=True,
+            default_flow_style=False,
+            width=math.inf,
+            encoding="utf-8",
+        )
+    )
+
+
+def digest(values: Mapping[str, Plain]) -> str:
+    """Hexadecimal digest of plain values, the same wherever they are equal.
+
+    Ranks: independent.
+    """
+    text = json.dumps(_string_keys(dict(values), "params"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def save_params(folder: str, values: Mapping[str, Plain], ext: str, *, sync: bool = False) -> None:
+    """Write the parameters in one format and take away the older snapshot in the other.
+
+    Raises:
+        ValueError: If `ext` is neither `yaml` nor `json`.
+
+    Ranks: root only.
+    """
+    if ext not in layout.PARAMS:
+        raise ValueError(f"ext={ext!r} must be 'yaml' or 'json'")
+    data = yaml_bytes(values) if ext == "yaml" else json_bytes(values, "params")
+    files.replace_bytes(os.path.join(folder, layout.PARAMS[ext]), data, sync=sync)
+    other = layout.PARAMS["json" if ext == "yaml" else "yaml"]
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(folder, other))
+
+
+def save_array(path: str, array: Array) -> int:
+    """Write an array; returns the size of the file in bytes.
+
+    Ranks: independent.
+    """
+    from notata import npy
+
+    with files.replacing(path) as file:
+        npy.write(file, array)
+        return file.tell()
+
+
+def save_bundle(path: str, arrays: Mapping[str, Array], compressed: bool) -> int:
+    """Write several arrays into one file; returns its size in bytes.
+
+    Ranks: independent.
+    """
+    from notata import npy
+
+    with files.replacing(path) as file:
+        npy.write_bundle(file, arrays, compressed)
+        return file.seek(0, os.SEEK_END)
+
+
+def save_pickle(path: str, value: Any, protocol: int) -> None:
+    """Pickle an object.
+
+    Ranks: independent.
+    """
+    import pickle
+
+    with files.replacing(path) as file:
+        pickle.dump(value, file, protocol=protocol)
+
+
+def save_figure(folder: str, name: str, figure: Any, dpi: int, formats: Iterable[str]) -> None:
+    """Save a matplotlib figure in each format, each file whole or absent.
+
+    Raises:
+        RuntimeError: If no figure is given and matplotlib is not installed.
+
+    Ranks: independent.
+    """
+    if figure is None:
+        try:
+            import matplotlib.pyplot as plt
+        except ImportError:
+            raise RuntimeError(
+                "saving a plot needs matplotlib: pip install 'notata[plot]'"
+            ) from None
+        figure = plt.gcf()
+    for ext in formats:
+        path = os.path.join(folder, layout.inside(name, f".{ext}"))
+        with files.replacing(path) as file:
+            figure.savefig(file, format=ext, dpi=dpi, bbox_inches="tight")
