@@ -1,0 +1,166 @@
+"""How a run begins and ends: who makes its folder, and what becomes of it when ranks differ."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from notata import files, layout, writers
+from notata.agreement import Record
+from notata.errors import NotARunError, RanksDisagreeError, RunExistsError, revive
+from notata.ranges import ranks_text
+from notata.rankfolder import RankFolder, belongs_to
+from notata.stored import read_json
+from notata.topology import Topology
+
+COMPLETE, FAILED, INITIALIZED = "complete", "failed", "initialized"
+
+
+def make_run_folder(path: str, topology: Topology, overwrite: bool) -> None:
+    """Make the folder of a run that begins.
+
+    Args:
+        path: The run's folder.
+        topology: Rank 0's place.
+        overwrite: Whether an earlier run of this id gives way.
+
+    Raises:
+        RunExistsError: If there is a run already.
+        NotARunError: If what would be overwritten is no run.
+        OSError: If the folder can't be made.
+
+    Ranks: root only.
+    """
+    try:
+        files.claim_dir(path)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise RunExistsError(f"{path} is a file; choose another run id or base_dir") from None
+        if overwrite:
+            _clear(path, topology)
+        elif topology.comm is not None or not _holds_only_our_ranks(path, topology):
+            raise RunExistsError(
+                f"run folder {path} already exists; choose another run id, or pass overwrite=True "
+                "to replace that run"
+            ) from None
+
+
+def _clear(path: str, topology: Topology) -> None:
+    names = set(os.listdir(path))
+    of_a_run = {layout.LOG, layout.METADATA, layout.RANKS}
+    empty = {layout.DATA, layout.PLOTS, layout.ARTIFACTS}
+    if not (names & of_a_run or all(n in empty or n.startswith(layout.TEMP_PREFIX) for n in names)):
+        raise NotARunError(
+            f"{path} holds files but no run, and won't be overwritten: move it away, or choose "
+            "another run id"
+        )
+    if topology.comm is not None or not topology.parallel:
+        files.discard(path)
+        return
+    # The other ranks can't be waited for, so each takes its own old folder away (Rank.retire).
+    files.discard(path, keep=lambda name: name == layout.RANKS)
+    for name in _listed(os.path.join(path, layout.RANKS)):
+        rank = layout.rank_of(name)
+        if rank == 0 or (rank is not None and rank >= topology.size):
+            RankFolder(path, topology._replace(rank=rank), "").retire()
+
+
+def _holds_only_our_ranks(path: str, topology: Topology) -> bool:
+    """Whether ranks of this launch, which nobody could tell to wait, came before rank 0."""
+    if not topology.parallel or set(_listed(path)) - {layout.RANKS}:
+        return False
+    ranks = os.path.join(path, layout.RANKS)
+    records = [read_json(os.path.join(ranks, name, layout.RANK_RECORD)) for name in _listed(ranks)]
+    return all(record is None or belongs_to(topology, record) != "another" for record in records)
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def check_opening(records: Sequence[Record]) -> None:
+    """Make sure that all ranks came to open one and the same run.
+
+    Args:
+        records: What each rank told, in rank order: `run`, or the `error` that it met.
+
+    Raises:
+        Exception: The first rank's error, on behalf of all.
+        RanksDisagreeError: If they name different folders.
+
+    Ranks: root only.
+    """
+    for rank, record in enumerate(records):
+        if "error" in record:
+            told = record["error"]
+            prefix = f"rank {rank}: " if len(records) > 1 else ""
+            raise revive({**told, "message": f"{prefix}{told['message']}"})
+    runs: dict[str, list[int]] = {}
+    for rank, record in enumerate(records):
+        runs.setdefault(record["run"], []).append(rank)
+    if len(runs) > 1:
+        told = "; ".join(f"{run} on {ranks_text(ranks)}" for run, ranks in runs.items())
+        raise RanksDisagreeError(
+            f"the ranks of one communicator opened different runs: {told}. Give all of them the "
+            "same run id and base_dir, or each group of ranks a communicator of its own (comm=...)"
+        )
+
+
+def joint_verdict(records: Sequence[Record]) -> Record:
+    """What becomes of the run, from what each rank says of itself.
+
+    A run is complete only if every rank says so.
+
+    Args:
+        records: For each rank `status`, `reason`, and `raised`: whether it left by an exception.
+
+    Returns:
+        `status` and `reason` of the run, and `culprit`: the first rank that left by an exception,
+        or None.
+
+    Example:
+        >>> joint_verdict([{"status": "complete"}, {"status": "failed", "reason": "NaN"}])["reason"]
+        'rank 1: NaN'
+
+    Ranks: root only.
+    """
+    failed = [rank for rank, record in enumerate(records) if record["status"] != COMPLETE]
+    if not failed:
+        return {"status": COMPLETE, "reason": None, "culprit": None}
+    raised = [rank for rank in failed if records[rank].get("raised")]
+    reasons = {str(records[rank].get("reason")) for rank in failed}
+    reason = str(records[failed[0]].get("reason"))
+    if failed[0] != 0 and not (len(reasons) == 1 and len(failed) == len(records)):
+        others = f", and {len(failed) - 1} more ranks" if len(failed) > 1 else ""
+        reason = f"rank {failed[0]}{others}: {reason}"
+    return {"status": FAILED, "reason": reason, "culprit": raised[0] if raised else None}
+
+
+class Metadata:
+    """`metadata.json` of the run, held in memory by the one process that writes it."""
+
+    def __init__(self, folder: str) -> None:
+        """Begin with nothing.
+
+        Args:
+            folder: The run's folder.
+        """
+        self._path = os.path.join(folder, layout.METADATA)
+        self.values: dict[str, Any] = {}
+
+    def update(self, *, without: Sequence[str] = (), **fields: Any) -> None:
+        """Put fields in, take others out, and write the file.
+
+        Raises:
+            UnsupportedValueError: If a field can't be stored; nothing changes.
+
+        Ranks: root only.
+        """
+        plain = {key: writers.plain(value, f"meta {key!r}") for key, value in fields.items()}
+        values = {k: v for k, v in self.values.items() if k not in without} | plain
+        files.replace_bytes(self._path, writers.json_bytes(values, "meta"))
+        self.values = values

@@ -1,0 +1,174 @@
+"""What one rank alone writes in a run of several: its folder, its manifest, its record."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from typing import Any
+
+from notata import files, layout
+from notata.errors import RunExistsError
+from notata.messages import stamp_seconds
+from notata.pieces import Piece
+from notata.stored import read_json
+from notata.topology import Topology, hostname, same_launch
+
+
+def now() -> str:
+    """The present as metadata has it: local time, ISO 8601, to the second.
+
+    Ranks: independent.
+    """
+    return time.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def belongs_to(topology: Topology, record: dict[str, Any]) -> str:
+    """Whether a record on disk is of this launch: `ours`, `another` or `unknown`.
+
+    Args:
+        topology: This process's place.
+        record: A run's metadata or a rank's record.
+
+    Ranks: independent.
+    """
+    parallel = record.get("parallel")
+    launch = (parallel if isinstance(parallel, dict) else record).get("launch")
+    return same_launch(
+        topology, launch, _seconds(record.get("start_time")), _seconds(record.get("end_time"))
+    )
+
+
+def _seconds(stamp: object) -> float | None:
+    try:
+        return stamp_seconds(str(stamp)) if stamp else None
+    except ValueError:
+        return None
+
+
+class RankFolder:
+    """The folder of a rank, made by the first thing that the rank writes there.
+
+    A rank that writes nothing leaves nothing.
+
+    Attributes:
+        path: The folder.
+        claimed: Whether it was made.
+    """
+
+    def __init__(self, run: str, topology: Topology, run_id: str) -> None:
+        """Prepare; nothing is made yet.
+
+        Args:
+            run: The run's folder.
+            topology: This process's place.
+            run_id: The run's id.
+        """
+        self.run = run
+        self.path = os.path.join(run, layout.rank_dir(topology.rank))
+        self.claimed = False
+        self._topology = topology
+        self._labels: set[str] = set()
+        self._manifest = -1
+        self._record: dict[str, Any] = {
+            "run_id": run_id,
+            "rank": topology.rank,
+            "size": topology.size,
+            "host": hostname(),
+            "pid": os.getpid(),
+            "launch": topology.launch,
+            "start_time": now(),
+            "status": "initialized",
+        }
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces, each name counted once, stand in the manifest."""
+        return len(self._labels)
+
+    def check(self) -> None:
+        """Make sure that the run is of this launch, where no communicator has made sure.
+
+        Raises:
+            RunExistsError: If an earlier launch wrote it.
+
+        Ranks: independent.
+        """
+        metadata = read_json(os.path.join(self.run, layout.METADATA))
+        if metadata is not None and belongs_to(self._topology, metadata) == "another":
+            raise RunExistsError(self._taken(self.run))
+
+    def claim(self) -> None:
+        """Make the folder, unless this rank has done so already.
+
+        Raises:
+            RunExistsError: If it exists: an earlier run of this id wrote there.
+
+        Ranks: independent.
+        """
+        if self.claimed:
+            return
+        if self._topology.comm is None:
+            self.check()
+        try:
+            files.claim_dir(self.path)
+        except FileExistsError:
+            raise RunExistsError(self._taken(self.path)) from None
+        self.claimed = True
+        self.note()
+
+    def _taken(self, path: str) -> str:
+        return (
+            f"rank {self._topology.rank}: {path} belongs to an earlier run of this id; choose "
+            "another run id, or pass overwrite=True to replace it"
+        )
+
+    def retire(self) -> None:
+        """Take an earlier run's folder of this rank out of the way.
+
+        Ranks: independent.
+        """
+        aside = os.path.join(self.run, layout.temporary())
+        try:
+            os.rename(self.path, aside)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(aside, ignore_errors=True)
+
+    def note(self, **fields: Any) -> None:
+        """Put facts into the rank's record; the folder is claimed if need be.
+
+        Ranks: independent.
+        """
+        self._record |= fields
+        self.claim()
+        data = json.dumps(self._record, indent=2, sort_keys=True).encode()
+        files.replace_bytes(os.path.join(self.path, layout.RANK_RECORD), data)
+
+    def add(self, piece: Piece) -> None:
+        """Enter a piece that is on disk into the manifest.
+
+        Ranks: independent.
+        """
+        if self._manifest < 0:
+            self._manifest = files.open_append(os.path.join(self.path, layout.MANIFEST))
+        files.write_all(self._manifest, piece.line())
+        self._labels.add(piece.label)
+
+    def open_log(self, path: str) -> int:
+        """Open the rank's log to append to, claiming the folder first.
+
+        Ranks: independent.
+        """
+        self.claim()
+        return files.open_append(path)
+
+    def close(self) -> None:
+        """Let go of the manifest.
+
+        Ranks: independent.
+        """
+        if self._manifest >= 0:
+            descriptor, self._manifest = self._manifest, -1
+            os.close(descriptor)
