@@ -1,0 +1,170 @@
+"""The verbs of many runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from notata import layout, topology, writers
+from notata.errors import LockTimeoutError, RunExistsError
+from notata.index import Index, row_of
+from notata.logbook import Logbook
+
+
+class Experiment:
+    """Many runs of one program with different parameters, and their table.
+
+    Each run has its folder under `runs/` and, once it has ended, a row in `index.csv` with its
+    parameters, status and metrics (what it saved with `log.json("metrics", …)`).
+
+    Attributes:
+        name: Name of the experiment.
+        base_dir: Folder that holds the experiment's.
+        exp_dir: Folder of the experiment.
+        runs_dir: Folder of its runs.
+        index_file: Its table.
+
+    Args:
+        name: Name of the experiment and of its folder.
+        base_dir: Folder in which that is made.
+        comm: The communicator whose ranks share each run, as for `Logbook`.
+
+    Example:
+        >>> exp = Experiment("decay")
+        >>> for rate in (0.1, 0.2):
+        ...     with exp.add(rate=rate) as run:
+        ...         run.json("metrics", {"left": 1 - rate})
+        >>> len(exp.index_file.read_text().splitlines())
+        3
+
+    Ranks: made on every rank; `add` is collective with a communicator.
+    """
+
+    def __init__(
+        self, name: str, base_dir: str | os.PathLike[str] = "outputs", *, comm: Any = "auto"
+    ) -> None:
+        layout.inside(name)
+        self.name = name
+        self.base_dir = Path(base_dir)
+        self.exp_dir = self.base_dir / name
+        self.runs_dir = self.exp_dir / layout.RUNS
+        self.index_file = self.exp_dir / layout.INDEX
+        self._comm = comm
+        self._index = Index(os.fspath(self.exp_dir))
+        self._recorded: set[str] = set()
+        if topology.find(comm).is_root:
+            self.runs_dir.mkdir(parents=True, exist_ok=True)
+
+    def add(self, skip_existing: bool = False, **params: Any) -> Logbook | None:
+        """Open the run of these parameters.
+
+        Args:
+            skip_existing: Whether to return None where the run exists already.
+            **params: The parameters, which also name the run.
+
+        Returns:
+            Its Logbook, or None if it exists and is to be skipped.
+
+        Raises:
+            RunExistsError: If it exists and is not to be skipped (a `FileExistsError`).
+            UnsupportedValueError: If a parameter can't be stored plainly; the message names it.
+
+        Example:
+            >>> exp = Experiment("decay")
+            >>> with exp.add(rate=0.5) as run:
+            ...     run.json("metrics", {"left": 0.5})
+            >>> exp.add(rate=0.5, skip_existing=True) is None
+            True
+
+        Ranks: collective with a communicator; all ranks get a Logbook, or all get None.
+        """
+        values = {key: writers.plain(value, f"parameter {key!r}") for key, value in params.items()}
+        run_id = layout.experiment_run_id(self.name, values, writers.digest(values))
+        try:
+            return Logbook(
+                run_id,
+                base_dir=self.runs_dir,
+                params=values,
+                preallocate=True,
+                callback=self._record_ended,
+                comm=self._comm,
+            )
+        except RunExistsError:
+            if skip_existing:
+                return None
+            raise
+
+    def _record_ended(self, log: Logbook) -> None:
+        """Record a run that `add` opened: the simulation is not to fail for want of a row."""
+        try:
+            self._index.add(row_of(os.fspath(log.path)), new=log.run_id not in self._recorded)
+            self._recorded.add(log.run_id)
+        except LockTimeoutError as error:
+            log.warning(f"no row in {self.index_file} for this run: {error}")
+
+    def record(self, log: Logbook, metrics_file: str = layout.METRICS) -> None:
+        """Put a run's row into the table, in place of an earlier one.
+
+        Args:
+            log: The run.
+            metrics_file: Where its metrics are, relative to its folder.
+
+        Raises:
+            LockTimeoutError: If other processes held the table all the time.
+
+        Ranks: independent; rank 0 writes.
+        """
+        if log.is_root:
+            self._index.add(row_of(os.fspath(log.path), metrics_file))
+            self._recorded.add(log.run_id)
+
+    def rebuild_index(self) -> int:
+        """Make the table anew from the folders of the runs that have ended.
+
+        Returns:
+            The number of rows.
+
+        Raises:
+            LockTimeoutError: If other processes held the table all the time.
+
+        Ranks: independent; call it from one process.
+        """
+        return self._index.rebuild()
+
+    def to_dataframe(self) -> Any:
+        """The table as a pandas DataFrame; empty if there is none yet.
+
+        Raises:
+            ImportError: If pandas is not installed.
+
+        Ranks: independent.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ImportError("to_dataframe needs pandas: pip install 'notata[pandas]'") from None
+        if not self.index_file.exists():
+            return pd.DataFrame()
+        return pd.read_csv(self.index_file)
+
+    def select(self, **filters: Any) -> Any:
+        """The rows whose columns have these values, as a DataFrame.
+
+        Args:
+            **filters: Column names and the values to look for.
+
+        Raises:
+            KeyError: If the table has no such column.
+            ImportError: If pandas is not installed.
+
+        Example:
+            >>> Experiment("sweep").select(omega=2.0)["status"].tolist()
+            ['complete']
+
+        Ranks: independent.
+        """
+        rows = self.to_dataframe()
+        for column, value in filters.items():
+            rows = rows[rows[column] == value]
+        return rows
