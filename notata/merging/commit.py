@@ -1,0 +1,186 @@
+"""What was joined takes its place, all of it or nothing, and the run says what was merged."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from notata import files, layout
+from notata.assembly import Whole
+from notata.errors import DamagedError, MergeError
+from notata.lock import locked
+from notata.merging.arrays import join_array, join_bundle
+from notata.merging.logs import join_logs
+from notata.merging.plan import Output, Plan, fingerprints, make_plan
+from notata.stored import read_json
+from notata.version import __version__
+
+
+class Row(NamedTuple):
+    """A line of the report: one array, or the log.
+
+    Attributes:
+        name: The name that a reader loads it by, or `log.txt`.
+        kind: `array`, `bundle` or `log`.
+        pieces: Number of ranks whose pieces were joined.
+        shape: Shape of the whole, or None for the log.
+        bytes: Bytes of the array, or of the log.
+        action: `joined` or `unchanged`.
+    """
+
+    name: str
+    kind: str
+    pieces: int
+    shape: tuple[int, ...] | None
+    bytes: int
+    action: str
+
+
+class Report(NamedTuple):
+    """What a merge did.
+
+    Attributes:
+        run: Folder of the run.
+        rows: One for each array and the log.
+        nothing_to_do: Whether everything had been merged before.
+        note: The same in a sentence.
+    """
+
+    run: str
+    rows: tuple[Row, ...]
+    nothing_to_do: bool
+    note: str
+
+
+def merge(path: str | os.PathLike[str], *, unfinished: bool = False) -> Report:
+    """Make of all ranks' outputs what one process would have written.
+
+    Arrays are joined into the run's `data/`, all ranks' messages into its `log.txt`. The ranks'
+    own folders are left alone. A second call joins just what has changed since.
+
+    Args:
+        path: Folder of the run.
+        unfinished: Whether a run that never closed is merged as far as it got.
+
+    Returns:
+        What was joined.
+
+    Raises:
+        MergeError: If anything is missing, cut off, overlapping or contradictory; `problems` lists
+            all of it, and nothing was written.
+        RunNotFoundError: If there is no such folder.
+        NotARunError: If no run was written there.
+        LockTimeoutError: If another merge of this run does not end.
+
+    Example:
+        >>> merge("outputs/log_demo").note
+        'one rank: nothing to merge'
+
+    Ranks: independent; call it after the run, from one process.
+    """
+    run = os.fspath(path)
+    plan = make_plan(run, unfinished=unfinished)
+    _refuse(run, plan.problems)
+    if plan.size == 1:
+        return Report(run, (), True, "one rank: nothing to merge")
+    if not plan.outputs:
+        return Report(run, (), True, "no rank but 0 wrote anything: nothing to merge")
+    if not all(output.fresh for output in plan.outputs):
+        with locked(os.path.join(run, layout.RANKS, layout.MERGE_LOCK)):
+            plan = make_plan(run, unfinished=unfinished)  # another merge may have been at work
+            _refuse(run, plan.problems)
+            _carry_out(plan)
+    done = all(output.fresh for output in plan.outputs)
+    rows = tuple(row for output in plan.outputs for row in _rows(run, output))
+    joined = sum(row.action == "joined" for row in rows)
+    note = "nothing to do: merged before" if done else f"joined {joined} of {len(rows)}"
+    return Report(run, rows, done, note)
+
+
+def _refuse(run: str, problems: Iterable[str]) -> None:
+    found = list(problems)
+    if found:
+        told = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
+        raise MergeError(f"{run} can't be merged: {told}", found)
+
+
+def _carry_out(plan: Plan) -> None:
+    """Join everything that is not fresh, then put it in place."""
+    run = plan.run
+    stale = [output for output in plan.outputs if not output.fresh]
+    temporaries: dict[str, str] = {}
+    try:
+        for output in stale:
+            folder = os.path.dirname(os.path.join(run, output.file))
+            os.makedirs(folder, exist_ok=True)
+            temporaries[output.file] = os.path.join(folder, layout.temporary())
+            _join(run, output, temporaries[output.file])
+        _put_in_place(plan, temporaries)
+    except DamagedError as error:
+        raise MergeError(f"{run} can't be merged: {error}", [str(error)]) from error
+    finally:
+        for temporary in temporaries.values():
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
+
+
+def _join(run: str, output: Output, temporary: str) -> None:
+    if output.is_log:
+        join_logs(run, temporary)
+    elif output.wholes[0].key is None:
+        join_array(run, output.wholes[0], temporary)
+    else:
+        join_bundle(run, output.wholes, temporary)
+
+
+def _put_in_place(plan: Plan, temporaries: dict[str, str]) -> None:
+    """Replace the targets.
+
+    The record first says which files are about to be the merge's own. Cut off in between, the next
+    merge knows them and makes them again.
+    """
+    path = os.path.join(plan.run, layout.MERGE_RECORD)
+    record = read_json(path) or {}
+    outputs: dict[str, Any] = {
+        file: made for file, made in record.get("outputs", {}).items() if file not in temporaries
+    }
+    pending = sorted({*temporaries, *record.get("pending", [])})
+    _write_record(path, outputs, pending)
+    for file, temporary in temporaries.items():
+        os.replace(temporary, os.path.join(plan.run, file))
+    for output in plan.outputs:
+        if output.file in temporaries:
+            made = fingerprints(plan.run, {output.file})[output.file]
+            outputs[output.file] = {"inputs": output.inputs, "self": made}
+    _write_record(path, outputs, [])
+
+
+def _write_record(path: str, outputs: dict[str, Any], pending: list[str]) -> None:
+    record = {
+        "format": layout.FORMAT_VERSION,
+        "notata": __version__,
+        "outputs": outputs,
+        "pending": pending,
+    }
+    files.replace_bytes(path, json.dumps(record, indent=1, sort_keys=True).encode())
+
+
+def _rows(run: str, output: Output) -> Iterable[Row]:
+    action = "unchanged" if output.fresh else "joined"
+    if output.is_log:
+        size = os.stat(os.path.join(run, output.file)).st_size
+        return [Row(output.file, "log", len(output.inputs) + 1, None, size, action)]
+    return [_array_row(whole, action) for whole in output.wholes]
+
+
+def _array_row(whole: Whole, action: str) -> Row:
+    from notata.npy import dtype_from_text
+
+    count = dtype_from_text(whole.dtype).itemsize
+    for length in whole.shape:
+        count *= length
+    kind = "array" if whole.key is None else "bundle"
+    return Row(whole.label, kind, len(whole.parts), whole.shape, count, action)
