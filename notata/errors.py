@@ -24,7 +24,9 @@ would expect (and that notata 0.3.0 raises)::
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Sequence
+from typing import cast
 
 
 class NotataError(Exception):
@@ -107,9 +109,11 @@ class RankFailed(NotataError, RuntimeError):  # noqa: N818
     """Another rank of this run failed, so this rank's part of it can't be complete either."""
 
 
-_BY_NAME: dict[str, type[NotataError]] = {
+_BY_NAME: dict[str, type[Exception]] = {
     cls.__name__: cls
     for cls in (
+        TypeError,
+        ValueError,
         RunExistsError,
         RunNotFoundError,
         NotARunError,
@@ -142,8 +146,8 @@ def describe(error: BaseException) -> dict[str, object]:
 def revive(told: dict[str, object]) -> Exception:
     """Make the error that `describe` described.
 
-    An `OSError` comes back as the subclass that belongs to its number; an error that is not
-    notata's own comes back as a `RuntimeError` that names it.
+    An `OSError` comes back as the subclass that belongs to its number, a plain `ValueError`,
+    `TypeError`, `KeyError` or `RuntimeError` as itself, any other as a `RuntimeError` naming it.
 
     Ranks: independent.
     """
@@ -154,4 +158,7 @@ def revive(told: dict[str, object]) -> Exception:
         number = told["errno"]
         assert isinstance(number, int)
         return OSError(number, told["strerror"], told["filename"])
-    return RuntimeError(f"{kind} on rank 0: {message}")
+    builtin = getattr(builtins, kind, None)
+    if builtin in (ValueError, TypeError, KeyError, RuntimeError):
+        return cast("Exception", builtin(message))
+    return RuntimeError(f"{kind} on another rank: {message}")

@@ -8,11 +8,11 @@ from typing import Any
 
 from notata import files, layout, writers
 from notata.agreement import Record
-from notata.errors import NotARunError, RanksDisagreeError, RunExistsError, revive
+from notata.errors import NotARunError, RanksDisagreeError, RunExistsError, describe, revive
 from notata.ranges import ranks_text
 from notata.rankfolder import RankFolder, belongs_to
 from notata.stored import read_json
-from notata.topology import Topology
+from notata.topology import Topology, hostname
 
 COMPLETE, FAILED, INITIALIZED = "complete", "failed", "initialized"
 
@@ -80,6 +80,25 @@ def _listed(folder: str) -> list[str]:
         return os.listdir(folder)
     except FileNotFoundError:
         return []
+
+
+_LONGEST_PATH = 200  # in a record; a longer one is cut, and told apart by a digest
+
+
+def opening_record(path: str, params: str, failure: Exception | None) -> Record:
+    """What a rank tells rank 0 when it opens a run.
+
+    Args:
+        path: The run's folder.
+        params: Digest of the rank's parameters.
+        failure: What went wrong on this rank before, if anything did.
+
+    Ranks: independent.
+    """
+    if len(path) > _LONGEST_PATH:
+        path = f"…{path[-_LONGEST_PATH // 2 :]} ({writers.digest({'path': path})})"
+    record: Record = {"host": hostname(), "run": path, "params": params}
+    return record | ({"error": describe(failure)} if failure is not None else {})
 
 
 def check_opening(records: Sequence[Record]) -> None:

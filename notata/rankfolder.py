@@ -55,6 +55,7 @@ class RankFolder:
     Attributes:
         path: The folder.
         claimed: Whether it was made.
+        topology: This process's place.
     """
 
     def __init__(self, run: str, topology: Topology, run_id: str) -> None:
@@ -68,7 +69,7 @@ class RankFolder:
         self.run = run
         self.path = os.path.join(run, layout.rank_dir(topology.rank))
         self.claimed = False
-        self._topology = topology
+        self.topology = topology
         self._labels: set[str] = set()
         self._manifest = -1
         self._record: dict[str, Any] = {
@@ -96,7 +97,7 @@ class RankFolder:
         Ranks: independent.
         """
         metadata = read_json(os.path.join(self.run, layout.METADATA))
-        if metadata is not None and belongs_to(self._topology, metadata) == "another":
+        if metadata is not None and belongs_to(self.topology, metadata) == "another":
             raise RunExistsError(self._taken(self.run))
 
     def claim(self) -> None:
@@ -109,7 +110,7 @@ class RankFolder:
         """
         if self.claimed:
             return
-        if self._topology.comm is None:
+        if self.topology.comm is None:
             self.check()
         try:
             files.claim_dir(self.path)
@@ -120,7 +121,7 @@ class RankFolder:
 
     def _taken(self, path: str) -> str:
         return (
-            f"rank {self._topology.rank}: {path} belongs to an earlier run of this id; choose "
+            f"rank {self.topology.rank}: {path} belongs to an earlier run of this id; choose "
             "another run id, or pass overwrite=True to replace it"
         )
 
