@@ -2,7 +2,7 @@
 # what is installed, and a change of pyproject.toml installs it again.
 
 PYTHON ?= python3
-OUT ?= outputs/demo
+OUT := outputs/demo
 
 # Started with an empty environment: Python can't find itself, nor mpiexec its ranks, without PATH.
 ifeq ($(strip $(PATH)),)

@@ -138,7 +138,10 @@ class Session:
         """Tell this rank, in its log, where its parameters are not those of rank 0."""
         if self.topology.is_root or roots == self.params.digest():
             return
-        keys = ", ".join(self.params.differences(read_params(self._path)))
+        saved = read_params(self._path)
+        if roots is None and not saved:
+            return  # rank 0 hasn't come so far
+        keys = ", ".join(self.params.differences(saved))
         if keys and keys != self._differing:
             self._differing = keys
             text = f"parameters differ from those of rank 0, which are saved: {keys}"

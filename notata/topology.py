@@ -252,7 +252,8 @@ def process_start() -> float:
 
 
 Verdict = Literal["ours", "another", "unknown"]
-_SLACK = 60.0  # seconds that clocks of two nodes, or starts of two ranks, may lie apart
+_SLACK = 60.0  # seconds that the openings of two ranks may lie apart
+_START_SLACK = 10.0  # the same for the starts of their processes, clocks of two nodes included
 
 
 def same_launch(
@@ -276,7 +277,7 @@ def same_launch(
     if launch is not None and topology.launch is not None:
         return "ours" if launch == topology.launch else "another"
     mine = process_start()
-    if ended is not None and ended < mine - 1:
+    if ended is not None and ended < mine - _START_SLACK:
         return "another"
     if started is not None and started < mine - _SLACK:
         return "another"
