@@ -59,7 +59,7 @@ class Agreement:
             grace: Seconds to wait for other ranks.
         """
         self._topology = topology
-        self.grace = grace_seconds(grace)
+        self.grace = self._patience = grace_seconds(grace)
         self._comm: Any = None
 
     @property
@@ -67,25 +67,30 @@ class Agreement:
         """Whether there is a communicator, so that every rank learns the outcome."""
         return self._topology.comm is not None
 
-    def agree(self, what: str, mine: Record, decide: Decision) -> Record:
+    def agree(
+        self, what: str, mine: Record, decide: Decision, patience: float | None = None
+    ) -> Record:
         """Tell rank 0 this rank's record, let it decide, and learn the outcome.
 
         Args:
             what: What is being agreed on, for the error: "open run 'x'".
             mine: This rank's record: plain values, short texts.
             decide: Called on rank 0 with all ranks' records; gives the answer for all.
+            patience: Seconds to wait where that is more than the grace period; after that
+                period rank 0 says on standard error that ranks are missing.
 
         Returns:
             Rank 0's answer; without a communicator, an empty record on other ranks.
 
         Raises:
-            RanksMissingError: If some rank did not come within the grace period.
+            RanksMissingError: If some rank did not come in time.
             Exception: Whatever `decide` raised, on every rank.
 
         Ranks: collective with a communicator, else independent.
         """
         if not self.talks:
             return decide([mine]) if self._topology.is_root else {}
+        self._patience = max(self.grace, patience or 0.0)
         if self._comm is None:
             self._comm = self._duplicate(what)
         records = self._gather(what, mine)
@@ -140,21 +145,33 @@ class Agreement:
         return _unframe(frame)
 
     def _wait(self, what: str, request: Any, buffers: Any) -> None:
-        deadline = time.monotonic() + self.grace
+        began = time.monotonic()
+        warn_after = self.grace
         pause = 0.00001
         while not request.Test():
-            if time.monotonic() > deadline:
+            waited = time.monotonic() - began
+            if waited > self._patience:
                 self._comm = None
                 self._topology = self._topology._replace(comm=None)
                 _abandon(request, buffers)
                 raise RanksMissingError(self._missing(what))
+            if waited > warn_after and self._topology.is_root:  # ten thousand need not say it
+                warn_after = self._patience
+                print(f"notata: {self._waiting(what)}", file=sys.stderr, flush=True)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _waiting(self, what: str) -> str:
+        rank, size = self._topology.rank, self._topology.size
+        return (
+            f"rank {rank} of {size} came to {what} {self.grace:g} s ago and waits for the other "
+            f"ranks, for {self._patience:g} s at most"
+        )
 
     def _missing(self, what: str) -> str:
         rank, size = self._topology.rank, self._topology.size
         return (
-            f"rank {rank} of {size} came to {what} and waited {self.grace:g} s in vain for the "
+            f"rank {rank} of {size} came to {what} and waited {self._patience:g} s in vain for the "
             "other ranks. A run on a communicator is opened and closed by all of its ranks. For "
             "what rank 0 alone does in it, use log.root; for a run of one rank on its own, pass "
             "comm=None; for slower ranks, raise grace or NOTATA_GRACE"

@@ -42,7 +42,8 @@ class Logbook(Verbs):
         comm: The communicator whose ranks share this run (mpi4py); None for a process on its own;
             `"auto"`: `COMM_WORLD` if the program uses mpi4py, else the launcher's variables.
         level: Messages below this level are dropped.
-        grace: Seconds to wait for the other ranks at opening and closing (`NOTATA_GRACE`, 30).
+        grace: Seconds to wait for the other ranks at opening, and at closing once something failed
+            (`NOTATA_GRACE`, 30). Ranks that are done wait for slower ones for up to an hour.
 
     Raises:
         RunExistsError: If there is such a run already (a `FileExistsError`).

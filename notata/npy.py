@@ -134,7 +134,8 @@ def load(path: str | os.PathLike[str], *, mapped: bool = False) -> Array:
     import numpy as np
 
     try:
-        return cast("Array", np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False))
+        found = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        return np.asarray(found)  # users don't expect a subclass
     except (ValueError, EOFError, SyntaxError) as error:
         raise DamagedError(f"{os.fspath(path)} is not a whole .npy file: {error}") from None
 
@@ -149,14 +150,15 @@ def load_member(path: str | os.PathLike[str], key: str) -> Array:
 
     Ranks: independent.
     """
-    import numpy as np
+    import zlib
+
+    from numpy.lib import format as npy_format
 
     try:
-        with np.load(path, allow_pickle=False) as bundle:
-            if key not in bundle.files:
-                raise KeyError(key)
-            return cast("Array", bundle[key])
-    except (ValueError, EOFError, zipfile.BadZipFile, OSError) as error:
+        # Not by numpy.load, which takes "x.npy" for "x": a bundle may have both keys.
+        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
+            return npy_format.read_array(member, allow_pickle=False)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise DamagedError(f"{os.fspath(path)} is not a whole .npz file: {error}") from None

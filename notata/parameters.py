@@ -50,8 +50,13 @@ class Params(Mapping[str, Any]):
         """
         if ext not in layout.PARAMS:
             raise ValueError(f"ext={ext!r} must be 'yaml' or 'json'")
+        before = dict(self._values)
         self.take(values)
-        self._save(ext)
+        try:
+            self._save(ext)
+        except BaseException:
+            self._values = before
+            raise
 
     def digest(self) -> str:
         """A short text that is the same where the parameters are equal.

@@ -6,8 +6,9 @@ Pure arithmetic on shapes; no file is touched here.
 from __future__ import annotations
 
 import json
+import operator
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from notata.errors import PieceError
 
@@ -98,7 +99,7 @@ def halo_slices(shape: Shape, halo: Halo) -> tuple[slice, ...]:
 
     Ranks: independent.
     """
-    per_axis: list[Any] = [halo] * len(shape) if _is_int(halo) else list(cast("Any", halo))
+    per_axis: Sequence[Any] = [halo] * len(shape) if _is_int(halo) else _items("halo", halo)
     if len(per_axis) != len(shape):
         raise PieceError(
             f"halo={halo!r} is for {len(per_axis)} axes, the piece of shape {shape} has "
@@ -106,10 +107,10 @@ def halo_slices(shape: Shape, halo: Halo) -> tuple[slice, ...]:
         )
     slices = []
     for axis, (length, sides) in enumerate(zip(shape, per_axis, strict=True)):
-        pair = (sides, sides) if _is_int(sides) else tuple(sides)
+        pair = (sides, sides) if _is_int(sides) else _items("halo", sides)
         if len(pair) != 2 or not all(_is_int(side) and side >= 0 for side in pair):
             raise PieceError(f"halo={halo!r}: axis {axis} needs a number or a pair, not {sides!r}")
-        low, high = int(pair[0]), int(pair[1])
+        low, high = operator.index(pair[0]), operator.index(pair[1])
         if low + high > length:
             raise PieceError(
                 f"halo={halo!r} takes {low + high} cells of axis {axis}, which has {length}"
@@ -157,14 +158,25 @@ def placed(shape: Shape, start: Any, whole: Any) -> tuple[Shape, Shape]:
 
 
 def _is_int(value: object) -> bool:
-    return hasattr(value, "__index__")
+    try:
+        operator.index(value)  # type: ignore[arg-type]
+    except TypeError:  # arrays have the method too, and mean several numbers
+        return False
+    return True
+
+
+def _items(what: str, value: Any) -> tuple[Any, ...]:
+    try:
+        return tuple(value)
+    except TypeError:
+        raise PieceError(f"{what}={value!r} is no whole number and no tuple of them") from None
 
 
 def _indices(what: str, value: Any) -> Shape:
-    items = [value] if _is_int(value) else list(value)
+    items = (value,) if _is_int(value) else _items(what, value)
     if not all(_is_int(item) for item in items):
         raise PieceError(f"{what}={value!r} is not a tuple of whole numbers")
-    return tuple(item.__index__() for item in items)
+    return tuple(operator.index(item) for item in items)
 
 
 class Cut(NamedTuple):

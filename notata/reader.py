@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from notata import files, gather, layout
+from notata import gather, layout
 from notata.assembly import Whole, assemble
 from notata.errors import ArrayNotFoundError, KeyNotFoundError, NotARunError, RunNotFoundError
 from notata.messages import Record
 from notata.regions import region_of
-from notata.stored import Shelf, StrPath, read_json, read_params
+from notata.stored import Shelf, StrPath, read_json, read_metadata, read_params
 from notata.streams import read_messages
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ class RankReader(Shelf):
     Attributes:
         rank: The rank.
         path: Folder of its log, artifacts and plots; need not exist if it wrote nothing.
+
+    Ranks: independent.
     """
 
     def __init__(self, run: Path, rank: int, size: int) -> None:
@@ -105,36 +106,55 @@ class LogReader(Shelf):
 
     @property
     def run_id(self) -> str:
-        """The run's id, from the name of its folder."""
+        """The run's id, from the name of its folder.
+
+        Ranks: independent.
+        """
         return layout.run_id_of(self.path.resolve().name)
 
     @property
     def meta(self) -> dict[str, Any]:
-        """The metadata: status, times, and what else was noted."""
-        data = files.read_bytes(self.path / layout.METADATA)
-        values: dict[str, Any] = json.loads(data) if data else {}
-        return values
+        """The metadata: status, times, and what else was noted.
+
+        Raises:
+            DamagedError: If the file is no JSON object (a `ValueError`).
+
+        Ranks: independent.
+        """
+        return read_metadata(self.path)
 
     @property
     def params(self) -> dict[str, Any]:
-        """The parameters."""
+        """The parameters.
+
+        Ranks: independent.
+        """
         return read_params(self.path)
 
     @property
     def size(self) -> int:
-        """Number of ranks that the run had."""
+        """Number of ranks that the run had.
+
+        Ranks: independent.
+        """
         parallel = self.meta.get("parallel")
         return int(parallel["size"]) if isinstance(parallel, dict) and "size" in parallel else 1
 
     @property
     def ranks(self) -> Sequence[RankReader]:
-        """A reader for each rank, also for those that wrote nothing."""
+        """A reader for each rank, also for those that wrote nothing.
+
+        Ranks: independent.
+        """
         size = self.size
         return [RankReader(self.path, rank, size) for rank in range(size)]
 
     @property
     def arrays(self) -> list[str]:
-        """Names of all whole arrays, merged or not; each of them loads."""
+        """Names of all whole arrays, merged or not; each of them loads.
+
+        Ranks: independent.
+        """
         return sorted({*self.stored(), *self._wholes()})
 
     def _wholes(self) -> dict[str, Whole]:
@@ -288,12 +308,18 @@ class ExperimentReader:
 
     @property
     def params(self) -> dict[str, dict[str, Any]]:
-        """The parameters of all runs, by run id."""
+        """The parameters of all runs, by run id.
+
+        Ranks: independent.
+        """
         return {run.run_id: run.params for run in self}
 
     @property
     def meta(self) -> dict[str, dict[str, Any]]:
-        """The metadata of all runs, by run id."""
+        """The metadata of all runs, by run id.
+
+        Ranks: independent.
+        """
         return {run.run_id: run.meta for run in self}
 
     def __str__(self) -> str:

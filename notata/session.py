@@ -15,6 +15,10 @@ from notata.parameters import Params
 from notata.rankfolder import RankFolder, now
 from notata.stored import read_params
 
+# How long a rank that is done waits for those that may still be at work. Unlike a rank that failed,
+# which waits for the grace period only, it has no reason to think that something is wrong.
+_PATIENCE = 3600.0
+
 
 class Session:
     """Opens a run together with the other ranks, and ends it together with them.
@@ -202,7 +206,8 @@ class Session:
         told = mine | {"pieces": self.folder.pieces, "params": self.params.digest()}
         what = f"close run {self._run_id!r}"
         try:
-            outcome = self._agreement.agree(what, told, self._decide)
+            patience = None if mine.get("raised") else _PATIENCE
+            outcome = self._agreement.agree(what, told, self._decide, patience)
             self.status = outcome["status"] if outcome else mine["status"]
             if outcome:
                 self._compare_params(outcome["params"])

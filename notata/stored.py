@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from notata import files, layout, npy
-from notata.errors import KeyNotFoundError
+from notata.errors import DamagedError, KeyNotFoundError, UnsafeNameError
 from notata.regions import region_of
 
 if TYPE_CHECKING:
@@ -29,6 +29,25 @@ def read_json(path: StrPath) -> dict[str, Any] | None:
         found = json.loads(data) if data else None
         return found if isinstance(found, dict) else None
     return None
+
+
+def read_metadata(run: StrPath) -> dict[str, Any]:
+    """The metadata of a run; empty where there is none.
+
+    Raises:
+        DamagedError: If the file is no JSON object.
+
+    Ranks: independent.
+    """
+    path = os.path.join(run, layout.METADATA)
+    data = files.read_bytes(path)
+    try:
+        values = {} if data is None else json.loads(data)
+    except ValueError as error:
+        raise DamagedError(f"{path} is damaged: {error}") from None
+    if not isinstance(values, dict):
+        raise DamagedError(f"{path} is damaged: it holds no JSON object")
+    return values
 
 
 def read_params(run: StrPath) -> dict[str, Any]:
@@ -90,7 +109,10 @@ class Shelf:
         return {} if data is None else json.loads(data)
 
     def stored(self) -> list[str]:
-        """Names of the arrays that lie in `data/`."""
+        """Names of the arrays that lie in `data/`.
+
+        Ranks: independent.
+        """
         found = []
         for name in _names(self._data):
             if name.endswith(".npy"):
@@ -102,24 +124,37 @@ class Shelf:
         return found
 
     def load_stored(self, name: str, region: Any) -> Array | None:
-        """Load an array that lies in `data/`, or None where it doesn't."""
-        path = self._data / layout.inside(name, ".npy")
-        with contextlib.suppress(FileNotFoundError):
-            return npy.load(path) if region is None else _part(npy.load(path, mapped=True), region)
+        """Load an array that lies in `data/`, or None where it doesn't.
+
+        Ranks: independent.
+        """
         without = ""
-        for bundle, key in _splits(name):
-            path = self._data / layout.inside(bundle, ".npz")
+        refused: UnsafeNameError | None = None
+        tried = False
+        for stem, key in [(name, None), *_splits(name)]:
             try:
-                array = npy.load_member(path, key)
+                path = self._data / layout.inside(stem, ".npy" if key is None else ".npz")
+                tried = True
+                return _loaded(path, key, region)
+            except UnsafeNameError as error:  # "bundle:key" may be longer than a file's name
+                refused = error
             except FileNotFoundError:
                 continue
             except KeyError:
                 without = f"no key {key!r} in bundle {path}"
-                continue
-            return array if region is None else _part(array, region)
+        if refused is not None and not tried:
+            raise refused
         if without:
             raise KeyNotFoundError(without)
         return None
+
+
+def _loaded(path: Path, key: str | None, region: Any) -> Array:
+    if key is not None:
+        array = npy.load_member(path, key)
+    else:
+        array = npy.load(path, mapped=region is not None)
+    return array if region is None else _part(array, region)
 
 
 def _names(folder: Path) -> list[str]:

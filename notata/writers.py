@@ -180,8 +180,17 @@ def digest(values: Mapping[str, Plain]) -> str:
 
     Ranks: independent.
     """
-    text = json.dumps(_string_keys(dict(values), "params"), sort_keys=True)
+    text = json.dumps(_quoted_keys(dict(values)), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _quoted_keys(value: Plain) -> Plain:
+    """Keys as texts of which no two are the same, as the keys 1 and "1" are in JSON."""
+    if isinstance(value, list):
+        return [_quoted_keys(item) for item in value]
+    if isinstance(value, dict):
+        return {json.dumps(key): _quoted_keys(item) for key, item in value.items()}
+    return value
 
 
 def save_params(folder: str, values: Mapping[str, Plain], ext: str, *, sync: bool = False) -> None:
