@@ -21,7 +21,10 @@ class ArrayVerbs:
 
     @property
     def datadir(self) -> Path:
-        """Folder of the arrays that this rank writes."""
+        """Folder of the arrays that this rank writes.
+
+        Ranks: independent.
+        """
         return Path(self._place.data_home, layout.DATA)
 
     def array(

@@ -162,10 +162,18 @@ def yaml_bytes(values: Mapping[str, Plain]) -> bytes:
     """
     import yaml
 
+    class Dumper(yaml.SafeDumper):
+        """Escapes every line break: PyYAML reads some that it writes as they are as blanks."""
+
+        def represent_text(self, text: str) -> yaml.Node:
+            style = '"' if text.splitlines() not in ([text], []) else None
+            return self.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+    Dumper.add_representer(str, Dumper.represent_text)
     return bytes(
         yaml.dump(
             dict(values),
-            Dumper=yaml.SafeDumper,
+            Dumper=Dumper,
             sort_keys=True,
             allow_unicode=True,
             default_flow_style=False,

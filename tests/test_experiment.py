@@ -1,0 +1,280 @@
+"""Many runs and their table."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from simulated import tree
+
+from notata import Experiment, ExperimentReader, Logbook
+from notata.errors import RunExistsError, UnsafeNameError, UnsupportedValueError
+
+OURS = ["run_status", "failure_reason", "start_time", "runtime_sec"]
+
+
+def table(exp: Experiment) -> list[dict[str, str]]:
+    """The rows of the table, each of which has to fit the header."""
+    with exp.index_file.open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert all(len(row) == len(header) for row in rows), rows
+    assert len(set(header)) == len(header), header
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def header(exp: Experiment) -> list[str]:
+    with exp.index_file.open(newline="") as file:
+        return next(csv.reader(file))
+
+
+def run(exp: Experiment, metrics: Any = None, **params: Any) -> Logbook:
+    log = exp.add(**params)
+    assert log is not None
+    with log:
+        if metrics is not None:
+            log.json("metrics", metrics)
+    return log
+
+
+def test_folders(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    assert (exp.name, exp.base_dir) == ("sweep", base)
+    assert exp.exp_dir == base / "sweep"
+    assert exp.runs_dir == base / "sweep" / "runs"
+    assert exp.index_file == base / "sweep" / "index.csv"
+    assert exp.runs_dir.is_dir()
+    assert not exp.index_file.exists()
+
+
+@pytest.mark.parametrize("name", ["", "../x", "/x", "a\nb"])
+def test_a_name_that_is_none(base: Path, name: str) -> None:
+    with pytest.raises(UnsafeNameError):
+        Experiment(name, base)
+    assert not base.exists()
+
+
+def test_a_run_is_a_logbook_in_the_experiment(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    log = exp.add(omega=2.0, n=3)
+    assert isinstance(log, Logbook)
+    assert log.run_id == "sweep_n_3_omega_2"
+    assert log.path == exp.runs_dir / "log_sweep_n_3_omega_2"
+    assert dict(log.params) == {"omega": 2.0, "n": 3}
+    assert tree(log.path) == [
+        "artifacts/",
+        "data/",
+        "log.txt",
+        "metadata.json",
+        "params.yaml",
+        "plots/",
+    ]
+    assert not exp.index_file.exists()
+    log.mark_complete()
+    assert [row["run_id"] for row in table(exp)] == [log.run_id]
+
+
+def test_columns_and_rows(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    run(exp, {"energy": 4.5, "drift": 1e-9}, omega=2.0, n=3)
+    run(exp, None, omega=3.0, n=3)
+    assert header(exp) == ["run_id", "n", "omega", "status", "drift", "energy", *OURS]
+    first, second = table(exp)
+    assert (first["n"], first["omega"], first["status"]) == ("3", "2.0", "complete")
+    assert (first["drift"], first["energy"]) == ("1e-09", "4.5")
+    assert (first["run_status"], first["failure_reason"]) == ("complete", "")
+    assert float(first["runtime_sec"]) >= 0
+    assert len(first["start_time"]) == len("2026-11-23T03:00:00")
+    assert (second["status"], second["energy"], second["run_status"]) == ("missing", "", "complete")
+
+
+def test_a_failed_run_without_metrics_is_missing_and_its_reason_is_told(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    log = exp.add(dt=0.5)
+    assert log is not None
+    with pytest.raises(RuntimeError), log:
+        raise RuntimeError("hit the ground,\nhard")
+    (row,) = table(exp)
+    assert (row["status"], row["run_status"]) == ("missing", "failed")
+    assert row["failure_reason"] == "hit the ground,\nhard"
+
+
+def test_a_failed_run_with_metrics_is_failed(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    log = exp.add(dt=0.5)
+    assert log is not None
+    log.json("metrics", {"e": 1})
+    log.mark_failed("diverged")
+    (row,) = table(exp)
+    assert (row["status"], row["e"], row["run_status"]) == ("failed", "1", "failed")
+
+
+@pytest.mark.parametrize("content", ["{", "[1, 2]", "\xff"])
+def test_metrics_that_can_not_be_read(base: Path, content: str) -> None:
+    exp = Experiment("sweep", base)
+    log = exp.add(dt=0.5)
+    assert log is not None
+    with log:
+        log["artifacts/metrics.json"].write_bytes(content.encode("latin-1"))
+    (row,) = table(exp)
+    assert row["status"] == "error"
+    assert row["error_reason"]
+    assert row["run_status"] == "complete"
+
+
+def test_a_run_that_exists_is_refused_or_skipped(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    run(exp, {"e": 1}, dt=0.1)
+    with pytest.raises(RunExistsError, match=r"sweep_dt_0\.1"):
+        exp.add(dt=0.1)
+    assert exp.add(skip_existing=True, dt=0.1) is None
+    assert exp.add(skip_existing=True, dt=0.2) is not None
+    assert len(table(exp)) == 1
+
+
+def test_a_parameter_that_can_not_be_stored_names_its_key(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    with pytest.raises(UnsupportedValueError, match="parameter 'z'"):
+        exp.add(z=1j)
+    assert list(exp.runs_dir.iterdir()) == []
+
+
+def test_numpy_parameters_name_the_run_as_numbers_do(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    log = exp.add(dt=np.float64(0.1), n=np.int32(3))
+    assert log is not None
+    assert log.run_id == "sweep_dt_0.1_n_3"
+    assert exp.add(skip_existing=True, dt=0.1, n=3) is None
+
+
+def test_a_new_parameter_or_metric_makes_a_column(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    run(exp, {"e": 1}, dt=0.1)
+    run(exp, {"f": 2}, n=7)
+    run(exp, {"e": 3, "f": 4}, dt=0.2, n=8)
+    assert header(exp) == ["run_id", "dt", "n", "status", "e", "f", *OURS]
+    assert [(r["dt"], r["n"], r["e"], r["f"]) for r in table(exp)] == [
+        ("0.1", "", "1", ""),
+        ("", "7", "", "2"),
+        ("0.2", "8", "3", "4"),
+    ]
+
+
+def test_columns_that_share_a_name_do_not_overwrite_each_other(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    log = run(exp, {"dt": "m1", "status": "m2", "runtime_sec": "m3"}, dt="p1", status="p2")
+    (row,) = table(exp)
+    assert row["run_id"] == log.run_id
+    assert row["status"] == "complete"
+    assert float(row["runtime_sec"]) >= 0
+    assert sorted(value for value in row.values() if value[:1] in "mp" and value[1:].isdigit()) == [
+        "m1",
+        "m2",
+        "m3",
+        "p1",
+        "p2",
+    ]
+    assert row["dt"] == "p1"
+
+
+def test_a_second_verdict_replaces_the_row(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    run(exp, {"e": 0}, dt=0.1)
+    log = exp.add(dt=0.2)
+    assert log is not None
+    log.json("metrics", {"e": 1})
+    log.mark_failed("too early")
+    log.mark_complete()
+    rows = table(exp)
+    assert [(r["run_id"], r["status"], r["failure_reason"]) for r in rows] == [
+        ("sweep_dt_0.1", "complete", ""),
+        ("sweep_dt_0.2", "complete", ""),
+    ]
+
+
+def test_record_takes_metrics_from_another_file(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    log = run(exp, {"e": 1}, dt=0.1)
+    log.json("final", {"g": 9})
+    exp.record(log, metrics_file="artifacts/final.json")
+    (row,) = table(exp)
+    assert (row["g"], row["e"]) == ("9", "")
+
+
+def test_values_of_every_kind_in_the_table(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    run(exp, {"list": [1, {"a": 2}], "none": None, "text": 'a,"b"\nc', "ok": True}, path="a/b,ü")
+    (row,) = table(exp)
+    assert row["path"] == "a/b,ü"
+    assert row["list"] == '[1, {"a": 2}]'
+    assert (row["none"], row["text"], row["ok"]) == ("", 'a,"b"\nc', "True")
+
+
+@pytest.mark.parametrize("damage", ["gone", "half", "foreign", "started"])
+def test_a_table_that_is_lost_is_made_anew_from_the_runs(base: Path, damage: str) -> None:
+    exp = Experiment("sweep", base)
+    for dt in (0.1, 0.2, 0.3):
+        run(exp, {"e": dt}, dt=dt)
+    before = table(exp)
+    whole = exp.index_file.read_bytes()
+    if damage == "gone":
+        exp.index_file.unlink()
+    elif damage == "half":
+        exp.index_file.write_bytes(whole[:-7])
+    elif damage == "foreign":
+        exp.index_file.write_bytes(b"not,a table\n")
+    else:
+        exp.index_file.write_bytes(b"#" + whole[1:60])
+    run(exp, {"e": 0.4}, dt=0.4)
+    rows = sorted(table(exp), key=lambda row: row["run_id"])
+    assert rows[:3] == sorted(before, key=lambda row: row["run_id"])
+    assert rows[3]["e"] == "0.4"
+
+
+def test_rebuild(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    for dt in (0.1, 0.2):
+        run(exp, {"e": dt}, dt=dt)
+    still_open = exp.add(dt=0.3)
+    before = table(exp)
+    exp.index_file.write_text("nonsense")
+    assert exp.rebuild_index() == 2
+    assert table(exp) == before
+    assert still_open is not None
+    assert still_open.run_id not in exp.index_file.read_text()
+
+
+def test_a_dataframe(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    assert exp.to_dataframe().empty
+    run(exp, {"e": 1.5}, dt=0.1, scheme="rk4")
+    run(exp, {"e": 2.5}, dt=0.2, scheme="rk4")
+    frame = exp.to_dataframe()
+    assert frame["e"].tolist() == [1.5, 2.5]
+    assert frame["dt"].dtype == np.float64
+    assert list(frame.columns) == header(exp)
+
+
+def test_select(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    for dt in (0.1, 0.2):
+        for scheme in ("rk4", "euler"):
+            run(exp, {"e": dt}, dt=dt, scheme=scheme)
+    assert len(exp.select()) == 4
+    assert exp.select(dt=0.2)["scheme"].tolist() == ["rk4", "euler"]
+    chosen = exp.select(dt=0.2, scheme="euler")
+    assert chosen["run_id"].tolist() == ["sweep_dt_0.2_scheme_euler"]
+    assert exp.select(dt=9).empty
+    with pytest.raises(KeyError):
+        exp.select(nothing=1)
+
+
+def test_one_experiment_from_two_objects(base: Path) -> None:
+    one, two = Experiment("sweep", base), Experiment("sweep", base)
+    run(one, {"e": 1}, dt=0.1)
+    run(two, {"f": 2}, dt=0.2)
+    run(one, {"e": 3}, dt=0.3)
+    assert [(r["e"], r["f"]) for r in table(one)] == [("1", ""), ("", "2"), ("3", "")]
+    assert len(ExperimentReader(base / "sweep")) == 3

@@ -1,0 +1,563 @@
+"""The run of one process: every verb, and what it leaves on disk."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import pickle
+import re
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from simulated import tree
+
+from notata import Logbook
+from notata.errors import (
+    NotARunError,
+    PieceError,
+    RunExistsError,
+    UnsafeNameError,
+    UnsupportedValueError,
+)
+
+LINE = re.compile(r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\] [A-Z]+ .*")
+
+
+def lines(log: Logbook) -> list[str]:
+    """The log's lines without their time stamps, which have to be there."""
+    found = log.log_path.read_text().splitlines()
+    assert all(LINE.fullmatch(line) for line in found), found
+    return [line.split("] ", 1)[1] for line in found]
+
+
+def metadata(log: Logbook) -> dict[str, object]:
+    return dict(json.loads((log.path / "metadata.json").read_text()))
+
+
+# ----- life -----
+
+
+def test_a_context_manager_marks_the_run_complete(base: Path) -> None:
+    with Logbook("a", base) as log:
+        assert log.status == "initialized"
+        assert metadata(log).keys() == {"run_id", "status", "start_time"}
+    assert log.status == "complete"
+    meta = metadata(log)
+    assert meta.keys() == {"run_id", "status", "start_time", "end_time", "runtime_sec"}
+    assert (meta["run_id"], meta["status"]) == ("a", "complete")
+    started = datetime.fromisoformat(str(meta["start_time"]))
+    assert started <= datetime.fromisoformat(str(meta["end_time"]))
+    assert started.microsecond == 0
+    assert isinstance(meta["runtime_sec"], float)
+    assert lines(log) == ["INFO Logbook initialized", "INFO Marked complete"]
+    assert tree(log.path) == ["log.txt", "metadata.json"]
+
+
+def test_an_exception_marks_the_run_failed_and_goes_on(base: Path) -> None:
+    with pytest.raises(RuntimeError, match="the ground"), Logbook("a", base) as log:
+        raise RuntimeError("hit the ground")
+    assert log.status == "failed"
+    assert metadata(log)["failure_reason"] == "hit the ground"
+    assert metadata(log)["status"] == "failed"
+    assert lines(log)[-1] == "INFO Marked failed: hit the ground"
+    assert tree(log.path) == ["log.txt", "metadata.json"]
+
+
+def test_an_exception_without_a_text_gives_its_name_as_reason(base: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Logbook("a", base) as log:
+        raise KeyboardInterrupt
+    assert str(metadata(log)["failure_reason"]).startswith("KeyboardInterrupt")
+
+
+@pytest.mark.parametrize("status", ["complete", "failed"])
+def test_life_by_hand(base: Path, status: str) -> None:
+    log = Logbook("a", base)
+    log.mark_complete() if status == "complete" else log.mark_failed("diverged")
+    assert (log.status, metadata(log)["status"]) == (status, status)
+    assert metadata(log).get("failure_reason") == (None if status == "complete" else "diverged")
+
+
+def test_a_run_that_was_marked_inside_its_block_keeps_its_mark(base: Path) -> None:
+    with Logbook("a", base) as log:
+        log.mark_failed("no convergence")
+    assert log.status == "failed"
+    assert metadata(log)["failure_reason"] == "no convergence"
+    assert lines(log).count("INFO Marked failed: no convergence") == 1
+    assert "INFO Marked complete" not in lines(log)
+
+
+def test_of_two_verdicts_by_hand_the_last_one_counts(base: Path) -> None:
+    log = Logbook("a", base)
+    log.mark_failed("too early")
+    log.mark_complete()
+    assert metadata(log)["status"] == log.status == "complete"
+    assert "failure_reason" not in metadata(log)
+
+
+def test_messages_after_the_end_still_arrive(base: Path) -> None:
+    with Logbook("a", base) as log:
+        pass
+    log.info("afterwards")
+    assert lines(log)[-1] == "INFO afterwards"
+
+
+def test_elapsed_grows(base: Path) -> None:
+    log = Logbook("a", base)
+    first = log.elapsed
+    assert 0 <= first <= log.elapsed
+
+
+def test_fifty_finished_runs_hold_no_open_files(base: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    logs = []
+    for number in range(50):
+        with Logbook(number, base) as log:
+            log.info("here")
+            log.array("x", np.zeros(3))
+        logs.append(log)
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert len(list(base.iterdir())) == 50
+
+
+# ----- where -----
+
+
+def test_folders(base: Path) -> None:
+    log = Logbook(7, base)
+    assert log.run_id == "7"
+    assert log.path == base / "log_7"
+    assert log.log_path == log.path / "log.txt"
+    assert log.datadir == log.path / "data"
+    assert log.plotdir == log.path / "plots"
+    assert log.artifactsdir == log.path / "artifacts"
+    assert (log.rank, log.size, log.is_root) == (0, 1, True)
+
+
+def test_the_base_folder_is_outputs_by_default(base: Path) -> None:
+    log = Logbook("a")
+    assert log.path == Path("outputs/log_a")
+    assert (Path.cwd() / "outputs" / "log_a" / "metadata.json").is_file()
+
+
+def test_preallocate_makes_the_three_folders(base: Path) -> None:
+    log = Logbook("a", base, preallocate=True)
+    assert tree(log.path) == ["artifacts/", "data/", "log.txt", "metadata.json", "plots/"]
+
+
+def test_a_run_that_exists_is_refused_and_left_alone(base: Path) -> None:
+    with Logbook("a", base) as log:
+        log.text("note", "first")
+    before = {name: (log.path / name).read_bytes() for name in tree(log.path)}
+    with pytest.raises(FileExistsError, match="log_a already exists") as caught:
+        Logbook("a", base)
+    assert isinstance(caught.value, RunExistsError)
+    assert {name: (log.path / name).read_bytes() for name in tree(log.path)} == before
+
+
+def test_overwrite_begins_anew(base: Path) -> None:
+    with Logbook("a", base, params={"old": 1}) as log:
+        log.text("old", "x")
+        log.mark_failed("broke")
+    with Logbook("a", base, overwrite=True) as log:
+        log.text("new", "x")
+    assert tree(log.path) == ["artifacts/new.txt", "log.txt", "metadata.json"]
+    assert "failure_reason" not in metadata(log)
+    assert lines(log)[0] == "INFO Logbook initialized"
+
+
+def test_overwrite_does_not_empty_a_folder_that_is_no_run(base: Path) -> None:
+    (base / "log_a").mkdir(parents=True)
+    (base / "log_a" / "thesis.tex").write_text("chapter 1")
+    with pytest.raises(NotARunError, match="no run"):
+        Logbook("a", base, overwrite=True)
+    assert tree(base / "log_a") == ["thesis.tex"]
+
+
+def test_a_file_in_place_of_the_run_folder(base: Path) -> None:
+    base.mkdir()
+    (base / "log_a").write_text("")
+    for overwrite in (False, True):
+        with pytest.raises(FileExistsError, match="is a file"):
+            Logbook("a", base, overwrite=overwrite)
+
+
+@pytest.mark.parametrize("run_id", ["", "a/b", "../x", "x" * 300, "a\nb", "a\0b"])
+def test_a_run_id_that_no_folder_can_have(base: Path, run_id: str) -> None:
+    with pytest.raises(UnsafeNameError, match="run id"):
+        Logbook(run_id, base)
+    assert not base.exists()
+
+
+# ----- messages -----
+
+
+def test_messages_of_every_level(base: Path) -> None:
+    log = Logbook("a", base, level="debug")
+    log.debug("d")
+    log.info("i")
+    log.warning("w")
+    log.error("e")
+    log.note("n")
+    log.note("n30", level=logging.WARNING)
+    log.note("n50", 50)
+    assert lines(log)[1:] == [
+        "DEBUG d",
+        "INFO i",
+        "WARNING w",
+        "ERROR e",
+        "INFO n",
+        "WARNING n30",
+        "CRITICAL n50",
+    ]
+
+
+def test_the_level_drops_what_is_below(base: Path) -> None:
+    log = Logbook("a", base, level=logging.WARNING)
+    log.debug("d")
+    log.info("i")
+    log.warning("w")
+    assert lines(log) == ["WARNING w"]
+
+
+def test_a_level_that_does_not_exist(base: Path) -> None:
+    with pytest.raises(ValueError, match="LOUD"):
+        Logbook("a", base, level="LOUD")
+    assert not base.exists()
+
+
+def test_values_that_are_not_text_are_logged_as_text(base: Path) -> None:
+    log = Logbook("a", base)
+    log.info(42)
+    log.info({"x": 1})
+    assert lines(log)[1:] == ["INFO 42", "INFO {'x': 1}"]
+
+
+def test_the_logger_writes_into_the_run(base: Path) -> None:
+    log = Logbook("a", base, level="INFO")
+    log.logger.info("step %d of %s", 3, "many")
+    log.logger.debug("unseen")
+    assert isinstance(log.logger, logging.Logger)
+    assert lines(log)[1:] == ["INFO step 3 of many"]
+
+
+def test_the_logger_does_not_write_elsewhere(
+    base: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = Logbook("a", base)
+    log.logger.error("only here")
+    assert caplog.records == []
+    assert capsys.readouterr() == ("", "")
+
+
+# ----- parameters and metadata -----
+
+
+def test_params_at_opening_and_later_are_merged(base: Path) -> None:
+    log = Logbook("a", base, params={"omega": 2.0, "n": 3})
+    log.params(n=4, name="x")
+    assert yaml.safe_load((log.path / "params.yaml").read_text()) == {
+        "omega": 2.0,
+        "n": 4,
+        "name": "x",
+    }
+    assert log.params["omega"] == 2.0
+    assert dict(log.params) == {"omega": 2.0, "n": 4, "name": "x"}
+    assert len(log.params) == 3
+    assert lines(log) == [
+        "INFO Saved params (yaml) in params.yaml",
+        "INFO Logbook initialized",
+        "INFO Saved params (yaml) in params.yaml",
+    ]
+
+
+def test_params_as_json_take_the_place_of_yaml(base: Path) -> None:
+    log = Logbook("a", base, params={"omega": 2.0})
+    log.params(ext="json", n=3)
+    assert tree(log.path) == ["log.txt", "metadata.json", "params.json"]
+    assert json.loads((log.path / "params.json").read_text()) == {"omega": 2.0, "n": 3}
+
+
+def test_params_in_another_format(base: Path) -> None:
+    log = Logbook("a", base)
+    with pytest.raises(ValueError, match="yaml"):
+        log.params(ext="toml", n=3)
+    assert dict(log.params) == {}
+    assert tree(log.path) == ["log.txt", "metadata.json"]
+
+
+def test_a_refused_parameter_names_its_key_and_changes_nothing(base: Path) -> None:
+    log = Logbook("a", base, params={"n": 1})
+    before = (log.path / "params.yaml").read_bytes()
+    with pytest.raises(UnsupportedValueError, match=r"parameter 'grid'\.z"):
+        log.params(n=2, grid={"z": 1j})
+    assert log.params["n"] == 1
+    assert (log.path / "params.yaml").read_bytes() == before
+
+
+def test_a_refused_parameter_at_opening_leaves_no_run(base: Path) -> None:
+    with pytest.raises(UnsupportedValueError, match="parameter 'z'"):
+        Logbook("a", base, params={"z": object()})
+    assert not base.exists()
+
+
+def test_meta_is_merged_into_the_metadata(base: Path) -> None:
+    with Logbook("a", base) as log:
+        log.meta(operator="ada", grid=(3, 4))
+        log.meta(operator="grace")
+    assert metadata(log)["operator"] == "grace"
+    assert metadata(log)["grid"] == [3, 4]
+    assert metadata(log)["status"] == "complete"
+
+
+def test_a_refused_meta_field_names_its_key_and_changes_nothing(base: Path) -> None:
+    log = Logbook("a", base)
+    before = (log.path / "metadata.json").read_bytes()
+    with pytest.raises(UnsupportedValueError, match="meta 'bad'"):
+        log.meta(good=1, bad={1, 2})
+    assert (log.path / "metadata.json").read_bytes() == before
+    log.meta(later=1)
+    assert "good" not in metadata(log)
+
+
+# ----- arrays -----
+
+
+@pytest.mark.parametrize("verb", ["array", "save_array", "save_numpy"])
+def test_array(base: Path, verb: str) -> None:
+    log = Logbook("a", base)
+    values = np.arange(6.0).reshape(2, 3)
+    getattr(log, verb)("states/T_step100", values)
+    loaded = np.load(log.path / "data/states/T_step100.npy", allow_pickle=False)
+    np.testing.assert_array_equal(loaded, values)
+    assert loaded.dtype == values.dtype
+    assert lines(log)[-1] == "INFO Saved array states/T_step100 in data/states/T_step100.npy"
+    assert tree(log.path) == ["data/states/T_step100.npy", "log.txt", "metadata.json"]
+
+
+@pytest.mark.parametrize("verb", ["arrays", "save_arrays"])
+@pytest.mark.parametrize("compressed", [True, False])
+def test_arrays(base: Path, verb: str, compressed: bool) -> None:
+    log = Logbook("a", base)
+    x, v = np.zeros(10_000), np.arange(3)
+    getattr(log, verb)("out/trajectory", compressed, x=x, v=v)
+    path = log.path / "data/out/trajectory.npz"
+    with np.load(path, allow_pickle=False) as bundle:
+        assert sorted(bundle.files) == ["v", "x"]
+        np.testing.assert_array_equal(bundle["x"], x)
+        np.testing.assert_array_equal(bundle["v"], v)
+    assert (path.stat().st_size < x.nbytes) == compressed
+    assert lines(log)[-1] == "INFO Saved arrays out/trajectory in data/out/trajectory.npz"
+
+
+def test_arrays_under_the_names_of_options(base: Path) -> None:
+    log = Logbook("a", base)
+    given = {name: np.arange(3) + i for i, name in enumerate(("start", "shape", "halo", "join"))}
+    log.arrays("b", **given, file=np.ones(2))
+    with np.load(log.path / "data/b.npz") as bundle:
+        assert sorted(bundle.files) == ["file", "halo", "join", "shape", "start"]
+        for key, value in given.items():
+            np.testing.assert_array_equal(bundle[key], value)
+
+
+def test_lists_and_numbers_become_arrays(base: Path) -> None:
+    log = Logbook("a", base)
+    log.array("list", [1, 2, 3])
+    log.array("number", 4.5)
+    np.testing.assert_array_equal(np.load(log.path / "data/list.npy"), [1, 2, 3])
+    assert np.load(log.path / "data/number.npy").shape == ()
+
+
+def test_a_piece_that_is_the_whole_loses_its_halo(base: Path) -> None:
+    log = Logbook("a", base)
+    block = np.arange(30.0).reshape(5, 6)
+    log.array("T", block, start=(0, 0), shape=(3, 4), halo=1)
+    np.testing.assert_array_equal(np.load(log.path / "data/T.npy"), block[1:-1, 1:-1])
+
+
+def test_a_piece_that_is_not_the_whole_is_refused_where_there_is_no_other_rank(base: Path) -> None:
+    log = Logbook("a", base)
+    with pytest.raises(PieceError, match=r"array 'T'.*does not fill"):
+        log.array("T", np.zeros((2, 4)), start=(0, 0), shape=(3, 4))
+    assert not log.datadir.exists()
+
+
+def test_stack_of_one_rank_has_a_first_axis(base: Path) -> None:
+    log = Logbook("a", base)
+    log.array("T", np.arange(3), join="stack")
+    np.testing.assert_array_equal(np.load(log.path / "data/T.npy"), [[0, 1, 2]])
+
+
+@pytest.mark.parametrize(
+    "value", [np.array([{}]), [object()], np.ma.masked_equal([1, 2], 2), [[1], [2, 3]]]
+)
+def test_an_array_that_only_pickle_could_hold_is_refused(base: Path, value: object) -> None:
+    log = Logbook("a", base)
+    log.array("T", [1])
+    with pytest.raises(UnsupportedValueError, match="array 'T'"):
+        log.array("T", value)
+    np.testing.assert_array_equal(np.load(log.path / "data/T.npy"), [1])
+    assert tree(log.path) == ["data/T.npy", "log.txt", "metadata.json"]
+
+
+def test_a_second_array_of_a_name_replaces_the_first(base: Path) -> None:
+    log = Logbook("a", base)
+    log.array("T", np.zeros(100))
+    log.array("T", np.ones(2))
+    np.testing.assert_array_equal(np.load(log.path / "data/T.npy"), [1, 1])
+
+
+# ----- plots and artifacts -----
+
+
+@pytest.mark.parametrize("verb", ["plot", "save_plot"])
+def test_plot(base: Path, verb: str) -> None:
+    from matplotlib.figure import Figure
+
+    log = Logbook("a", base)
+    figure = Figure()
+    figure.subplots().plot([1, 2, 4])
+    getattr(log, verb)("fits/energy", figure, dpi=50, formats=("png", "pdf", "svg"))
+    plots = log.plotdir / "fits"
+    assert (plots / "energy.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert (plots / "energy.pdf").read_bytes().startswith(b"%PDF")
+    assert "</svg>" in (plots / "energy.svg").read_text()
+    assert tree(log.plotdir) == ["fits/energy.pdf", "fits/energy.png", "fits/energy.svg"]
+    assert lines(log)[-1] == "INFO Saved plot fits/energy (png/pdf/svg) in plots"
+
+
+def test_plot_takes_the_current_figure(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    import matplotlib.pyplot as plt
+
+    plt.switch_backend("agg")
+    log = Logbook("a", base)
+    figure, axes = plt.subplots()
+    axes.plot([3, 1, 2])
+    try:
+        log.plot("current", formats=iter(["svg"]))
+    finally:
+        plt.close(figure)
+    assert tree(log.plotdir) == ["current.svg"]
+
+
+@pytest.mark.parametrize("verb", ["text", "save_text"])
+def test_text(base: Path, verb: str) -> None:
+    log = Logbook("a", base)
+    getattr(log, verb)("notes/run", "κ = 0.1\r\nend")
+    assert (log.artifactsdir / "notes/run.txt").read_bytes() == "κ = 0.1\r\nend".encode()
+    assert lines(log)[-1] == "INFO Saved text notes/run in artifacts/notes/run.txt"
+
+
+def test_text_that_is_no_text(base: Path) -> None:
+    log = Logbook("a", base)
+    with pytest.raises(UnsupportedValueError, match="text 'n'"):
+        log.text("n", 3)  # type: ignore[arg-type]
+    assert not log.artifactsdir.exists()
+
+
+@pytest.mark.parametrize("verb", ["json", "save_json"])
+def test_json(base: Path, verb: str) -> None:
+    log = Logbook("a", base)
+    getattr(log, verb)("metrics", {"z": [1, 2.5, None, True], "a": {"ü": "x"}})
+    text = (log.artifactsdir / "metrics.json").read_text()
+    assert json.loads(text) == {"z": [1, 2.5, None, True], "a": {"ü": "x"}}
+    assert text.index('"a"') < text.index('"z"')
+    assert lines(log)[-1] == "INFO Saved JSON metrics in artifacts/metrics.json"
+
+
+@pytest.mark.parametrize("verb", ["pickle", "save_pickle"])
+def test_pickle(base: Path, verb: str) -> None:
+    log = Logbook("a", base)
+    getattr(log, verb)("model", {"weights": {1, 2, 3}}, protocol=2)
+    data = (log.artifactsdir / "model.pkl").read_bytes()
+    assert pickle.loads(data) == {"weights": {1, 2, 3}}
+    assert data[:2] == b"\x80\x02"
+    assert lines(log)[-1] == "INFO Saved pickle model in artifacts/model.pkl"
+
+
+def test_pickle_uses_the_highest_protocol(base: Path) -> None:
+    log = Logbook("a", base)
+    log.pickle("model", [1])
+    assert (log.artifactsdir / "model.pkl").read_bytes()[1] == pickle.HIGHEST_PROTOCOL
+
+
+@pytest.mark.parametrize("verb", ["bytes", "save_bytes"])
+@pytest.mark.parametrize("data", [b"\x00\x01", bytearray(b"ab"), memoryview(b"xyz")])
+def test_bytes(base: Path, verb: str, data: bytes) -> None:
+    log = Logbook("a", base)
+    getattr(log, verb)("weights/w.bin", data)
+    assert (log.artifactsdir / "weights/w.bin").read_bytes() == bytes(data)
+    assert lines(log)[-1] == "INFO Saved bytes weights/w.bin in artifacts/weights/w.bin"
+
+
+def test_index_gives_a_path_whose_folder_is_there(base: Path) -> None:
+    log = Logbook("a", base)
+    path = log["artifacts/settings/config.json"]
+    assert path == log.path / "artifacts/settings/config.json"
+    path.write_text("{}")
+    assert tree(log.path) == ["artifacts/settings/config.json", "log.txt", "metadata.json"]
+
+
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x", "", "a//b", "a\x00b", "é" * 200])
+def test_every_verb_refuses_a_name_that_is_none(base: Path, name: str) -> None:
+    log = Logbook("a", base)
+    before = tree(base)
+    for write in (
+        lambda: log.array(name, [1]),
+        lambda: log.arrays(name, x=[1]),
+        lambda: log.plot(name, fig=object()),
+        lambda: log.text(name, ""),
+        lambda: log.json(name, {}),
+        lambda: log.pickle(name, 1),
+        lambda: log.bytes(name, b""),
+        lambda: log[name],
+    ):
+        with pytest.raises(UnsafeNameError):
+            write()
+    assert tree(base) == before
+
+
+# ----- callback -----
+
+
+def test_the_callback_is_called_with_the_run_once_its_outcome_is_set(base: Path) -> None:
+    seen: list[tuple[str, str, bool]] = []
+
+    def note(log: Logbook) -> None:
+        seen.append((log.run_id, log.status, metadata(log)["status"] == log.status))
+
+    with Logbook("a", base, callback=note) as log:
+        assert seen == []
+    with pytest.raises(ZeroDivisionError), Logbook("b", base, callback=note):
+        _ = 1 / 0
+    by_hand = Logbook("c", base, callback=note)
+    by_hand.mark_failed("x")
+    assert log.callback is note
+    assert seen == [("a", "complete", True), ("b", "failed", True), ("c", "failed", True)]
+
+
+# ----- the root view of a run of one process -----
+
+
+def test_the_root_view_of_one_process_acts_as_the_run(base: Path) -> None:
+    log = Logbook("a", base)
+    log.root.info("hello")
+    log.root.array("energy", [1.0, 2.0])
+    log.root.json("metrics", {"e": 1})
+    log.root.params(n=3)
+    log.root.meta(who="me")
+    assert lines(log)[1] == "INFO hello"
+    assert tree(log.path) == [
+        "artifacts/metrics.json",
+        "data/energy.npy",
+        "log.txt",
+        "metadata.json",
+        "params.yaml",
+    ]
+    assert dict(log.params) == {"n": 3}
+    log.root.mark_failed("told by the root view")
+    assert metadata(log)["failure_reason"] == "told by the root view"

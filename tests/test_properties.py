@@ -1,0 +1,472 @@
+"""What has to hold for any decomposition, name, text and parameter."""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import itertools
+import json
+import math
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+import yaml
+from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import strategies as st
+from simulated import open_as, write_as
+
+import notata
+from notata import Logbook, LogReader, layout, writers
+from notata.errors import UnsafeNameError, UnsupportedValueError
+
+settings.register_profile(
+    "notata",
+    deadline=None,
+    derandomize=True,
+    max_examples=80,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+settings.load_profile("notata")
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A fresh folder for each example."""
+    with tempfile.TemporaryDirectory(prefix="notata-test-") as name:
+        yield Path(name)
+
+
+# ----- decompositions -----
+
+DTYPES = ["<f8", ">f4", "<i2", "|u1", "<c16", "|b1", "<U3", "|S2", "<M8[s]", "<m8[ms]"]
+RECORD = np.dtype([("x", "<f4"), ("at", "<i2", (2,))])
+
+
+class Decomposition(NamedTuple):
+    """An array and how it is dealt out."""
+
+    whole: np.ndarray[Any, Any]
+    boxes: list[tuple[tuple[int, ...], tuple[int, ...]]]  # start and shape, a rank each
+    halo: list[tuple[tuple[int, int], ...]]
+    order: str
+    ranks: list[int]  # the order in which they write
+
+
+def an_array(shape: tuple[int, ...], kind: str) -> np.ndarray[Any, Any]:
+    count = math.prod(shape)
+    if kind == "record":
+        made = np.zeros(count, RECORD)
+        made["x"], made["at"] = np.arange(count), np.arange(2 * count).reshape(count, 2)
+        return made.reshape(shape)
+    return np.arange(count).astype(np.dtype(kind)).reshape(shape)
+
+
+@st.composite
+def decompositions(draw: st.DrawFn) -> Decomposition:
+    """Cut an array along each axis, anywhere, also twice in one place: empty pieces."""
+    axes = draw(st.integers(1, 3))
+    shape = tuple(draw(st.integers(0 if axes == 1 else 1, 7)) for _ in range(axes))
+    spans = []
+    for length in shape:
+        cuts = sorted(draw(st.lists(st.integers(0, length), max_size=2)))
+        spans.append(list(itertools.pairwise([0, *cuts, length])))
+    boxes = [
+        (tuple(a for a, _ in box), tuple(b - a for a, b in box))
+        for box in itertools.product(*spans)
+    ]
+    widths = [
+        tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in shape) for _ in boxes
+    ]
+    whole = an_array(shape, draw(st.sampled_from([*DTYPES, "record"])))
+    ranks = draw(st.permutations(range(len(boxes))))
+    boxes = draw(st.permutations(boxes))
+    return Decomposition(whole, list(boxes), widths, draw(st.sampled_from("CFA")), list(ranks))
+
+
+def with_halo(made: Decomposition, rank: int) -> np.ndarray[Any, Any]:
+    """The rank's block with its ghost cells, in the memory order that was drawn."""
+    start, shape = made.boxes[rank]
+    halo = made.halo[rank]
+    block = np.zeros(
+        tuple(n + low + high for n, (low, high) in zip(shape, halo, strict=True)),
+        made.whole.dtype,
+    )
+    inner = tuple(slice(low, low + n) for n, (low, _) in zip(shape, halo, strict=True))
+    block[inner] = made.whole[tuple(slice(a, a + n) for a, n in zip(start, shape, strict=True))]
+    if made.order == "F":
+        return np.asfortranarray(block)
+    return block if made.order == "C" else np.repeat(block, 2, axis=-1)[..., ::2]
+
+
+@st.composite
+def regions(draw: st.DrawFn, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """An index of numbers, slices with any step, and perhaps an ellipsis."""
+    entries: list[Any] = []
+    for length in shape[: draw(st.integers(0, len(shape)))]:
+        if length and draw(st.booleans()):
+            entries.append(draw(st.integers(-length, length - 1)))
+        else:
+            entries.append(draw(st.slices(length)))
+    if draw(st.booleans()):
+        entries.append(Ellipsis)
+    return tuple(entries)
+
+
+@given(made=decompositions(), data=st.data())
+def test_any_decomposition_reads_and_merges_as_the_whole(
+    made: Decomposition, data: st.DataObject
+) -> None:
+    def work(log: Logbook) -> None:
+        log.array(
+            "d/T",
+            with_halo(made, log.rank),
+            start=made.boxes[log.rank][0],
+            shape=made.whole.shape,
+            halo=made.halo[log.rank],
+        )
+
+    with folder() as base:
+        path = write_as(len(made.boxes), base, work, order=made.ranks)
+        run = LogReader(path)
+        picked = [data.draw(regions(made.whole.shape)) for _ in range(3)]
+        for _ in range(2):  # before and after the merge
+            found = run.load_array("d/T")
+            np.testing.assert_array_equal(found, made.whole)
+            assert found.dtype == made.whole.dtype
+            assert run.arrays == ["d/T"]
+            for region in picked:
+                part = run.load_array("d/T", region=region)
+                np.testing.assert_array_equal(part, made.whole[region])
+                assert np.shape(part) == made.whole[region].shape
+            notata.merge(path)
+        merged = np.load(path / "data/d/T.npy", allow_pickle=False)
+        np.testing.assert_array_equal(merged, made.whole)
+        assert merged.dtype == made.whole.dtype
+
+
+@given(
+    rows=st.lists(st.integers(0, 4), min_size=2, max_size=4),
+    inner=st.lists(st.integers(1, 3), max_size=2).map(tuple),
+    kind=st.sampled_from([*DTYPES, "record"]),
+    fortran=st.booleans(),
+    compressed=st.booleans(),
+)
+def test_any_rows_are_joined_in_rank_order(
+    rows: list[int], inner: tuple[int, ...], kind: str, fortran: bool, compressed: bool
+) -> None:
+    ends = np.cumsum([0, *rows])
+    whole = an_array((int(ends[-1]), *inner), kind)
+    stacked = an_array((len(rows), *inner), kind)
+
+    def work(log: Logbook) -> None:
+        piece = whole[ends[log.rank] : ends[log.rank + 1]]
+        if fortran:
+            piece = np.asfortranarray(piece)
+        log.array("alone", piece)
+        log.arrays("b", compressed, rows=piece, row=stacked[log.rank, ...], join={"row": "stack"})
+
+    with folder() as base:
+        path = write_as(len(rows), base, work)
+        run = LogReader(path)
+        for _ in range(2):
+            assert run.arrays == ["alone", "b:row", "b:rows"]
+            for name, expected in (("alone", whole), ("b:rows", whole), ("b:row", stacked)):
+                found = run.load_array(name)
+                np.testing.assert_array_equal(found, expected)
+                assert found.dtype == expected.dtype
+            np.testing.assert_array_equal(run.load_array("b:rows", np.s_[::-2]), whole[::-2])
+            notata.merge(path)
+        with np.load(path / "data/b.npz", allow_pickle=False) as bundle:
+            np.testing.assert_array_equal(bundle["rows"], whole)
+
+
+# ----- names -----
+
+PART = st.text(min_size=1, max_size=12) | st.sampled_from(
+    ["a", "b", ":", "a:b", "x.npy", "x.npz", ".x", "..x", "x.json", " ", "ü", "u\u0308", "*", "\\"]
+)
+NAMES = st.lists(PART, min_size=1, max_size=3).map("/".join)
+
+
+@settings(max_examples=200)
+@given(names=st.lists(NAMES, min_size=1, max_size=4, unique=True), keys=st.lists(NAMES, max_size=3))
+@example(names=["a", "a:b"], keys=["b", "b:c"])
+@example(names=["x"], keys=["y", "y.npy"])
+@example(names=["x" * 200], keys=["y" * 200])
+@example(names=["a/b"], keys=["c/d"])
+@example(names=["self", "name"], keys=["file", "compressed.npy", "args"])
+def test_any_name_that_is_taken_is_listed_and_loads(names: list[str], keys: list[str]) -> None:
+    options = {"name", "compressed", "self"}  # parameters of the verb itself
+    keys = [key for key in dict.fromkeys(keys) if key not in options]
+    written: dict[str, list[int]] = {}
+    texts: dict[str, str] = {}
+    with folder() as base:
+        log = Logbook("a", base)
+        for number, name in enumerate(names):
+            try:
+                log.array(name, [number])
+                if name in written:  # "a:b" may be an array and a bundle's key; arrays come first
+                    assert len(names) > 1
+                written[name] = [number]
+            except (UnsafeNameError, OSError):
+                pass  # refused, or a folder of this name is in the way
+            values = {key: [number, position] for position, key in enumerate(keys)}
+            try:
+                log.arrays(name, **values)
+                arrays = {f"{name}:{key}": value for key, value in values.items()}
+                clashing = arrays.keys() & written.keys()
+                assume(not clashing)
+                written |= arrays
+            except (UnsafeNameError, OSError):
+                pass
+            try:
+                log.text(name, name)
+                texts[f"{name}.txt"] = name
+            except (UnsafeNameError, OSError):
+                pass
+        run = LogReader(log.path)
+        assert run.arrays == sorted(written)
+        assert {name: run.load_array(name).tolist() for name in run.arrays} == written
+        assert run.artifacts == sorted(texts)
+        for name, content in texts.items():
+            assert (log.artifactsdir / name).read_text(encoding="utf-8") == content
+        log.mark_complete()
+
+
+@settings(max_examples=200)
+@given(name=st.text() | NAMES)
+def test_any_name_stays_inside_or_is_refused(name: str) -> None:
+    try:
+        file = layout.inside(name, ".npy")
+    except UnsafeNameError:
+        return
+    parts = PurePosixPath("/run/data", file).parts
+    assert parts[:3] == ("/", "run", "data")
+    assert not {"..", ".", ""} & set(parts)
+    assert "/".join(parts[3:]) == f"{name}.npy"
+
+
+# ----- texts -----
+
+TEXTS = st.text() | st.lists(
+    st.sampled_from(
+        [
+            "\n",
+            "\r",
+            "    ",
+            "[2026-11-23T03:00:00] INFO x",
+            "[rank 3] ",
+            "\x85",
+            "\u2028",
+            "x",
+            "]",
+        ]
+    ),
+    max_size=6,
+).map("".join)
+
+
+@settings(max_examples=150)
+@given(texts=st.lists(TEXTS, max_size=5), size=st.integers(1, 2))
+def test_any_text_that_is_logged_is_read_back(texts: list[str], size: int) -> None:
+    with folder() as base:
+        for rank in range(size):
+            with open_as(rank, size, base, level="INFO") as log:
+                for text in texts:
+                    log.warning(text)
+        run = LogReader(base / "log_run")
+        for _ in range(2):
+            for rank in range(size):
+                assert [m.message for m in run.messages("WARNING", ranks=[rank])] == texts
+            notata.merge(run.path)
+
+
+# ----- parameters -----
+
+
+class Scheme(enum.Enum):
+    EULER = "euler"
+    ORDER = 4
+    PAIR = (1, 2.5)
+
+
+class Count(enum.IntEnum):
+    TWO = 2
+
+
+NUMPY = st.one_of(
+    st.floats(width=32).map(np.float32),
+    st.floats().map(np.float64),
+    st.integers(-128, 127).map(np.int8),
+    st.integers(0, 2**64 - 1).map(np.uint64),
+    st.booleans().map(np.bool_),
+    st.text(max_size=5).map(np.str_),
+    st.lists(st.integers(-9, 9), max_size=3).map(np.array),
+)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(-(2**200), 2**200),
+    st.floats(),
+    st.text(),
+    st.sampled_from(["", "null", "yes", "1e5", "=", "<<", "~", "0x1F", "1:30", "-", "# x", "'"]),
+    st.dates(),
+    st.datetimes(timezones=st.none() | st.just(datetime.UTC)),
+    st.times(),
+    st.sampled_from([*Scheme, *Count]),
+    st.sampled_from(["a/b", "."]).map(Path),
+    NUMPY,
+)
+KEYS = st.text() | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False)
+REFUSED = st.sampled_from(
+    [1j, {1, 2}, b"x", object(), np.complex64(1), "\ud800", 1 << 5000, {(1, 2): 3}, len]
+)
+
+
+def nested(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.recursive(
+        leaves,
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.lists(inner, max_size=3).map(tuple)
+            | st.dictionaries(KEYS, inner, max_size=3)
+        ),
+        max_leaves=6,
+    )
+
+
+def same(left: Any, right: Any) -> bool:
+    """Equal, of the same types, and NaN equal to NaN."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, float):
+        return repr(left) == repr(right)
+    if isinstance(left, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    return bool(left == right)
+
+
+def expected(value: Any) -> Any:
+    """The plain form of a value, written down a second time."""
+    if isinstance(value, enum.Enum):
+        return expected(value.value)
+    if isinstance(value, np.generic | np.ndarray):
+        return expected(value.tolist())
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [expected(item) for item in value]
+    if isinstance(value, dict):
+        return {key: expected(item) for key, item in value.items()}
+    return value
+
+
+def json_form(value: Any) -> Any:
+    """The same with the keys that JSON has: texts."""
+    if isinstance(value, list):
+        return [json_form(item) for item in value]
+    if isinstance(value, dict):
+        return {
+            key if isinstance(key, str) else json.dumps(key): json_form(item)
+            for key, item in value.items()
+        }
+    return value
+
+
+def keys_in_json(value: Any) -> Iterator[bool]:
+    """Whether the keys of each dict in a value are still distinct in JSON."""
+    if isinstance(value, list):
+        for item in value:
+            yield from keys_in_json(item)
+    if isinstance(value, dict):
+        yield len(json_form(value)) == len(value)
+        for item in value.values():
+            yield from keys_in_json(item)
+
+
+@settings(max_examples=300)
+@given(value=nested(SCALARS))
+def test_any_parameter_comes_back_equal(value: Any) -> None:
+    wanted = expected(value)
+    with folder() as base:
+        log = Logbook("a", base, params={"p": value, "other": 1})
+        assert same(log.params["p"], wanted)
+        run = LogReader(log.path)
+        assert same(run.params, {"p": wanted, "other": 1})
+        data = (log.path / "params.yaml").read_bytes()
+        assert same(yaml.safe_load(data), {"p": wanted, "other": 1})
+        if all(keys_in_json(wanted)):
+            log.params(ext="json")
+            assert same(LogReader(log.path).params["p"], json_form(wanted))
+        else:
+            try:
+                log.params(ext="json")
+                raise AssertionError("two keys became one")
+            except UnsupportedValueError as error:
+                assert "p" in str(error)  # noqa: PT017 - the other outcome is an error too
+            assert same(LogReader(log.path).params["p"], wanted)
+        log.mark_complete()
+
+
+@given(key=st.text(min_size=1, max_size=20), bad=REFUSED, around=nested(st.integers()))
+def test_a_parameter_that_can_not_come_back_is_refused_by_name(
+    key: str, bad: Any, around: Any
+) -> None:
+    value = [around, {"deep": bad}]
+    with folder() as base:
+        log = Logbook("a", base, params={"before": 1})
+        try:
+            log.params.take({key: value})
+        except UnsupportedValueError as error:
+            assert repr(key) in str(error)  # noqa: PT017 - the other outcome is an error too
+        else:
+            raise AssertionError(f"{bad!r} was taken")
+        assert dict(log.params) == {"before": 1}
+        assert LogReader(log.path).params == {"before": 1}
+        log.mark_complete()
+
+
+IDENTIFYING = st.one_of(
+    st.integers(-20, 20),
+    st.floats(),
+    st.floats(0, 1).map(lambda x: round(x, 7)),
+    st.booleans(),
+    st.none(),
+    st.text(max_size=3),
+    st.text(alphabet="ab_/ 01.-", max_size=4),
+    st.lists(st.integers(0, 2), max_size=2),
+)
+PARAMETERS = st.dictionaries(st.text(alphabet="ab_1", max_size=3), IDENTIFYING, max_size=3)
+
+
+@settings(max_examples=600)
+@given(one=PARAMETERS, other=PARAMETERS)
+@example(one={"a": 0.1 + 0.2}, other={"a": 0.3})
+@example(one={"a": 1, "b": 2}, other={"a": "1_b_2"})
+@example(one={"a": "b_1"}, other={"a_b": 1})
+@example(one={"a": "1"}, other={"a": 1})
+@example(one={"a": True}, other={"a": 1})
+def test_different_parameters_never_have_one_run_id(
+    one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    ids = [layout.experiment_run_id("e", p, writers.digest(p)) for p in (one, other)]
+    if repr(sorted(one.items())) == repr(sorted(other.items())):
+        assert ids[0] == ids[1]
+    elif one != other or any(type(one[key]) is not type(other[key]) for key in one):
+        numbers = one.keys() == other.keys() and all(
+            one[key] == other[key] and not isinstance(one[key], bool) ^ isinstance(other[key], bool)
+            for key in one
+        )
+        assert numbers or ids[0] != ids[1]  # 1 and 1.0 are one number, and may be one run
+    for run_id in ids:
+        assert layout.run_id_of(layout.run_dir(run_id)) == run_id
+        assert len(run_id) < 200
