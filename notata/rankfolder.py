@@ -72,6 +72,7 @@ class RankFolder:
         self.topology = topology
         self._labels: set[str] = set()
         self._manifest = -1
+        self._replacing = False  # whether the run that is there, if one is, gives way
         self._record: dict[str, Any] = {
             "run_id": run_id,
             "rank": topology.rank,
@@ -110,7 +111,7 @@ class RankFolder:
         """
         if self.claimed:
             return
-        if self.topology.comm is None:
+        if self.topology.comm is None and not self._replacing:
             self.check()
         try:
             files.claim_dir(self.path)
@@ -128,8 +129,11 @@ class RankFolder:
     def retire(self) -> None:
         """Take an earlier run's folder of this rank out of the way.
 
+        The rest of that run may stand for a while yet: rank 0 takes it away.
+
         Ranks: independent.
         """
+        self._replacing = True
         aside = os.path.join(self.run, layout.temporary())
         try:
             os.rename(self.path, aside)

@@ -60,7 +60,7 @@ class Session:
         self._began = time.monotonic()
         self._mine: Record | None = None  # this rank's verdict, once it has one
         self._entered = self._closed = False
-        self._differing = ""  # parameters that this rank was told to have unlike rank 0
+        self._differing: set[str] = set()  # parameters unlike rank 0's, as far as they were told
 
     @property
     def elapsed(self) -> float:
@@ -138,17 +138,20 @@ class Session:
             self._log.write(messages.WARNING, note)
         return {"params": records[0]["params"]}
 
-    def _compare_params(self, roots: object = None) -> None:
+    def _compare_params(self, roots: object = None, *, closing: bool = False) -> None:
         """Tell this rank, in its log, where its parameters are not those of rank 0."""
         if self.topology.is_root or roots == self.params.digest():
             return
         saved = read_params(self._path)
-        if roots is None and not saved:
-            return  # rank 0 hasn't come so far
-        keys = ", ".join(self.params.differences(saved))
-        if keys and keys != self._differing:
-            self._differing = keys
-            text = f"parameters differ from those of rank 0, which are saved: {keys}"
+        keys = self.params.differences(saved)
+        if closing:  # what rank 0 alone added since, it may have added for all
+            keys = [key for key in keys if key in self.params]
+        if roots is None:  # nobody waited for rank 0, which may not have saved all of them yet
+            keys = [key for key in keys if key in saved]
+        keys = [key for key in keys if key not in self._differing]
+        if keys:
+            self._differing.update(keys)
+            text = f"parameters differ from those of rank 0, which are saved: {', '.join(keys)}"
             self._log.write(messages.WARNING, text)
 
     def _save_params(self, ext: str) -> None:
@@ -195,24 +198,19 @@ class Session:
             self._apply(mine)
             return mine
         self._closed = True
-        if self.topology.parallel and (self.folder.claimed or mine.get("raised")):
-            self.folder.note(
-                status=mine["status"],
-                failure_reason=mine.get("reason"),
-                end_time=now(),
-                pieces=self.folder.pieces,
-                log_lines_lost=self._log.lost,
-            )
+        noted = self.topology.parallel and (self.folder.claimed or bool(mine.get("raised")))
+        if noted:
+            self._note_end(mine)
         told = mine | {"pieces": self.folder.pieces, "params": self.params.digest()}
         what = f"close run {self._run_id!r}"
         try:
             patience = None if mine.get("raised") else _PATIENCE
             outcome = self._agreement.agree(what, told, self._decide, patience)
             self.status = outcome["status"] if outcome else mine["status"]
-            if outcome:
-                self._compare_params(outcome["params"])
-            elif self.folder.claimed:
-                self._compare_params()
+            if outcome or self.folder.claimed:
+                self._compare_params(outcome.get("params"), closing=True)
+            if self.folder.claimed and not noted:
+                self._note_end(mine)  # a warning just now was the first thing that it wrote
             self._agreement.end()
         except RanksMissingError as error:
             self._apply({"status": lifecycle.FAILED, "reason": mine.get("reason") or str(error)})
@@ -221,6 +219,16 @@ class Session:
             self.folder.close()
             self._log.close()
         return outcome
+
+    def _note_end(self, mine: Record) -> None:
+        """Put this rank's verdict into its own record."""
+        self.folder.note(
+            status=mine["status"],
+            failure_reason=mine.get("reason"),
+            end_time=now(),
+            pieces=self.folder.pieces,
+            log_lines_lost=self._log.lost,
+        )
 
     def _decide(self, records: list[Record]) -> Record:
         """Settle the outcome; called on rank 0, with what all ranks told."""

@@ -1,0 +1,120 @@
+"""Ways to open a run wrongly.
+
+opening.py MODE OUT
+"""
+
+import time
+from pathlib import Path
+
+from mpi4py import MPI
+from tell import attempt, main, tell
+
+from notata import Logbook
+
+WORLD = MPI.COMM_WORLD
+
+
+def refusals(out):
+    """Openings that fail on all ranks, one after the other, and one that then succeeds."""
+    out = Path(out)
+    if WORLD.rank == 0:
+        (out / "file").write_text("in the way")
+        (out / "log_foreign").mkdir()
+        (out / "log_foreign" / "thesis.tex").write_text("not a run")
+    WORLD.Barrier()
+    rank = WORLD.rank
+    params = {"good": 1} if rank != 1 else {"good": 1, "bad": object()}
+
+    def old_run():
+        with Logbook("taken", base_dir=out, params={"age": "old"}) as log:
+            log.info(f"old line of rank {rank}")
+            log.json("old", {})
+            log.array("old", [rank])
+        log.mark_failed("old reason")
+
+    plays = {
+        "different_ids": lambda: Logbook(f"id_{rank}", base_dir=out),
+        "different_folders": lambda: Logbook("same", base_dir=out / f"folder_{rank % 2}"),
+        "first": old_run,
+        "exists": lambda: Logbook("taken", base_dir=out),
+        "file_in_the_way": lambda: Logbook("x", base_dir=out / "file" / "deeper"),
+        "bad_params_on_one": lambda: Logbook("params", base_dir=out, params=params),
+        "bad_id": lambda: Logbook("../escaped", base_dir=out),
+        "bad_level_on_one": lambda: Logbook(
+            "level", base_dir=out, level="LOUD" if rank == 2 else "INFO"
+        ),
+        "overwrite_no_run": lambda: Logbook("foreign", base_dir=out, overwrite=True),
+        "overwrite": lambda: overwrite(out, rank),
+    }
+    for name, play in plays.items():
+        tell(**{name: attempt(play)})
+        WORLD.Barrier()
+
+
+def overwrite(out, rank):
+    with Logbook("taken", base_dir=out, params={"age": "new"}, overwrite=True) as log:
+        log.info(f"new line of rank {rank}")
+        log.array("new", [rank])
+
+
+def only_root(out):
+    """What people write: `if rank == 0: log = Logbook(...)`; the others go on to the next step."""
+    if WORLD.rank == 0:
+        tell(opening=attempt(lambda: Logbook("lonely", base_dir=out)))
+        raise SystemExit(3)
+    WORLD.Barrier()
+
+
+def only_root_others_leave(out):
+    """The same, where the others are already at the end of the program."""
+    if WORLD.rank == 0:
+        tell(opening=attempt(lambda: Logbook("lonely", base_dir=out)))
+        raise SystemExit(3)
+
+
+def one_missing(out):
+    """All but the last rank open the run."""
+    if WORLD.rank < WORLD.size - 1:
+        tell(opening=attempt(lambda: Logbook("lonely", base_dir=out)))
+        raise SystemExit(3)
+    time.sleep(60)
+
+
+def one_late(out):
+    """A rank comes late, but within the grace period."""
+    if WORLD.rank == WORLD.size - 1:
+        time.sleep(1)
+    with Logbook("late", base_dir=out) as log:
+        pass
+    tell(status=log.status)
+
+
+def params_differ(out):
+    """Rank 2 has other parameters; the one it shares is far longer than what travels."""
+    params = {"shared": "x" * 200_000, "kappa": 0.01, "steps": 10}
+    if WORLD.rank == 2:
+        params |= {"kappa": 0.02, "extra": True}
+        del params["steps"]
+    with Logbook("differ", base_dir=out, params=params) as log:
+        log.info("here")
+
+
+def params_later(out):
+    """Parameters that are added after opening; rank 3 has another value of one of them."""
+    with Logbook("later", base_dir=out, params={"a": 1}) as log:
+        log.params(b=2 if WORLD.rank != 3 else 4)
+        log.root.params(of_root=3)
+    tell(status=log.status)
+
+
+if __name__ == "__main__":
+    modes = (
+        refusals,
+        only_root,
+        only_root_others_leave,
+        one_missing,
+        one_late,
+        params_differ,
+        params_later,
+    )
+    main({mode.__name__: mode for mode in modes})

@@ -1,0 +1,128 @@
+"""Opening a run on many ranks: it never hangs, and what goes wrong is said on every rank."""
+
+from __future__ import annotations
+
+import pytest
+
+from notata import LogReader
+
+pytestmark = pytest.mark.mpi
+
+RANKS = 3
+GRACE = 2.0
+SLACK = 8.0  # starting and ending the job, on a machine that is busy
+
+
+@pytest.fixture(scope="module")
+def refusals(flavour, launch_in, tmp_path_factory):
+    """The folder of programs/opening.py's runs, and what came of each opening on each rank."""
+    folder = tmp_path_factory.mktemp(flavour.name)
+    done = launch_in(folder)(RANKS, "opening", "refusals", folder)
+    assert sorted(done.told) == list(range(RANKS))
+    return folder, done.told
+
+
+@pytest.mark.parametrize(
+    ("name", "kinds", "words"),
+    [
+        ("different_ids", ["RanksDisagreeError", "ValueError"], ["log_id_0", "log_id_2", "comm="]),
+        ("different_folders", ["RanksDisagreeError"], ["folder_0", "folder_1"]),
+        ("exists", ["RunExistsError", "FileExistsError"], ["log_taken", "overwrite=True"]),
+        ("file_in_the_way", ["NotADirectoryError", "OSError"], ["file/deeper"]),
+        ("bad_params_on_one", ["UnsupportedValueError", "TypeError"], ["rank 1", "bad"]),
+        ("bad_id", ["UnsafeNameError", "ValueError"], ["../escaped"]),
+        ("bad_level_on_one", ["Exception"], ["rank 2", "LOUD"]),
+        ("overwrite_no_run", ["NotARunError", "ValueError"], ["log_foreign"]),
+    ],
+)
+def test_a_refusal_reaches_every_rank(refusals, name, kinds, words):
+    _, told = refusals
+    for rank in range(RANKS):
+        error = told[rank][name]["error"]
+        assert error is not None, f"rank {rank} opened it"
+        assert set(kinds) <= set(error["classes"]), error
+        own = f"rank {rank}"  # the rank that met it sees its own exception
+        assert all(w in error["message"] for w in words if w != own), error["message"]
+        assert told[rank][name]["seconds"] < 10
+    assert len({tuple(told[rank][name]["error"]["classes"]) for rank in range(RANKS)}) == 1
+
+
+def test_a_refused_run_leaves_nothing(refusals):
+    folder, _ = refusals
+    assert {path.name for path in folder.glob("log_*")} == {"log_taken", "log_foreign"}
+    assert [path.name for path in (folder / "log_foreign").iterdir()] == ["thesis.tex"]
+    assert not list(folder.glob("folder_*"))
+    assert (folder / "file").read_text() == "in the way"
+
+
+def test_overwriting_replaces_what_all_ranks_wrote(refusals):
+    folder, told = refusals
+    assert all(told[rank]["first"]["error"] is None for rank in range(RANKS))
+    assert all(told[rank]["overwrite"]["error"] is None for rank in range(RANKS))
+    run = LogReader(folder / "log_taken")
+    assert run.params == {"age": "new"}
+    assert run.meta["status"] == "complete"
+    assert "failure_reason" not in run.meta
+    assert (run.arrays, run.artifacts) == (["new"], [])
+    texts = [m.message for m in run.messages()]
+    assert [t for t in texts if "line of rank" in t] != []
+    assert not [t for t in texts if t.startswith("old")]
+    for rank in run.ranks:
+        assert (rank.arrays, rank.artifacts) == (["new"], [])
+    assert not list(run.path.rglob(".notata-*"))
+
+
+@pytest.mark.parametrize("mode", ["only_root", "only_root_others_leave", "one_missing"])
+def test_ranks_that_do_not_come_are_waited_for_no_longer_than_the_grace_period(
+    launch, tmp_path, mode
+):
+    done = launch(RANKS, "opening", mode, tmp_path, check=False, NOTATA_GRACE=f"{GRACE:g}")
+    assert done.status != 0
+    # Of two ranks that wait, the first to give up may end the job before the other has told of it.
+    assert set(done.told) <= {0, 1} if mode == "one_missing" else set(done.told) == {0}
+    assert done.told
+    for told in done.told.values():
+        opening = told["opening"]
+        assert {"RanksMissingError", "TimeoutError"} <= set(opening["error"]["classes"])
+        message = opening["error"]["message"]
+        assert all(word in message for word in ("comm=None", "log.root", "lonely", "NOTATA_GRACE"))
+        assert GRACE <= opening["seconds"] < GRACE + 2
+    assert done.seconds < GRACE + SLACK
+    assert not (tmp_path / "log_lonely").exists()
+
+
+def test_a_rank_may_come_late(launch, tmp_path):
+    done = launch(RANKS, "opening", "one_late", tmp_path, NOTATA_GRACE="20")
+    assert {told["status"] for told in done.told.values()} == {"complete"}
+
+
+def test_a_grace_period_must_be_a_positive_number(mpich, tmp_path):
+    done = mpich(2, "opening", "one_late", tmp_path, check=False, NOTATA_GRACE="soon")
+    assert done.status != 0
+    assert "NOTATA_GRACE" in done.output
+    assert not (tmp_path / "log_late").exists()
+
+
+def test_a_rank_with_other_parameters_is_told_which(launch, tmp_path):
+    launch(4, "opening", "params_differ", tmp_path)
+    run = LogReader(tmp_path / "log_differ")
+    assert run.params == {"shared": "x" * 200_000, "kappa": 0.01, "steps": 10}
+    warnings = list(run.messages(level="WARNING"))
+    assert [m.rank for m in warnings] == [2]
+    (warning,) = warnings
+    assert all(key in warning.message for key in ("kappa", "extra", "steps"))
+    assert "shared" not in warning.message
+    assert len(warning.message) < 200
+
+
+def test_parameters_that_come_later_are_compared_at_the_end(launch, tmp_path):
+    done = launch(4, "opening", "params_later", tmp_path)
+    run = LogReader(tmp_path / "log_later")
+    assert run.params == {"a": 1, "b": 2, "of_root": 3}
+    (warning,) = run.messages(level="WARNING")
+    assert (warning.rank, "b" in warning.message.split(": ")[1]) == (3, True)
+    assert "of_root" not in warning.message  # rank 0 alone may add some for all
+    # The warning is all that this rank wrote, and it was not too late for its record.
+    assert [path.name for path in (run.path / "ranks").iterdir()] == ["rank_00003"]
+    assert run.ranks[3].record["status"] == "complete"
+    assert {told["status"] for told in done.told.values()} == {"complete"}
