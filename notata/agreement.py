@@ -21,6 +21,7 @@ from notata.topology import Topology
 DEFAULT_GRACE = 30.0
 _RECORD_BYTES = 1024  # what a rank tells rank 0
 _ANSWER_BYTES = 8192  # what rank 0 answers
+_EAGER = 0.05  # seconds in which a rank looks again at once, only letting others run between
 _LONGEST_PAUSE = 0.01
 
 Record = dict[str, Any]
@@ -90,6 +91,11 @@ class Agreement:
         """
         if not self.talks:
             return decide([mine]) if self._topology.is_root else {}
+        if sys.modules["mpi4py.MPI"].Is_finalized():
+            raise RanksMissingError(
+                f"rank {self._topology.rank} came to {what} after MPI.Finalize(): ranks can't be "
+                "asked any more; close the run before"
+            )
         self._patience = max(self.grace, patience or 0.0)
         if self._comm is None:
             self._comm = self._duplicate(what)
@@ -115,7 +121,8 @@ class Agreement:
         Ranks: collective with a communicator, after the last `agree`.
         """
         if self._comm is not None:
-            self._comm.Free()
+            if not sys.modules["mpi4py.MPI"].Is_finalized():
+                self._comm.Free()
             self._comm = None
 
     def _duplicate(self, what: str) -> Any:
@@ -147,7 +154,7 @@ class Agreement:
     def _wait(self, what: str, request: Any, buffers: Any) -> None:
         began = time.monotonic()
         warn_after = self.grace
-        pause = 0.00001
+        pause = 0.0
         while not request.Test():
             waited = time.monotonic() - began
             if waited > self._patience:
@@ -158,8 +165,9 @@ class Agreement:
             if waited > warn_after and self._topology.is_root:  # ten thousand need not say it
                 warn_after = self._patience
                 print(f"notata: {self._waiting(what)}", file=sys.stderr, flush=True)
+            if waited > _EAGER:
+                pause = min(2 * pause + 0.00001, _LONGEST_PAUSE)
             time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _waiting(self, what: str) -> str:
         rank, size = self._topology.rank, self._topology.size
@@ -183,6 +191,8 @@ def _frame(record: Record, size: int) -> bytearray:
     data = json.dumps(record).encode()
     limit = size // 4
     while len(data) > size:
+        if limit == 0:
+            raise ValueError(f"a record of {len(data)} bytes does not fit into {size}")
         data = json.dumps(_shortened(record, limit)).encode()
         limit //= 2
     return bytearray(data.ljust(size))

@@ -25,7 +25,7 @@ class ArrayVerbs:
 
         Ranks: independent.
         """
-        return Path(self._place.data_home, layout.DATA)
+        return Path(self._place.shown[1], layout.DATA)
 
     def array(
         self,
@@ -72,7 +72,9 @@ class ArrayVerbs:
         piece = self._cut(name, array, start, shape, halo, join)
         self._place.reserve(file)
         self._place.before(data=True)
-        size = writers.save_array(os.path.join(self.datadir, file), piece.array)
+        size = writers.save_array(
+            os.path.join(self._place.data_home, layout.DATA, file), piece.array
+        )
         self._enter(name, None, f"{layout.DATA}/{file}", piece, size)
         self._log.write(messages.INFO, f"Saved array {name} in {layout.DATA}/{file}")
 
@@ -130,7 +132,9 @@ class ArrayVerbs:
         self._place.reserve(file)
         self._place.before(data=True)
         whole = {key: cut.array for key, cut in cuts.items()}
-        size = writers.save_bundle(os.path.join(self.datadir, file), whole, compressed)
+        size = writers.save_bundle(
+            os.path.join(self._place.data_home, layout.DATA, file), whole, compressed
+        )
         for key, cut in cuts.items():
             self._enter(name, key, f"{layout.DATA}/{file}", cut, size)
         self._log.write(messages.INFO, f"Saved arrays {name} in {layout.DATA}/{file}")

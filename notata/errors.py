@@ -139,7 +139,11 @@ def describe(error: BaseException) -> dict[str, object]:
     """
     told: dict[str, object] = {"kind": type(error).__name__, "message": str(error)}
     if isinstance(error, OSError) and error.errno is not None:
-        told |= {"errno": error.errno, "strerror": error.strerror, "filename": str(error.filename)}
+        told |= {
+            "errno": error.errno,
+            "strerror": error.strerror,
+            "filename": error.filename and str(error.filename),
+        }
     return told
 
 

@@ -32,7 +32,6 @@ METRICS = "artifacts/metrics.json"
 RUN_PREFIX = "log_"
 TEMP_PREFIX = ".notata-"
 NAME_BYTES = 255  # the longest name that ext4, xfs, Lustre, GPFS and NFS take
-_LONGEST_SUFFIX = 8  # room for what writers append: ".json", ".npy", …
 
 _RANK_DIR = re.compile(r"rank_(\d{5,})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -158,7 +157,7 @@ def temporary() -> str:
 _ID_LENGTH = 150  # leaves room for prefix, hash and what people put around it
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]")
 _INT = re.compile(r"-?\d+")
-_HASHED = re.compile(r".*-[0-9a-f]{8}")
+_HASHED = re.compile(r".*-[0-9a-f]{12}")
 
 
 def experiment_run_id(name: str, params: Mapping[str, object], digest: str) -> str:
@@ -179,8 +178,8 @@ def experiment_run_id(name: str, params: Mapping[str, object], digest: str) -> s
     Example:
         >>> experiment_run_id("ball", {"dt": 0.01}, "3f2a9c1b77")
         'ball_dt_0.01'
-        >>> experiment_run_id("ball", {"dt": 0.0123456789}, "3f2a9c1b77")
-        'ball_dt_0.012346-3f2a9c1b'
+        >>> experiment_run_id("ball", {"dt": 0.0123456789}, "3f2a9c1b77e0d4")
+        'ball_dt_0.012346-3f2a9c1b77e0'
 
     Ranks: independent.
     """
@@ -188,7 +187,7 @@ def experiment_run_id(name: str, params: Mapping[str, object], digest: str) -> s
     safe = _UNSAFE.sub("_", _ascii(readable))
     prefix = _UNSAFE.sub("_", _ascii(name)) if "/" in name else name
     exact = safe == readable and len(safe) <= _ID_LENGTH and _same(_parse(safe), params)
-    return f"{prefix}_{safe}" if exact else f"{prefix}_{safe[:_ID_LENGTH]}-{digest[:8]}"
+    return f"{prefix}_{safe}" if exact else f"{prefix}_{safe[:_ID_LENGTH]}-{digest[:12]}"
 
 
 def _token(value: object) -> str:

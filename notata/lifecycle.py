@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from notata import files, layout, writers
@@ -58,7 +58,7 @@ def _clear(path: str, topology: Topology) -> None:
     if topology.comm is not None or not topology.parallel:
         files.discard(path)
         return
-    # The other ranks can't be waited for, so each takes its own old folder away (Rank.retire).
+    # The other ranks can't be waited for: each takes its own old folder away, by `retire`.
     files.discard(path, keep=lambda name: name == layout.RANKS)
     for name in _listed(os.path.join(path, layout.RANKS)):
         rank = layout.rank_of(name)
@@ -82,7 +82,7 @@ def _listed(folder: str) -> list[str]:
         return []
 
 
-_LONGEST_PATH = 200  # in a record; a longer one is cut, and told apart by a digest
+_LONGEST_PATH = 200  # in a record; longer ones are cut, and told apart by a digest
 
 
 def opening_record(path: str, params: str, failure: Exception | None) -> Record:
@@ -95,9 +95,9 @@ def opening_record(path: str, params: str, failure: Exception | None) -> Record:
 
     Ranks: independent.
     """
-    if len(path) > _LONGEST_PATH:
-        path = f"…{path[-_LONGEST_PATH // 2 :]} ({writers.digest({'path': path})})"
-    record: Record = {"host": hostname(), "run": path, "params": params}
+    shown = path if len(path) <= _LONGEST_PATH else f"…{path[-_LONGEST_PATH // 2 :]}"
+    which = writers.digest({"path": path})
+    record: Record = {"host": hostname(), "run": shown, "which": which, "params": params}
     return record | ({"error": describe(failure)} if failure is not None else {})
 
 
@@ -120,9 +120,11 @@ def check_opening(records: Sequence[Record]) -> None:
             raise revive({**told, "message": f"{prefix}{told['message']}"})
     runs: dict[str, list[int]] = {}
     for rank, record in enumerate(records):
-        runs.setdefault(record["run"], []).append(rank)
+        runs.setdefault(record["which"], []).append(rank)
     if len(runs) > 1:
-        told = "; ".join(f"{run} on {ranks_text(ranks)}" for run, ranks in runs.items())
+        told = "; ".join(
+            f"{records[ranks[0]]['run']} on {ranks_text(ranks)}" for ranks in runs.values()
+        )
         raise RanksDisagreeError(
             f"the ranks of one communicator opened different runs: {told}. Give all of them the "
             "same run id and base_dir, or each group of ranks a communicator of its own (comm=...)"
@@ -171,8 +173,12 @@ class Metadata:
         self._path = os.path.join(folder, layout.METADATA)
         self.values: dict[str, Any] = {}
 
-    def update(self, *, without: Sequence[str] = (), **fields: Any) -> None:
+    def update(self, fields: Mapping[str, Any], /, drop: Collection[str] = ()) -> None:
         """Put fields in, take others out, and write the file.
+
+        Args:
+            fields: The fields.
+            drop: Names of fields to take out.
 
         Raises:
             UnsupportedValueError: If a field can't be stored; nothing changes.
@@ -180,6 +186,6 @@ class Metadata:
         Ranks: root only.
         """
         plain = {key: writers.plain(value, f"meta {key!r}") for key, value in fields.items()}
-        values = {k: v for k, v in self.values.items() if k not in without} | plain
+        values = {k: v for k, v in self.values.items() if k not in drop} | plain
         files.replace_bytes(self._path, writers.json_bytes(values, "meta"))
         self.values = values

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from notata import layout, lifecycle, messages, topology
+from notata.errors import UnsafeNameError
 from notata.parameters import Params
 from notata.places import places_of
 from notata.rankfolder import RankFolder
 from notata.rootview import RootView
 from notata.session import Session
 from notata.verbs import Verbs
+
+_KEPT = {"run_id", "parallel"}  # what readers and merge rely on
 
 
 class Logbook(Verbs):
@@ -80,7 +84,9 @@ class Logbook(Verbs):
         self.run_id = str(run_id)
         self.callback = callback
         self.path = Path(base_dir, f"{layout.RUN_PREFIX}{self.run_id}")
-        path, place = os.fspath(self.path), topology.find(comm)
+        place = topology.find(comm)
+        # Absolute, so that a program may change its directory while it writes.
+        path = os.path.abspath(self.path)
         failure: Exception | None = None
         try:
             level = messages.level_number(level)
@@ -88,10 +94,10 @@ class Logbook(Verbs):
         except ValueError as error:  # the ranks that wait for this one have to hear of it
             failure, level = error, messages.INFO
         folder = RankFolder(path, place, self.run_id)
-        own, root = places_of(path, place, folder, level)
+        own, root = places_of(path, os.fspath(self.path), folder, level)
         super().__init__(own)
         self._session = Session(self.run_id, path, folder, own.log, self._call_back, grace)
-        self.root = RootView(root, self._session.params, self.meta, self.mark_failed)
+        self.root = RootView(root, self._session.params, self.meta, self._session.say_failed_early)
         self._session.begin(params or {}, failure, overwrite=overwrite, preallocate=preallocate)
 
     def _call_back(self) -> None:
@@ -130,9 +136,10 @@ class Logbook(Verbs):
 
         Ranks: independent.
         """
-        return Path(self._session.folder.path) if self._session.topology.parallel else self.path
+        place = self._session.topology
+        return self.path / layout.rank_dir(place.rank) if place.parallel else self.path
 
-    @property
+    @cached_property
     def logger(self) -> Any:
         """A `logging.Logger` that writes into this run, for libraries that want one.
 
@@ -173,11 +180,12 @@ class Logbook(Verbs):
         """
         return self._session.params
 
-    def meta(self, **fields: Any) -> None:
+    def meta(self, /, **fields: Any) -> None:
         """Put fields into `metadata.json`.
 
         Raises:
             UnsupportedValueError: If a field can't be plain JSON; the message names it.
+            UnsafeNameError: If notata keeps a field of this name itself.
 
         Example:
             >>> log.meta(operator="ada", grid=(344, 403))
@@ -185,7 +193,13 @@ class Logbook(Verbs):
         Ranks: independent; rank 0 writes.
         """
         if self.is_root:
-            self._session.metadata.update(**fields)
+            kept = sorted(_KEPT & fields.keys())
+            if kept:
+                raise UnsafeNameError(f"metadata {', '.join(kept)}: notata keeps these itself")
+            self._session.metadata.update(fields)
+            if "status" in fields:
+                reason = fields.get("failure_reason")
+                self._session.note_status(str(fields["status"]), reason and str(reason))
 
     # ----- closing -----
 

@@ -29,6 +29,10 @@ class Params(Mapping[str, Any]):
 
         Ranks: independent.
         """
+        if not isinstance(values, Mapping):
+            raise UnsupportedValueError(
+                f"params must be a dict of names and values, not a {type(values).__name__}"
+            )
         for key in values:
             if not isinstance(key, str):
                 raise UnsupportedValueError(f"parameter {key!r}: a name must be a string")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import weakref
 
 from notata import files, layout, messages
 from notata.errors import PieceError
 from notata.pieces import Piece
 from notata.rankfolder import RankFolder
-from notata.topology import Topology
 
 
 class Place:
@@ -16,16 +18,25 @@ class Place:
 
     Attributes:
         active: Whether they write at all; a root view is inactive on all ranks but 0.
-        home: The folder that names are relative to, with a log, artifacts and plots.
-        data_home: The folder that holds the arrays.
+        home: The folder that names are relative to, with a log, artifacts and plots; absolute.
+        data_home: The folder that holds the arrays; absolute.
+        shown: The same two as the user gave them, which may be relative.
         whole: Whether an array given here is a whole one, not a piece.
         log: The log that takes the messages.
     """
 
     def __init__(
-        self, *, active: bool, home: str, data_home: str, whole: bool, log: messages.LogWriter
+        self,
+        *,
+        active: bool,
+        home: str,
+        data_home: str,
+        shown: tuple[str, str],
+        whole: bool,
+        log: messages.LogWriter,
     ) -> None:
         self.active = active
+        self.shown = shown
         self.home = home
         self.data_home = data_home
         self.whole = whole
@@ -45,9 +56,16 @@ class RankPlace(Place):
     """Where a rank of several writes: its folder; rank 0's plots and artifacts are the run's."""
 
     def __init__(
-        self, folder: RankFolder, home: str, log: messages.LogWriter, names: Names
+        self,
+        folder: RankFolder,
+        home: str,
+        shown: tuple[str, str],
+        log: messages.LogWriter,
+        names: Names,
     ) -> None:
-        super().__init__(active=True, home=home, data_home=folder.path, whole=False, log=log)
+        super().__init__(
+            active=True, home=home, data_home=folder.path, shown=shown, whole=False, log=log
+        )
         self._folder = folder
         self._names = names
 
@@ -68,9 +86,21 @@ class RankPlace(Place):
 class RootPlace(Place):
     """Where the root view writes: the run's own folders, from rank 0 alone."""
 
-    def __init__(self, active: bool, run: str, log: messages.LogWriter, names: Names) -> None:
-        super().__init__(active=active, home=run, data_home=run, whole=True, log=log)
+    def __init__(
+        self, active: bool, run: str, shown: str, log: messages.LogWriter, names: Names
+    ) -> None:
+        super().__init__(
+            active=active, home=run, data_home=run, shown=(shown, shown), whole=True, log=log
+        )
         self._names = names
+        self._void = ""
+
+    def before(self, *, data: bool = False) -> None:
+        """On other ranks, make a folder for what paths of the root view are used for there."""
+        if not self.active and self.home != self._void:
+            self.home = self._void = tempfile.mkdtemp(prefix="notata-")
+            self.shown = (self.home, self.home)
+            weakref.finalize(self, shutil.rmtree, self.home, ignore_errors=True)
 
     def reserve(self, file: str) -> None:
         """Note that this file holds a whole array."""
@@ -96,26 +126,27 @@ class Names:
             )
 
 
-def places_of(
-    run: str, topology: Topology, folder: RankFolder, level: str | int
-) -> tuple[Place, Place]:
+def places_of(run: str, shown: str, folder: RankFolder, level: str | int) -> tuple[Place, Place]:
     """Where a process writes, and where its root view does; both share one log.
 
     Args:
-        run: Folder of the run.
-        topology: The process's place among the ranks.
+        run: Folder of the run, absolute.
+        shown: The same as the user gave it.
         folder: The folder that this rank alone writes to.
         level: The lowest level that is logged.
 
     Ranks: independent.
     """
-    rank, names = topology.rank, Names()
+    topology, names = folder.topology, Names()
+    rank = topology.rank
     if not topology.parallel:
         log = messages.LogWriter(os.path.join(run, layout.LOG), level=level)
-        own = Place(active=True, home=run, data_home=run, whole=True, log=log)
+        both = (shown, shown)
+        own = Place(active=True, home=run, data_home=run, shown=both, whole=True, log=log)
     else:
         home = run if rank == 0 else folder.path
         opener = files.open_append if rank == 0 else folder.open_log
         log = messages.LogWriter(os.path.join(home, layout.LOG), rank, level, opener)
-        own = RankPlace(folder, home, log, names)
-    return own, RootPlace(topology.is_root, run, log, names)
+        data = os.path.join(shown, layout.rank_dir(rank))
+        own = RankPlace(folder, home, (shown if rank == 0 else data, data), log, names)
+    return own, RootPlace(topology.is_root, run, shown, log, names)

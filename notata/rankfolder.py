@@ -34,10 +34,14 @@ def belongs_to(topology: Topology, record: dict[str, Any]) -> str:
     Ranks: independent.
     """
     parallel = record.get("parallel")
-    launch = (parallel if isinstance(parallel, dict) else record).get("launch")
-    return same_launch(
-        topology, launch, _seconds(record.get("start_time")), _seconds(record.get("end_time"))
-    )
+    facts = parallel if isinstance(parallel, dict) else record
+    if facts.get("size", topology.size) != topology.size or (
+        facts is record and "rank" not in record
+    ):
+        return "another"  # of another number of ranks, or of one
+    here = hostname() in (facts.get("host"), *(facts.get("hosts") or ()))
+    started, ended = _seconds(record.get("start_time")), _seconds(record.get("end_time"))
+    return same_launch(topology, facts.get("launch"), started, ended, same_host=here)
 
 
 def _seconds(stamp: object) -> float | None:
@@ -116,7 +120,11 @@ class RankFolder:
         try:
             files.claim_dir(self.path)
         except FileExistsError:
-            raise RunExistsError(self._taken(self.path)) from None
+            # With a communicator rank 0 has just made the run, so that nobody else can have been
+            # here; a program may have made the folder by itself (`log.datadir.mkdir()`).
+            record = os.path.join(self.path, layout.RANK_RECORD)
+            if self.topology.comm is None and os.path.lexists(record):
+                raise RunExistsError(self._taken(self.path)) from None
         self.claimed = True
         self.note()
 

@@ -128,11 +128,15 @@ class Session:
                 os.makedirs(os.path.join(self._path, name), exist_ok=True)
         if self.params:
             self._save_params("yaml")
-        fields: dict[str, Any] = {}
+        fields: dict[str, Any] = {
+            "run_id": self._run_id,
+            "status": self.status,
+            "start_time": now(),
+        }
         if place.parallel:
             hosts = {rank: str(record["host"]) for rank, record in enumerate(records)}
             fields["parallel"] = provenance.parallel_facts(place, hosts)
-        self.metadata.update(run_id=self._run_id, status=self.status, start_time=now(), **fields)
+        self.metadata.update(fields)
         self._log.write(messages.INFO, "Logbook initialized")
         for note in place.notes:
             self._log.write(messages.WARNING, note)
@@ -167,30 +171,39 @@ class Session:
 
         Ranks: inside a `with` block independent, else collective with a communicator.
         """
-        verdict: Record = {"status": status, "reason": reason}
+        verdict: Record = {"status": status, "reason": None if reason is None else _text(reason)}
         self._mine = verdict
         if not self._entered or not self.topology.parallel or self._closed:
             self._close(verdict)
-        elif verdict["status"] == lifecycle.FAILED:
+        elif status == lifecycle.FAILED:
             self._apply(verdict)  # one rank's word is enough; completeness takes all of them
 
-    def _apply(self, verdict: Record, **fields: Any) -> None:
-        """Set the run's outcome; on rank 0, on disk."""
+    def say_failed_early(self, reason: str) -> None:
+        """Note that the run fails, without ending it where other ranks have to be asked.
+
+        Ranks: root only.
+        """
+        if self.topology.parallel and not self._closed:
+            self._mine = {"status": lifecycle.FAILED, "reason": _text(reason)}
+            self._apply(self._mine)
+        else:
+            self.say(lifecycle.FAILED, reason)
+
+    def _apply(self, verdict: Record) -> None:
+        """Set the run's outcome, on rank 0 on disk too, and tell whoever waits for it."""
+        self._set_outcome(verdict, {})
+        if self.topology.is_root:
+            self._ended()
+
+    def _set_outcome(self, verdict: Record, facts: Mapping[str, Any]) -> None:
         self.status = verdict["status"]
         if not self.topology.is_root:
             return
-        failed = self.status == lifecycle.FAILED
-        reason = verdict.get("reason")
-        fields |= {"failure_reason": reason} if failed else {}
-        self.metadata.update(
-            without=() if failed else ("failure_reason",),
-            status=self.status,
-            end_time=now(),
-            runtime_sec=round(self.elapsed, 6),
-            **fields,
-        )
+        failed, reason = self.status == lifecycle.FAILED, verdict.get("reason")
+        fields = {"status": self.status, "end_time": now(), "runtime_sec": round(self.elapsed, 6)}
+        why = {"failure_reason": reason} if failed else {}
+        self.metadata.update(fields | why | dict(facts), drop=["failure_reason"])
         self._log.write(messages.INFO, f"Marked failed: {reason}" if failed else "Marked complete")
-        self._ended()
 
     def _close(self, mine: Record) -> Record:
         """Agree with the other ranks on the outcome, and let go of all files."""
@@ -198,52 +211,78 @@ class Session:
             self._apply(mine)
             return mine
         self._closed = True
-        noted = self.topology.parallel and (self.folder.claimed or bool(mine.get("raised")))
-        if noted:
-            self._note_end(mine)
-        told = mine | {"pieces": self.folder.pieces, "params": self.params.digest()}
-        what = f"close run {self._run_id!r}"
+        trouble: list[Exception] = []
+        if self.topology.parallel and (self.folder.claimed or mine.get("raised")):
+            mine = self._note_end(mine, trouble)
+        outcome: Record = {}
         try:
-            patience = None if mine.get("raised") else _PATIENCE
-            outcome = self._agreement.agree(what, told, self._decide, patience)
-            self.status = outcome["status"] if outcome else mine["status"]
-            if outcome or self.folder.claimed:
-                self._compare_params(outcome.get("params"), closing=True)
-            if self.folder.claimed and not noted:
-                self._note_end(mine)  # a warning just now was the first thing that it wrote
-            self._agreement.end()
+            outcome = self._agree_to_close(mine)
         except RanksMissingError as error:
             self._apply({"status": lifecycle.FAILED, "reason": mine.get("reason") or str(error)})
             raise
         finally:
+            self._agreement.end()
             self.folder.close()
             self._log.close()
+        if outcome.get("new"):
+            self._ended()  # only now: the other ranks don't wait for it
+        if trouble:
+            raise trouble[0]
         return outcome
 
-    def _note_end(self, mine: Record) -> None:
-        """Put this rank's verdict into its own record."""
-        self.folder.note(
-            status=mine["status"],
-            failure_reason=mine.get("reason"),
-            end_time=now(),
-            pieces=self.folder.pieces,
-            log_lines_lost=self._log.lost,
-        )
+    def _agree_to_close(self, mine: Record) -> Record:
+        told = mine | {"pieces": self.folder.pieces, "params": self.params.digest()}
+        what = f"close run {self._run_id!r}"
+        patience = _PATIENCE if mine["status"] == lifecycle.COMPLETE else None
+        claimed = self.folder.claimed
+        outcome = self._agreement.agree(what, told, self._decide, patience)
+        self.status = outcome["status"] if outcome else mine["status"]
+        if outcome or claimed:
+            self._compare_params(outcome.get("params"), closing=True)
+        if self.folder.claimed and not claimed:
+            self._note_end(mine, [])  # a warning just now was the first thing that it wrote
+        return outcome if self.topology.is_root else outcome | {"new": False}
+
+    def _note_end(self, mine: Record, trouble: list[Exception]) -> Record:
+        """Put this rank's verdict into its own record; the verdict fails if that fails."""
+        try:
+            self.folder.note(
+                status=mine["status"],
+                failure_reason=mine.get("reason"),
+                end_time=now(),
+                pieces=self.folder.pieces,
+                log_lines_lost=self._log.lost,
+            )
+        except Exception as error:  # the other ranks wait to hear of this one, whatever it met
+            trouble.append(error)
+            if mine["status"] == lifecycle.COMPLETE:
+                mine = mine | {"status": lifecycle.FAILED, "reason": str(error), "raised": True}
+        return mine
 
     def _decide(self, records: list[Record]) -> Record:
         """Settle the outcome; called on rank 0, with what all ranks told."""
         verdict = lifecycle.joint_verdict(records)
-        fields: dict[str, Any] = {}
+        facts: dict[str, Any] = {}
         if len(records) > 1:
             counts = [int(record["pieces"]) for record in records]
-            facts = {"pieces": provenance.piece_facts(counts)}
-            fields["parallel"] = self.metadata.values["parallel"] | facts
+            pieces = {"pieces": provenance.piece_facts(counts)}
+            facts["parallel"] = self.metadata.values["parallel"] | pieces
         said = (self.status, self.metadata.values.get("failure_reason"))
-        if said == (verdict["status"], verdict["reason"]):
-            self.metadata.update(**fields)  # told inside the block already; now for all ranks
+        new = said != (verdict["status"], verdict["reason"])
+        if new:
+            self._set_outcome(verdict, facts)
         else:
-            self._apply(verdict, **fields)
-        return verdict | {"params": records[0]["params"]}
+            self.metadata.update(facts)  # told inside the block already; now for all ranks
+        return verdict | {"params": records[0]["params"], "new": new}
+
+    def note_status(self, status: str, reason: str | None) -> None:
+        """Take over a status that the program put into the metadata by itself.
+
+        Ranks: root only.
+        """
+        self.status = status
+        if status in (lifecycle.COMPLETE, lifecycle.FAILED):
+            self._mine = {"status": status, "reason": reason}
 
     def enter(self) -> None:
         """Note that the run ends with its `with` block."""
@@ -275,13 +314,30 @@ class Session:
             raise RankFailed(f"run {self._run_id!r} failed: {outcome['reason']}")
 
     def _leave_broken(self, error: BaseException) -> None:
-        reason = str(error) or type(error).__name__
-        mine = {"status": lifecycle.FAILED, "reason": reason, "raised": True}
-        try:
-            if self.topology.parallel:
-                text = "".join(traceback.format_exception(error)).rstrip()
+        mine: Record = {"status": lifecycle.FAILED, "reason": _reason(error), "raised": True}
+        troubles: list[Exception] = []
+        if self.topology.parallel:
+            text = "".join(traceback.format_exception(error)).rstrip()
+            try:
                 self.folder.note(error=type(error).__name__, traceback=text)
-                self._log.write(messages.ERROR, text)
+            except Exception as another:
+                troubles.append(another)
+            self._log.write(messages.ERROR, text)
+        try:
             self._close(mine)
-        except Exception as another:  # the program's own error is the one to be seen
-            error.add_note(f"notata, while closing run {self._run_id!r}: {another}")
+        except Exception as another:
+            troubles.append(another)
+        for trouble in troubles:  # the program's own error is the one to be seen
+            error.add_note(f"notata, while closing run {self._run_id!r}: {trouble}")
+
+
+def _text(text: str) -> str:
+    """Text that any file takes: a name that is not UTF-8 comes as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _reason(error: BaseException) -> str:
+    try:
+        return _text(str(error)) or type(error).__name__
+    except Exception:  # an error that can't even say what it is must not hide that there was one
+        return type(error).__name__

@@ -257,7 +257,12 @@ _START_SLACK = 10.0  # the same for the starts of their processes, clocks of two
 
 
 def same_launch(
-    topology: Topology, launch: object, started: float | None, ended: float | None
+    topology: Topology,
+    launch: object,
+    started: float | None,
+    ended: float | None,
+    *,
+    same_host: bool = False,
 ) -> Verdict:
     """Say whether a run folder that is there belongs to this launch or to an earlier one.
 
@@ -268,6 +273,7 @@ def same_launch(
         launch: What the folder's record names as its launch, or None.
         started: When that run or rank began, in seconds since the epoch, if it is known.
         ended: When it ended, likewise.
+        same_host: Whether it ran on this host, so that clocks can't differ.
 
     Returns:
         `ours`, `another`, or `unknown` where neither names nor times can tell.
@@ -277,7 +283,7 @@ def same_launch(
     if launch is not None and topology.launch is not None:
         return "ours" if launch == topology.launch else "another"
     mine = process_start()
-    if ended is not None and ended < mine - _START_SLACK:
+    if ended is not None and ended < mine - (1.0 if same_host else _START_SLACK):
         return "another"
     if started is not None and started < mine - _SLACK:
         return "another"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,7 +29,7 @@ class Verbs(ArrayVerbs):
 
         Ranks: independent.
         """
-        return Path(self._place.home, layout.PLOTS)
+        return Path(self._place.shown[0], layout.PLOTS)
 
     @property
     def artifactsdir(self) -> Path:
@@ -36,7 +37,7 @@ class Verbs(ArrayVerbs):
 
         Ranks: independent.
         """
-        return Path(self._place.home, layout.ARTIFACTS)
+        return Path(self._place.shown[0], layout.ARTIFACTS)
 
     @property
     def log_path(self) -> Path:
@@ -44,7 +45,7 @@ class Verbs(ArrayVerbs):
 
         Ranks: independent.
         """
-        return Path(self._log.path)
+        return Path(self._place.shown[0], layout.LOG)
 
     # ----- messages -----
 
@@ -122,7 +123,7 @@ class Verbs(ArrayVerbs):
         for ext in formats:
             layout.inside(name, f".{ext}")
         self._place.before()
-        writers.save_figure(os.fspath(self.plotdir), name, fig, dpi, formats)
+        writers.save_figure(self._path(layout.PLOTS), name, fig, dpi, formats)
         self._log.write(messages.INFO, f"Saved plot {name} ({'/'.join(formats)}) in {layout.PLOTS}")
 
     def text(self, name: str, content: str) -> None:
@@ -167,7 +168,7 @@ class Verbs(ArrayVerbs):
         if self._place.active:
             file = layout.inside(name, ".pkl")
             self._place.before()
-            writers.save_pickle(os.path.join(self.artifactsdir, file), obj, protocol)
+            writers.save_pickle(self._path(layout.ARTIFACTS, file), obj, protocol)
             self._log.write(messages.INFO, f"Saved pickle {name} in {layout.ARTIFACTS}/{file}")
 
     def bytes(self, name: str, data: Any) -> None:
@@ -179,19 +180,25 @@ class Verbs(ArrayVerbs):
         Ranks: independent.
         """
         if self._place.active:
+            if not isinstance(data, builtins.bytes | bytearray | memoryview):
+                kind = type(data).__name__
+                raise UnsupportedValueError(f"bytes {name!r}: the content is a {kind}, not bytes")
             self._artifact("bytes", name, "", data)
+
+    def _path(self, *names: str) -> str:
+        return os.path.join(self._place.home, *names)
 
     def _artifact(self, kind: str, name: str, suffix: str, data: Any) -> None:
         file = layout.inside(name, suffix)
         self._place.before()
-        files.replace_bytes(os.path.join(self.artifactsdir, file), data)
+        files.replace_bytes(self._path(layout.ARTIFACTS, file), data)
         self._log.write(messages.INFO, f"Saved {kind} {name} in {layout.ARTIFACTS}/{file}")
 
     def __getitem__(self, relative: str) -> Path:
         """A path inside the run (on ranks other than 0, inside the rank's folder).
 
-        Its folder is made, so that it can be written to. On ranks other than 0, `log.root[...]`
-        is the null device.
+        Its folder is made, so that it can be written to. On ranks other than 0, `log.root[...]` is
+        a path in a temporary folder that is gone when the process ends.
 
         Raises:
             UnsafeNameError: If it would leave the run.
@@ -201,13 +208,12 @@ class Verbs(ArrayVerbs):
 
         Ranks: independent.
         """
-        relative = layout.inside(os.fspath(relative))
-        if not self._place.active:
-            return Path(os.devnull)
+        name = os.fspath(relative).removeprefix("./").rstrip("/")
+        name = layout.inside(name)
         self._place.before()
-        path = Path(self._place.home, relative)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
+        folder = os.path.dirname(os.path.join(self._place.home, name))
+        os.makedirs(folder, exist_ok=True)
+        return Path(self._place.shown[0], name)
 
     # Names that the documentation of notata uses as well.
     save_plot = plot

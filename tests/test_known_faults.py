@@ -452,7 +452,9 @@ def test_metadata_hammered_by_many_processes_is_always_whole(tmp_path: Path) -> 
             from notata.lifecycle import Metadata
             metadata = Metadata("out/log_a")
             for step in range(200):
-                metadata.update(writer=int(sys.argv[1]), step=step, filler="x" * 5000)
+                metadata.update(
+                    {"writer": int(sys.argv[1]), "step": step, "filler": "x" * 5000}
+                )
         ''')
         workers = [subprocess.Popen([sys.executable, "-c", code, str(n)]) for n in range(4)]
         reads = 0

@@ -129,13 +129,13 @@ def test_an_exact_id_stays_readable(params: dict[str, object], run_id: str) -> N
         {"x" * 400: 1},
         {"x": "\n"},
         {"x": "..", "y": "."},
-        {"x": "abc-0123abcd"},
+        {"x": "abc-0123abcd4567"},
     ],
 )
 def test_an_id_that_is_not_exact_gets_a_digest(params: dict[str, object], tmp_path: Path) -> None:
     run_id = experiment_id(**params)
     plain = {key: writers.plain(value, key) for key, value in params.items()}
-    assert run_id.endswith("-" + writers.digest(plain)[:8])
+    assert run_id.endswith("-" + writers.digest(plain)[:12])
     assert run_id == experiment_id(**params)
     (tmp_path / layout.run_dir(run_id)).mkdir()
 

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from simulated import tree
 
-from notata import Logbook
+from notata import Logbook, LogReader
 from notata.errors import (
     NotARunError,
     PieceError,
@@ -561,3 +561,81 @@ def test_the_root_view_of_one_process_acts_as_the_run(base: Path) -> None:
     assert dict(log.params) == {"n": 3}
     log.root.mark_failed("told by the root view")
     assert metadata(log)["failure_reason"] == "told by the root view"
+
+
+def test_a_run_is_not_lost_when_the_program_changes_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scratch").mkdir()
+    with Logbook("a", params={"n": 1}) as log:
+        log.info("before")
+        os.chdir("scratch")
+        log.info("behind")
+        log.array("x", [1.0])
+        log.json("metrics", {"e": 1})
+        log["artifacts/free/form.txt"]
+        log.params(m=2)
+    assert os.listdir(tmp_path / "scratch") == []
+    run = LogReader(tmp_path / "outputs" / "log_a")
+    assert run.meta["status"] == "complete"
+    assert run.params == {"n": 1, "m": 2}
+    assert run.arrays == ["x"]
+    assert [m.message for m in run.messages()][2:4] == ["before", "behind"]
+
+
+def test_the_logger_is_one_logger(base: Path) -> None:
+    log = Logbook("a", base)
+    assert log.logger is log.logger
+    log.logger.setLevel("ERROR")
+    log.logger.info("dropped")
+    log.logger.error("kept")
+    assert lines(log)[-1] == "ERROR kept"
+
+
+@pytest.mark.parametrize("field", ["run_id", "parallel"])
+def test_metadata_that_readers_rely_on_is_kept(base: Path, field: str) -> None:
+    log = Logbook("a", base)
+    before = metadata(log)
+    with pytest.raises(ValueError, match=f"metadata {field}: notata keeps"):
+        log.meta(**{field: "mine", "other": 1})
+    assert metadata(log) == before
+
+
+def test_any_other_name_can_be_a_metadata_field(base: Path) -> None:
+    log = Logbook("a", base)
+    log.meta(self=1, fields=2, drop="start_time", without="run_id")
+    assert {"run_id", "start_time", "self", "drop", "fields", "without"} <= metadata(log).keys()
+
+
+def test_params_that_are_no_dict_are_refused(base: Path) -> None:
+    with pytest.raises(TypeError, match="params must be a dict"):
+        Logbook("a", base, params=["dt"])  # type: ignore[arg-type]
+
+
+def test_a_status_put_into_the_metadata_by_hand_stays(base: Path) -> None:
+    with Logbook("a", base) as log:
+        log.meta(status="failed", failure_reason="NaN")
+        assert log.status == "failed"
+    assert (metadata(log)["status"], metadata(log)["failure_reason"]) == ("failed", "NaN")
+
+
+def test_a_reason_that_is_no_text_still_fails_the_run(base: Path) -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    with pytest.raises(OSError, match="read"), Logbook("a", base) as log:
+        raise OSError("can't read \udcff.dat")
+    assert metadata(log)["failure_reason"] == "can't read \\udcff.dat"
+    with pytest.raises(MuteError), Logbook("b", base) as log:
+        raise MuteError
+    assert (metadata(log)["status"], metadata(log)["failure_reason"]) == ("failed", "MuteError")
+
+
+@pytest.mark.parametrize("name", ["./artifacts/x.txt", "artifacts/sub/"])
+def test_paths_as_people_type_them(base: Path, name: str) -> None:
+    log = Logbook("a", base)
+    path = log[name]
+    assert path == log.path / name
+    assert path.parent.is_dir()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from notata import LogReader
@@ -88,3 +90,61 @@ def test_the_callback_is_called_once_by_rank_0(mpich, tmp_path):
     done, run = closing(mpich, tmp_path, "callbacks")
     assert [done.told[rank]["calls"] for rank in range(RANKS)] == [["complete"], [], []]
     assert run.meta["status"] == "complete"
+
+
+def test_a_slow_callback_keeps_no_rank_waiting(launch, tmp_path):
+    done, run = closing(launch, tmp_path, "slow_callback", NOTATA_GRACE=f"{GRACE:g}")
+    for told in done.told.values():
+        assert told["closing"]["error"]["classes"][0] == "UnstableError"
+        assert told["closing"]["error"]["notes"] == []
+    assert run.meta["failure_reason"] == "dt is too large"
+
+
+def test_a_rank_that_cannot_write_its_record_is_told_to_all(launch, tmp_path):
+    done, run = closing(launch, tmp_path, "record_cannot_be_written")
+    assert done.told[1]["closing"]["error"]["classes"][0] == "IsADirectoryError"
+    for rank in (0, 2):
+        assert done.told[rank]["closing"]["error"]["classes"][0] == "RankFailed"
+    assert run.meta["status"] == "failed"
+    assert run.meta["failure_reason"].startswith("rank 1: ")
+    assert "Is a directory" in run.meta["failure_reason"]
+
+
+def test_by_hand_the_root_view_notes_a_failure_and_nobody_waits(launch, tmp_path):
+    done, run = closing(launch, tmp_path, "root_marks_failed_by_hand")
+    assert all(told["closing"]["error"] is None for told in done.told.values())
+    assert [done.told[rank]["early"] for rank in range(RANKS)] == [
+        "failed",
+        "initialized",
+        "initialized",
+    ]
+    assert {told["status"] for told in done.told.values()} == {"failed"}
+    assert run.meta["failure_reason"] == "all give up"
+
+
+def test_by_hand_an_end_by_one_rank_alone_is_an_error(launch, tmp_path):
+    done, run = closing(
+        launch, tmp_path, "only_rank_0_ends_by_hand", check=False, NOTATA_GRACE=f"{GRACE:g}"
+    )
+    error = done.told[0]["closing"]["error"]
+    assert error["classes"][0] == "RanksMissingError"
+    assert "opened and closed by all of its ranks" in error["message"]
+    assert (run.meta["status"], run.meta["failure_reason"]) == ("failed", "residual grows")
+
+
+def test_folders_made_by_hand_and_paths_of_the_root_view(launch, tmp_path):
+    done, run = closing(launch, tmp_path, "folders_made_by_hand")
+    assert all(told["closing"]["error"] is None for told in done.told.values())
+    assert [reader.artifacts for reader in run.ranks] == [["mine.txt"]] * RANKS
+    assert list(run.load_array("x")) == [0, 1, 2]
+    assert list(run.load_array("y")) == [0, 0, 0]
+    assert sorted(m.rank for m in run.messages() if m.message == "here") == [0, 1, 2]
+    assert not os.path.exists("/dev/null.npy")
+
+
+def test_closing_after_mpi_is_finalised_is_an_error_on_disk_too(launch, tmp_path):
+    done, run = closing(launch, tmp_path, "after_finalize")
+    for told in done.told.values():
+        assert told["closing"]["error"]["classes"][0] == "RanksMissingError"
+        assert "close the run before" in told["closing"]["error"]["message"]
+    assert run.meta["status"] == "failed"

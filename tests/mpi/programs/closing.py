@@ -83,6 +83,72 @@ def callbacks(out):
     tell(calls=calls)
 
 
+def slow_callback(out):
+    """What rank 0 does once the outcome is known keeps nobody waiting."""
+
+    def run():
+        with Logbook("slow", base_dir=out, callback=lambda log: time.sleep(3 * log.size)):
+            raise UnstableError("dt is too large")
+
+    tell(closing=attempt(run))
+
+
+def record_cannot_be_written(out):
+    """Rank 1 can't write down how it ended; the others must hear of it."""
+
+    def run():
+        with Logbook("full", base_dir=out) as log:
+            log.info("stepping")
+            if log.rank == 1:
+                record = log.rank_dir / "rank.json"
+                record.unlink()
+                record.mkdir()
+
+    tell(closing=attempt(run))
+
+
+def root_marks_failed_by_hand(out):
+    """Life by hand: rank 0's word stands, and nobody waits for it."""
+
+    def run():
+        log = Logbook("by_hand", base_dir=out)
+        log.root.mark_failed("residual grows")
+        tell(early=log.status)
+        log.mark_failed("all give up")
+        tell(status=log.status)
+
+    tell(closing=attempt(run))
+
+
+def only_rank_0_ends_by_hand(out):
+    """Life by hand, ended by one rank alone: an error, not a wait for ever."""
+    log = Logbook("by_hand", base_dir=out)
+    if log.is_root:
+        tell(closing=attempt(lambda: log.mark_failed("residual grows")))
+    WORLD.Barrier()
+
+
+def folders_made_by_hand(out):
+    """A program may make its folders itself, and use paths of the root view on all ranks."""
+
+    def run():
+        with Logbook("folders", base_dir=out) as log:
+            log.artifactsdir.mkdir(parents=True, exist_ok=True)
+            (log.artifactsdir / "mine.txt").write_text(f"rank {log.rank}")
+            log.array("x", np.array([log.rank]))
+            log.info("here")
+            np.save(log.root["data/y.npy"], np.full(3, log.rank))
+
+    tell(closing=attempt(run))
+
+
+def after_finalize(out):
+    """Closing comes too late to ask the other ranks."""
+    log = Logbook("late", base_dir=out)
+    MPI.Finalize()
+    tell(closing=attempt(log.mark_complete))
+
+
 if __name__ == "__main__":
     modes = (
         all_raise,
@@ -91,5 +157,11 @@ if __name__ == "__main__":
         one_raises_by_itself,
         one_marks_failed_by_hand,
         callbacks,
+        slow_callback,
+        record_cannot_be_written,
+        root_marks_failed_by_hand,
+        only_rank_0_ends_by_hand,
+        folders_made_by_hand,
+        after_finalize,
     )
     main({mode.__name__: mode for mode in modes})
