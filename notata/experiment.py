@@ -7,16 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from notata import layout, topology, writers
-from notata.errors import LockTimeoutError, RunExistsError
+from notata.errors import RunExistsError
 from notata.index import Index, row_of
 from notata.logbook import Logbook
+from notata.stored import RUN_ID
 
 
 class Experiment:
     """Many runs of one program with different parameters, and their table.
 
     Each run has its folder under `runs/` and, once it has ended, a row in `index.csv` with its
-    parameters, status and metrics (what it saved with `log.json("metrics", …)`).
+    parameters, status and metrics (what it saved with `log.json("metrics", …)`). A metric that is
+    named as a parameter stands in the column `metrics.<name>`.
 
     Attributes:
         name: Name of the experiment.
@@ -51,8 +53,9 @@ class Experiment:
         self.runs_dir = self.exp_dir / layout.RUNS
         self.index_file = self.exp_dir / layout.INDEX
         self._comm = comm
-        self._index = Index(os.fspath(self.exp_dir))
-        self._recorded: set[str] = set()
+        self._home = os.path.abspath(self.exp_dir)
+        self._index = Index(self._home)
+        self._began: dict[str, bytes] = {}  # the table's epoch when each new run began
         if topology.find(comm).is_root:
             self.runs_dir.mkdir(parents=True, exist_ok=True)
 
@@ -81,8 +84,9 @@ class Experiment:
         """
         values = {key: writers.plain(value, f"parameter {key!r}") for key, value in params.items()}
         run_id = layout.experiment_run_id(self.name, values, writers.digest(values))
+        epoch = self._index.epoch()
         try:
-            return Logbook(
+            log = Logbook(
                 run_id,
                 base_dir=self.runs_dir,
                 params=values,
@@ -94,14 +98,19 @@ class Experiment:
             if skip_existing:
                 return None
             raise
+        self._began[run_id] = epoch
+        return log
 
     def _record_ended(self, log: Logbook) -> None:
-        """Record a run that `add` opened: the simulation is not to fail for want of a row."""
+        """Record a run that `add` opened."""
         try:
-            self._index.add(row_of(os.fspath(log.path)), new=log.run_id not in self._recorded)
-            self._recorded.add(log.run_id)
-        except LockTimeoutError as error:
-            log.warning(f"no row in {self.index_file} for this run: {error}")
+            folder = os.path.join(self._home, layout.RUNS, layout.run_dir(log.run_id))
+            self._index.add(row_of(folder), since=self._began.pop(log.run_id, None))
+        except Exception as error:  # whatever it is, no simulation fails for want of a row
+            log.warning(
+                f"no row in {self.index_file} for this run: {str(error) or type(error).__name__}; "
+                "rebuild_index() of the experiment brings it back"
+            )
 
     def record(self, log: Logbook, metrics_file: str = layout.METRICS) -> None:
         """Put a run's row into the table, in place of an earlier one.
@@ -116,11 +125,13 @@ class Experiment:
         Ranks: independent; rank 0 writes.
         """
         if log.is_root:
+            self._began.pop(log.run_id, None)
             self._index.add(row_of(os.fspath(log.path), metrics_file))
-            self._recorded.add(log.run_id)
 
     def rebuild_index(self) -> int:
         """Make the table anew from the folders of the runs that have ended.
+
+        A run with a damaged file keeps its row, with what could be read of it.
 
         Returns:
             The number of rows.
@@ -133,7 +144,7 @@ class Experiment:
         return self._index.rebuild()
 
     def to_dataframe(self) -> Any:
-        """The table as a pandas DataFrame; empty if there is none yet.
+        """The table as a pandas DataFrame, a row a run; empty if there is none yet.
 
         Raises:
             ImportError: If pandas is not installed.
@@ -146,7 +157,10 @@ class Experiment:
             raise ImportError("to_dataframe needs pandas: pip install 'notata[pandas]'") from None
         if not self.index_file.exists():
             return pd.DataFrame()
-        return pd.read_csv(self.index_file)
+        rows = pd.read_csv(self.index_file)
+        if RUN_ID not in rows:
+            return rows
+        return rows.drop_duplicates(RUN_ID, keep="last", ignore_index=True)
 
     def select(self, **filters: Any) -> Any:
         """The rows whose columns have these values, as a DataFrame.

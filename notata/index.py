@@ -6,14 +6,25 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from notata import files, layout
+from notata.errors import DamagedError
 from notata.lock import locked
-from notata.stored import read_json, read_params
+from notata.stored import (
+    DAMAGED,
+    RUN_ID,
+    long_cells,
+    parse_json,
+    read_metadata,
+    read_params,
+    read_table,
+    run_folders,
+)
 
-RUN_ID, STATUS = "run_id", "status"
+STATUS = "status"
 OURS = ("run_status", "failure_reason", "start_time", "runtime_sec")
 RESERVED = frozenset((RUN_ID, STATUS, *OURS))
 _BEING_REWRITTEN = b"#"  # stands in the first place of a table that is half rewritten
@@ -28,7 +39,8 @@ class Row(NamedTuple):
         status: `complete`, `failed` (a failed run with metrics), `missing` (no metrics) or
             `error` (metrics that can't be read).
         metrics: Its metrics.
-        run: The run's own status, reason, start and duration, by the names in `OURS`.
+        run: The run's own status, reason, start and duration, by the names in `OURS`. Where its
+            metadata can't be read, the status is `damaged` and the reason says why.
     """
 
     run_id: str
@@ -39,7 +51,7 @@ class Row(NamedTuple):
 
 
 def row_of(folder: str, metrics_file: str = layout.METRICS) -> Row:
-    """Read a run's row from its folder.
+    """Read a run's row from its folder, as far as its files can be read.
 
     Args:
         folder: Folder of the run.
@@ -47,86 +59,132 @@ def row_of(folder: str, metrics_file: str = layout.METRICS) -> Row:
 
     Ranks: independent.
     """
-    meta = read_json(os.path.join(folder, layout.METADATA)) or {}
+    try:
+        meta = read_metadata(folder)
+    except (DamagedError, OSError) as error:
+        meta = {"status": DAMAGED, "failure_reason": str(error)}
     run_status = meta.get("status")
+    try:
+        params = read_params(folder)
+    except (DamagedError, OSError):
+        params = {}
     status, metrics = _metrics(os.path.join(folder, metrics_file))
     if status == "complete" and run_status == "failed":
         status = "failed"
     run = {"run_status": run_status} | {key: meta.get(key) for key in OURS[1:]}
     run_id = layout.run_id_of(os.path.basename(os.path.normpath(folder)))
-    return Row(run_id, read_params(folder), status, metrics, run)
+    return Row(run_id, params, status, metrics, run)
 
 
 def _metrics(path: str) -> tuple[str, dict[str, Any]]:
-    data = files.read_bytes(path)
-    if data is None:
-        return "missing", {}
     try:
-        found = json.loads(data)
+        data = files.read_bytes(path)
+        if data is None:
+            return "missing", {}
+        name = os.path.basename(path)
+        found = parse_json(data, name)
         if not isinstance(found, dict):
-            raise ValueError(f"{os.path.basename(path)} holds a {type(found).__name__}, no object")
+            raise DamagedError(f"{name} holds a {type(found).__name__}, no object")
         return "complete", found
-    except ValueError as error:
+    except (DamagedError, OSError) as error:
         return "error", {"error_reason": str(error)}
 
 
+_PARAM, _METRIC = "params.", "metrics."
+
+
 class Columns:
-    """The header of a table: parameters stand before `status`, metrics behind it."""
+    """The header of a table: parameters stand before `status`, metrics behind it.
+
+    A parameter's column has its name, and so has a metric's unless a parameter has the same one.
+    `params.` or `metrics.` stands before a name that means something else, and before one that
+    begins so itself. So the columns depend on which parameters and metrics the runs have, and not
+    on the order in which they came.
+    """
 
     def __init__(self, header: Iterable[str] = ()) -> None:
         names = list(header)
         at = names.index(STATUS) if STATUS in names else len(names)
-        self._params = [name for name in names[:at] if name != RUN_ID]
-        self._metrics = [name for name in names[at + 1 :] if name not in OURS]
+        self._params: set[str] = set()
+        self._metrics: set[str] = set()
+        # Columns of the header, each with what now names the column of the same cells.
+        self._found: dict[str, tuple[Callable[[str], str], str]] = {}
+        for kept, column_of, prefix, columns in (
+            (self._params, self._param, _PARAM, names[:at]),
+            (self._metrics, self._metric, _METRIC, names[at + 1 :]),
+        ):
+            for column in columns:
+                if column == RUN_ID or (column in OURS and kept is self._metrics):
+                    continue
+                name = column.removeprefix(prefix)
+                name = name if column_of(name) == column else column
+                kept.add(name)
+                self._found[column] = column_of, name
+
+    def _param(self, name: str) -> str:
+        taken = name in RESERVED or name.startswith((_PARAM, _METRIC))
+        return _PARAM + name if taken else name
+
+    def _metric(self, name: str) -> str:
+        taken = name in RESERVED or name in self._params or name.startswith((_PARAM, _METRIC))
+        return _METRIC + name if taken else name
 
     @property
     def names(self) -> list[str]:
         """The header, in order."""
-        return [RUN_ID, *self._params, STATUS, *self._metrics, *OURS]
+        params, metrics = map(self._param, self._params), map(self._metric, self._metrics)
+        return [RUN_ID, *sorted(params), STATUS, *sorted(metrics), *OURS]
+
+    def include(self, row: Row) -> None:
+        """Make the columns that a row needs; others may get another name by that."""
+        self._params.update(map(_name, row.params))
+        self._metrics.update(map(_name, row.metrics))
 
     def cells(self, row: Row) -> dict[str, str]:
-        """Put a row under its columns, making those that are missing.
+        """Put a row that is included under its columns.
 
         Returns:
             The text of each cell that is not empty, by column.
         """
-        cells = {RUN_ID: row.run_id, STATUS: row.status}
-        for mine, others, kind, values in (
-            (self._params, self._metrics, "params", row.params),
-            (self._metrics, self._params, "metrics", row.metrics),
-        ):
-            for key in sorted(values, key=str):
-                column = _column(str(key), mine, others, kind)
-                cells[column] = _cell(values[key])
+        cells = {RUN_ID: _cell(row.run_id), STATUS: row.status}
+        cells |= {self._param(_name(key)): _cell(value) for key, value in row.params.items()}
+        cells |= {self._metric(_name(key)): _cell(value) for key, value in row.metrics.items()}
         cells |= {key: _cell(value) for key, value in row.run.items()}
         return {column: text for column, text in cells.items() if text}
 
+    def moved(self, cells: Mapping[str, str]) -> dict[str, str]:
+        """Put a row that stood under the header given at first under the columns of now."""
+        now = {column: column_of(name) for column, (column_of, name) in self._found.items()}
+        return {now.get(column, column): text for column, text in cells.items()}
 
-def _column(key: str, mine: list[str], others: list[str], kind: str) -> str:
-    """The column of a parameter or metric; a name that means something else gets a prefix."""
-    name = key
-    while name in RESERVED or name in others:
-        name = f"{kind}.{name}"
-    if name not in mine:
-        mine.append(name)
-    return name
+
+def _name(key: Any) -> str:
+    return _utf8(str(key))
+
+
+def _utf8(text: str) -> str:
+    """A text with what UTF-8 can't hold, half a surrogate pair, spelled with a backslash."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, str):
-        return value
     if isinstance(value, dict | list):
-        return json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return str(value)
+        # What YAML can hold and JSON can't, such as dates or keys of several types, is told anyway.
+        with suppress(TypeError, ValueError):
+            return _utf8(json.dumps(value, sort_keys=True, ensure_ascii=False))
+    return _utf8(str(value))
 
 
 def _lines(names: list[str], rows: Iterable[Mapping[str, str]]) -> bytes:
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
+    plain = csv.writer(text, lineterminator="\n")
+    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row in rows:
-        writer.writerow([row.get(name, "") for name in names])
+        cells = [row.get(name, "") for name in names]
+        # The plain one leaves a carriage return bare, which readers take for the end of the row.
+        (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
@@ -142,13 +200,26 @@ class Index:
         self._runs = os.path.join(experiment, layout.RUNS)
         self._path = os.path.join(experiment, layout.INDEX)
         self._lock = os.path.join(experiment, layout.INDEX_LOCK)
+        self._epoch = os.path.join(experiment, layout.INDEX_EPOCH)
 
-    def add(self, row: Row, *, new: bool = False) -> None:
+    def epoch(self) -> bytes:
+        """What changes each time the table is made anew from the runs.
+
+        Ranks: independent.
+        """
+        return files.read_bytes(self._epoch) or b""
+
+    def add(self, row: Row, *, since: bytes | None = None) -> None:
         """Put a run's row into the table, in place of an earlier one.
+
+        The last row of a run is the one that counts, for all who read the table. There is another
+        before it if the run's folder was deleted and another process made it again: to look for it
+        each time would cost as much as the table is long. Whatever rewrites the table drops it.
 
         Args:
             row: The row.
-            new: Whether the run can't have a row yet, so that none has to be looked for.
+            since: The table's epoch when the run began, if it is a new run that had no row then. A
+                table that was made anew since may hold its row already, so that it is looked for.
 
         Raises:
             LockTimeoutError: If other processes held the table all the time.
@@ -162,14 +233,17 @@ class Index:
                 self._rebuild({row.run_id: row})
                 return
             columns = Columns(header)
-            cells = columns.cells(row)
-            if header != columns.names or not new:
-                self._rewrite(columns, row.run_id, cells)
-            else:
-                files.append_line(self._path, _lines(header, [cells]))
+            columns.include(row)
+            if header == columns.names and since is not None and since == self.epoch():
+                files.append_line(self._path, _lines(header, [columns.cells(row)]))
+                return
+            try:
+                self._rewrite(columns, row)
+            except DamagedError:
+                self._rebuild({row.run_id: row})
 
     def rebuild(self) -> int:
-        """Make the table anew from the runs that have ended.
+        """Make the table anew from the runs that have ended, and those with damaged metadata.
 
         Returns:
             The number of rows.
@@ -193,37 +267,43 @@ class Index:
                     return None  # an append that died half way
                 file.seek(0)
                 text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
-                header = next(csv.reader(text), [])
+                with long_cells():
+                    header = next(csv.reader(text), [])
         except FileNotFoundError:
             return None
         except csv.Error:
             return None
         return header if header[:1] == [RUN_ID] and STATUS in header else None
 
-    def _rewrite(self, columns: Columns, run_id: str, cells: Mapping[str, str]) -> None:
-        """Write all rows again, with new columns or in place of the run's earlier row."""
-        with open(self._path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-            reader = csv.DictReader(file)
-            old = [row for row in reader if row.get(RUN_ID) != run_id]
-        if any(None in row or None in row.values() for row in old):
-            self._rebuild({})  # rows that don't fit their header, as notata 0.3.0 leaves them
-            return
-        names = columns.names
-        self._replace(_lines(names, [dict(zip(names, names, strict=True)), *old, cells]))
+    def _rewrite(self, columns: Columns, row: Row) -> None:
+        """Write all rows again, with new columns or in place of the run's earlier row.
 
-    def _rebuild(self, rows: dict[str, Row]) -> int:
-        for name in sorted(os.listdir(self._runs)) if os.path.isdir(self._runs) else ():
-            row = row_of(os.path.join(self._runs, name))
-            if name.startswith(layout.RUN_PREFIX) and row.run["run_status"] in (
-                "complete",
-                "failed",
-            ):
-                rows.setdefault(row.run_id, row)
+        Raises:
+            DamagedError: If a row can't be read; nothing was written.
+        """
+        _, old = read_table(self._path)
+        if any(None in cells or None in cells.values() for cells in old):
+            raise DamagedError("rows that don't fit their header, as notata 0.3.0 leaves them")
+        cells = columns.cells(row)
+        kept = [columns.moved(other) for other in old if other[RUN_ID] != cells[RUN_ID]]
+        self._write(columns, [*kept, cells])
+
+    def _rebuild(self, told: dict[str, Row]) -> int:
+        """Write the rows of all runs that have ended; those that were told count as they are."""
+        ended = ("complete", "failed", DAMAGED)
+        folders = run_folders(self._runs, opened=False) if os.path.isdir(self._runs) else []
+        found = [row for row in map(row_of, folders) if row.run["run_status"] in ended]
+        rows = {row.run_id: row for row in found} | told
         columns = Columns()
-        cells = [columns.cells(row) for row in rows.values()]
-        names = columns.names
-        self._replace(_lines(names, [dict(zip(names, names, strict=True)), *cells]))
+        for row in rows.values():
+            columns.include(row)
+        files.replace_bytes(self._epoch, os.urandom(8).hex().encode())
+        self._write(columns, [columns.cells(row) for row in rows.values()])
         return len(rows)
+
+    def _write(self, columns: Columns, rows: Iterable[Mapping[str, str]]) -> None:
+        names = columns.names
+        self._replace(_lines(names, [dict(zip(names, names, strict=True)), *rows]))
 
     def _replace(self, data: bytes) -> None:
         """Rewrite the table in place: a rename would lose rows that other nodes append (NFS).

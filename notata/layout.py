@@ -26,6 +26,7 @@ MERGE_LOCK = ".merge.lock"
 
 INDEX = "index.csv"
 INDEX_LOCK = ".index.csv.lock"
+INDEX_EPOCH = ".index.csv.epoch"
 RUNS = "runs"
 METRICS = "artifacts/metrics.json"
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from notata import layout
 from notata.errors import NotARunError, RunNotFoundError
-from notata.stored import StrPath, read_json
+from notata.messages import stamp_seconds
+from notata.stored import DAMAGED as DAMAGED
+from notata.stored import StrPath, read_json, run_folders
 
 _ENDLESS = 1e12  # seconds
-DAMAGED = "damaged"  # the status of a run whose metadata can't be read
 
 
 class Entry(NamedTuple):
@@ -101,10 +101,7 @@ def _any_in(folder: Path) -> bool:
 
 
 def _runs_in(folder: Path) -> Iterator[Path]:
-    for name in os.listdir(folder):
-        path = folder / name
-        if name.startswith(layout.RUN_PREFIX) and os.path.isdir(path) and _holds_run(path):
-            yield path
+    return filter(_holds_run, map(Path, run_folders(folder, opened=False)))
 
 
 def _holds_run(path: Path) -> bool:
@@ -168,6 +165,6 @@ def _number(value: object) -> float | None:
 
 def _started(meta: Mapping[str, Any]) -> float | None:
     try:
-        return datetime.fromisoformat(str(meta.get("start_time"))).timestamp()
+        return _number(stamp_seconds(str(meta.get("start_time"))))
     except (ValueError, OverflowError):
         return None

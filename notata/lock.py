@@ -51,8 +51,8 @@ def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterat
         held = filelock.FileLock(path, timeout=seconds, mode=0o664).acquire()
     except filelock.Timeout:
         raise LockTimeoutError(
-            f"another process held {os.fspath(path)} for {seconds:g} s; if none is at work there, "
-            "raise NOTATA_LOCK_TIMEOUT or remove the file"
+            f"another process held {os.fspath(path)} for {seconds:g} s; set NOTATA_LOCK_TIMEOUT to "
+            "wait for longer"
         ) from None
     with held:
         yield

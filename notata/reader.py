@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from notata import gather, layout
+from notata import gather, layout, stored
 from notata.assembly import Whole, assemble
 from notata.errors import ArrayNotFoundError, KeyNotFoundError, NotARunError, RunNotFoundError
 from notata.messages import Record
 from notata.regions import region_of
-from notata.stored import Shelf, StrPath, read_json, read_metadata, read_params
+from notata.stored import DAMAGED, Made, Shelf, StrPath
 from notata.streams import read_messages
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ class RankReader(Shelf):
 
         Ranks: independent.
         """
-        return read_json(self._own / layout.RANK_RECORD) or {}
+        return stored.read_json(self._own / layout.RANK_RECORD) or {}
 
     @property
     def arrays(self) -> list[str]:
@@ -121,15 +120,18 @@ class LogReader(Shelf):
 
         Ranks: independent.
         """
-        return read_metadata(self.path)
+        return stored.read_metadata(self.path)
 
     @property
     def params(self) -> dict[str, Any]:
         """The parameters.
 
+        Raises:
+            DamagedError: If their file can't be parsed (a `ValueError`).
+
         Ranks: independent.
         """
-        return read_params(self.path)
+        return stored.read_params(self.path)
 
     @property
     def size(self) -> int:
@@ -142,12 +144,12 @@ class LogReader(Shelf):
 
     @property
     def ranks(self) -> Sequence[RankReader]:
-        """A reader for each rank, also for those that wrote nothing.
+        """A reader for each rank, also for those that wrote nothing, made as it is asked for.
 
         Ranks: independent.
         """
         size = self.size
-        return [RankReader(self.path, rank, size) for rank in range(size)]
+        return Made(lambda rank: RankReader(self.path, rank, size), range(size))
 
     @property
     def arrays(self) -> list[str]:
@@ -268,7 +270,7 @@ class ExperimentReader:
             raise RunNotFoundError(f"no such experiment: {self.path}")
         if not self.runs_path.is_dir():
             raise NotARunError(f"{self.path} is no experiment: it has no folder {layout.RUNS}/")
-        self.runs = sorted(p for p in self.runs_path.iterdir() if (p / layout.METADATA).exists())
+        self.runs = [Path(run) for run in stored.run_folders(self.runs_path)]
 
     def __iter__(self) -> Iterator[LogReader]:
         return (LogReader(run) for run in self.runs)
@@ -293,22 +295,24 @@ class ExperimentReader:
         if not isinstance(run_id, str):
             raise TypeError(f"give a run id or a position, not {run_id!r}")
         path = self.runs_path / f"{layout.RUN_PREFIX}{run_id}"
-        if path not in self.runs:
+        if "/" in run_id or not os.path.exists(path / layout.METADATA):
             raise KeyNotFoundError(f"no run {run_id!r} in {self.path}")
         return LogReader(path)
 
     def index(self) -> Iterator[dict[str, Any]]:
-        """The rows of the table, as they stand there: every value is text.
+        """The rows of the table, one a run: every value is text.
 
         Ranks: independent.
         """
         if self.index_path.exists():
-            with self.index_path.open(newline="", encoding="utf-8") as file:
-                yield from csv.DictReader(file)
+            yield from stored.read_table(self.index_path)[1]
 
     @property
     def params(self) -> dict[str, dict[str, Any]]:
         """The parameters of all runs, by run id.
+
+        Raises:
+            DamagedError: If those of a run can't be parsed; the message names the file.
 
         Ranks: independent.
         """
@@ -323,15 +327,16 @@ class ExperimentReader:
         return {run.run_id: run.meta for run in self}
 
     def __str__(self) -> str:
-        fields = "(missing)"
-        if self.index_path.exists():
-            with self.index_path.open(newline="", encoding="utf-8") as file:
-                fields = ", ".join(next(csv.reader(file), []))
+        there = self.index_path.exists()
+        fields, rows = stored.read_table(self.index_path) if there else (["(missing)"], [])
         lines = [
             f"<ExperimentReader '{self.path.name}'>",
-            f"Index file: {self.index_path.name} with {sum(1 for _ in self.index())} entries",
-            f"Fields: {fields}",
+            f"Index file: {self.index_path.name} with {len(rows)} entries",
+            f"Fields: {', '.join(fields)}",
             f"Runs directory: {self.runs_path.name} with {len(self)} runs",
         ]
-        lines += [f"- {run.run_id}: {run.meta.get('status', 'unknown')}" for run in self]
+        for run in self:
+            meta = stored.read_json(run.path / layout.METADATA)
+            status = DAMAGED if meta is None else meta.get("status", "unknown")
+            lines.append(f"- {run.run_id}: {status}")
         return "\n".join(lines)

@@ -10,7 +10,7 @@ from typing import Any
 
 from notata import layout, lifecycle, messages, provenance, writers
 from notata.agreement import Agreement, Record
-from notata.errors import RankFailed, RanksMissingError
+from notata.errors import DamagedError, RankFailed, RanksMissingError
 from notata.parameters import Params
 from notata.rankfolder import RankFolder, now
 from notata.stored import read_params
@@ -146,7 +146,10 @@ class Session:
         """Tell this rank, in its log, where its parameters are not those of rank 0."""
         if self.topology.is_root or roots == self.params.digest():
             return
-        saved = read_params(self._path)
+        try:
+            saved = read_params(self._path)
+        except DamagedError:  # of an old run that is being overwritten
+            return
         keys = self.params.differences(saved)
         if closing:  # what rank 0 alone added since, it may have added for all
             keys = [key for key in keys if key in self.params]

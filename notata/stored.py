@@ -1,13 +1,15 @@
-"""What lies in a run's folders, in: parameters, JSON, and one shelf of arrays and artifacts."""
+"""What lies in runs' folders, in: parameters, JSON, arrays and artifacts; and tables of runs."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from notata import files, layout, npy
 from notata.errors import DamagedError, KeyNotFoundError, UnsafeNameError
@@ -18,6 +20,48 @@ if TYPE_CHECKING:
 
 StrPath = str | os.PathLike[str]
 
+RUN_ID = "run_id"  # the column that says whose row it is
+DAMAGED = "damaged"  # the status of a run whose metadata can't be read
+
+
+def run_folders(folder: StrPath, *, opened: bool = True) -> list[str]:
+    """The runs that lie in a folder, such as those of an experiment.
+
+    Args:
+        folder: The folder they lie in.
+        opened: Whether to leave out the folders without metadata, which rank 0 never opened.
+
+    Returns:
+        Paths of the sub-folders that are named as runs are, sorted.
+
+    Raises:
+        OSError: If the folder can't be listed.
+
+    Ranks: independent.
+    """
+    names = sorted(name for name in os.listdir(folder) if name.startswith(layout.RUN_PREFIX))
+    paths = [os.path.join(folder, name) for name in names]
+    if opened:
+        return [path for path in paths if os.path.exists(os.path.join(path, layout.METADATA))]
+    return [path for path in paths if os.path.isdir(path)]
+
+
+_NO_JSON = (ValueError, RecursionError)  # the latter where brackets are nested too deeply
+
+
+def parse_json(data: bytes, path: StrPath) -> Any:
+    """The value of a JSON file that was read.
+
+    Raises:
+        DamagedError: If it holds no JSON; the message names the file.
+
+    Ranks: independent.
+    """
+    try:
+        return json.loads(data)
+    except _NO_JSON as error:
+        raise DamagedError(f"{os.fspath(path)} is damaged: {error}") from None
+
 
 def read_json(path: StrPath) -> dict[str, Any] | None:
     """A JSON object from a file, or None where there is no file or no whole object in it.
@@ -25,7 +69,7 @@ def read_json(path: StrPath) -> dict[str, Any] | None:
     Ranks: independent.
     """
     data = files.read_bytes(path)
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(*_NO_JSON):
         found = json.loads(data) if data else None
         return found if isinstance(found, dict) else None
     return None
@@ -41,10 +85,7 @@ def read_metadata(run: StrPath) -> dict[str, Any]:
     """
     path = os.path.join(run, layout.METADATA)
     data = files.read_bytes(path)
-    try:
-        values = {} if data is None else json.loads(data)
-    except ValueError as error:
-        raise DamagedError(f"{path} is damaged: {error}") from None
+    values = {} if data is None else parse_json(data, path)
     if not isinstance(values, dict):
         raise DamagedError(f"{path} is damaged: it holds no JSON object")
     return values
@@ -55,6 +96,9 @@ def read_params(run: StrPath) -> dict[str, Any]:
 
     Args:
         run: The run's folder.
+
+    Raises:
+        DamagedError: If that file can't be parsed, or holds something other than names and values.
 
     Ranks: independent.
     """
@@ -67,13 +111,99 @@ def read_params(run: StrPath) -> dict[str, Any]:
         return {}
     _, ext, path = max(found)
     data = files.read_bytes(path) or b""
-    if ext == "json":
-        values = json.loads(data) if data else {}
-    else:
-        import yaml
+    parse = _parse_yaml if ext == "yaml" else parse_json
+    values = parse(data, path) if data else None
+    if not isinstance(values, dict | None):
+        raise DamagedError(f"{path} is damaged: it holds no parameters")
+    return values or {}
 
-        values = yaml.safe_load(data)
-    return values if isinstance(values, dict) else {}
+
+def _parse_yaml(data: bytes, path: StrPath) -> Any:
+    import yaml
+
+    try:
+        return yaml.safe_load(data)
+    except Exception as error:  # YAMLError, and whatever a value's constructor meets
+        why = " ".join(str(error).split())
+        raise DamagedError(f"{os.fspath(path)} is damaged: {why}") from None
+
+
+_limit = threading.Lock()
+
+
+@contextlib.contextmanager
+def long_cells() -> Iterator[None]:
+    """Let the `csv` module read cells of any length for the length of a `with` block.
+
+    It refuses those over 131,072 characters, which a list of metrics soon has, and the only way
+    to allow them is a limit of the whole process. So it is put back at the end, for the program's
+    own tables; while the block lasts, its other threads read long cells too.
+
+    Ranks: independent.
+    """
+    import csv
+
+    with _limit:
+        before = csv.field_size_limit(sys.maxsize)
+        try:
+            yield
+        finally:
+            csv.field_size_limit(before)
+
+
+def read_table(path: StrPath) -> tuple[list[str], list[dict[str, Any]]]:
+    """The columns and rows of a table; of several rows of one run, the last.
+
+    Returns:
+        The header, and each row's text by column. Cells beyond the header are a list under None,
+        and cells that the row doesn't have are None.
+
+    Raises:
+        DamagedError: If it is no CSV.
+
+    Ranks: independent.
+    """
+    import csv
+
+    try:
+        with (
+            long_cells(),
+            open(path, newline="", encoding="utf-8", errors="surrogateescape") as file,
+        ):
+            reader = csv.DictReader(file)
+            header, rows = list(reader.fieldnames or ()), list(reader)
+    except csv.Error as error:
+        raise DamagedError(f"{os.fspath(path)} is damaged: {error}") from None
+    if RUN_ID not in header:
+        return header, rows
+    last = {row[RUN_ID]: number for number, row in enumerate(rows)}
+    return header, [row for number, row in enumerate(rows) if last[row[RUN_ID]] == number]
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Made(Sequence[T_co]):
+    """What belongs to each rank of a range, made where it is asked for."""
+
+    def __init__(self, make: Callable[[int], T_co], ranks: range) -> None:
+        self._make, self._ranks = make, ranks
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+    @overload
+    def __getitem__(self, position: int) -> T_co: ...
+    @overload
+    def __getitem__(self, position: slice) -> Made[T_co]: ...
+    def __getitem__(self, position: int | slice) -> T_co | Made[T_co]:
+        if isinstance(position, slice):
+            return Made(self._make, self._ranks[position])
+        try:
+            rank = self._ranks[position]
+        except IndexError:
+            raise IndexError(f"there is no {position} in {len(self)} ranks") from None
+        return self._make(rank)
 
 
 class Shelf:
@@ -102,11 +232,14 @@ class Shelf:
     def load_json(self, name: str) -> Any:
         """Load a JSON artifact; the extension may be left out. Empty where there is none.
 
+        Raises:
+            DamagedError: If the file holds no JSON (a `ValueError`).
+
         Ranks: independent.
         """
-        file = layout.inside(name.removesuffix(".json"), ".json")
-        data = files.read_bytes(self.path / layout.ARTIFACTS / file)
-        return {} if data is None else json.loads(data)
+        path = self.path / layout.ARTIFACTS / layout.inside(name.removesuffix(".json"), ".json")
+        data = files.read_bytes(path)
+        return {} if data is None else parse_json(data, path)
 
     def stored(self) -> list[str]:
         """Names of the arrays that lie in `data/`.

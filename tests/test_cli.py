@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -303,6 +304,28 @@ def test_ls_of_metadata_with_strange_values(serial: Path) -> None:
     result = notata("ls")
     assert result.exit_code == 0
     assert rows(result)["log_serial"] == ["run", "unknown", "1", "-", "-"]
+
+
+@pytest.mark.parametrize("stamp", ["2026-11-23", "2026-11-23T03:00:00.1e999", "03:00", ""])
+def test_ls_of_stamps_that_no_log_has(serial: Path, stamp: str) -> None:
+    metadata = serial / "metadata.json"
+    metadata.write_text(json.dumps(json.loads(metadata.read_text()) | {"start_time": stamp}))
+    result = notata("ls")
+    assert result.exit_code == 0
+    assert rows(result)["log_serial"][-1] == "-"
+
+
+def test_ls_and_merge_leave_out_what_is_no_run(sweep: Path) -> None:
+    (sweep / "runs" / ".DS_Store").write_bytes(b"Bud1")
+    (sweep / "runs" / "log_notes").write_text("a file")
+    (sweep / "runs" / "log_empty").mkdir()
+    shutil.copytree(sweep / "runs" / "log_sweep_omega_1", sweep / "runs" / "copy of it")
+    assert list(rows(notata("ls", sweep))) == [
+        "log_sweep_big",
+        "log_sweep_omega_1",
+        "log_sweep_omega_2",
+    ]
+    assert f"{sweep}: 2 runs: one rank: nothing to merge\n" in notata("merge", sweep).stdout
 
 
 def test_ls_of_nothing() -> None:

@@ -3,6 +3,15 @@
 from __future__ import annotations
 
 import csv
+import fcntl
+import itertools
+import json
+import shutil
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +19,7 @@ import numpy as np
 import pytest
 from simulated import tree
 
-from notata import Experiment, ExperimentReader, Logbook
+from notata import Experiment, ExperimentReader, Logbook, LogReader
 from notata.errors import RunExistsError, UnsafeNameError, UnsupportedValueError
 
 OURS = ["run_status", "failure_reason", "start_time", "runtime_sec"]
@@ -246,6 +255,201 @@ def test_rebuild(base: Path) -> None:
     assert still_open.run_id not in exp.index_file.read_text()
 
 
+# ----- a row that is odd, and what must not stand or fall with it -----
+
+
+def messages(log: Logbook) -> list[str]:
+    return [m.message for m in LogReader(log.path).messages("WARNING")]
+
+
+def test_what_is_no_run_is_not_in_the_table(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    run(exp, {"e": 1}, dt=0.1)
+    before = table(exp)
+    (exp.runs_dir / ".DS_Store").write_bytes(b"Bud1")
+    (exp.runs_dir / "log_notes").write_text("a file")
+    (exp.runs_dir / "log_empty").mkdir()
+    shutil.copytree(exp.runs_dir / "log_sweep_dt_0.1", exp.runs_dir / "copy of it")
+    assert exp.rebuild_index() == 1
+    assert table(exp) == before
+
+
+@pytest.mark.parametrize("content", ["{", "[1, 2]", "a: [", "!!bool 3", "when: 2026-13-45", "\xff"])
+def test_a_run_with_damaged_parameters_keeps_its_row(base: Path, content: str) -> None:
+    exp = Experiment("sweep", base)
+    run(exp, {"e": 1}, dt=0.1)
+    log = run(exp, {"e": 2}, dt=0.2)
+    log["params.yaml"].write_bytes(content.encode("latin-1"))
+    assert exp.rebuild_index() == 2
+    found = [(r["run_id"], r["dt"], r["status"], r["e"], r["run_status"]) for r in table(exp)]
+    assert found == [
+        ("sweep_dt_0.1", "0.1", "complete", "1", "complete"),
+        ("sweep_dt_0.2", "", "complete", "2", "complete"),
+    ]
+
+
+def test_a_run_that_can_not_be_read_keeps_its_row(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    run(exp, {"e": 1}, dt=0.1)
+    log = run(exp, {"e": 2}, dt=0.2)
+    log["metadata.json"].write_text('{"status": "comp')
+    log["artifacts/metrics.json"].unlink()
+    log["artifacts/metrics.json"].mkdir()
+    log["params.yaml"].unlink()
+    log["params.yaml"].mkdir()
+    assert exp.rebuild_index() == 2
+    good, bad = table(exp)
+    assert (good["dt"], good["e"], good["run_status"]) == ("0.1", "1", "complete")
+    assert (bad["run_id"], bad["status"], bad["run_status"]) == (log.run_id, "error", "damaged")
+    assert "metadata.json is damaged" in bad["failure_reason"]
+
+
+def test_cells_of_any_length(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    curve = [0.123456789] * 20_000
+    limit = csv.field_size_limit()
+    run(exp, {"curve": curve}, dt=0.1)
+    run(exp, {"e": 1}, dt=0.2)
+    assert csv.field_size_limit() == limit
+    for found in (ExperimentReader(exp.exp_dir).index(), exp.to_dataframe().to_dict("records")):
+        first, second = found
+        assert json.loads(first["curve"]) == curve
+        assert (second["run_id"], float(second["e"])) == ("sweep_dt_0.2", 1)
+    assert "with 2 entries" in str(ExperimentReader(exp.exp_dir))
+    assert exp.rebuild_index() == 2
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("a\rb", "a\rb"),
+        ('a\r\nb,"', 'a\r\nb,"'),
+        ("half \ud800 pair", "half \\ud800 pair"),
+        (["\udcff"], '["\\udcff"]'),
+    ],
+)
+def test_characters_that_csv_or_utf8_do_not_like(base: Path, value: object, cell: str) -> None:
+    exp = Experiment("sweep", base)
+    log = exp.add(dt=0.1)
+    assert log is not None
+    with log:
+        log["artifacts/metrics.json"].write_text(json.dumps({"x": value}))
+    run(exp, {"y": 1}, dt=0.2)
+    assert [(r["x"], r["y"]) for r in table(exp)] == [(cell, ""), ("", "1")]
+    assert len(exp.to_dataframe()) == 2
+
+
+def test_values_that_json_does_not_know(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    log = exp.add(dt=0.1)
+    assert log is not None
+    log["params.yaml"].write_text("when: {1: 2026-11-23, b: 2}\nself: &a [*a]\n")
+    log.mark_complete()
+    (row,) = table(exp)
+    assert row["when"] == "{1: datetime.date(2026, 11, 23), 'b': 2}"
+
+
+@pytest.mark.parametrize("trouble", ["table", "lock", "environment"])
+def test_a_run_does_not_fail_for_want_of_its_row(
+    base: Path, monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    exp = Experiment("sweep", base)
+    in_the_way = exp.exp_dir / ("index.csv" if trouble == "table" else ".index.csv.lock")
+    if trouble == "environment":
+        monkeypatch.setenv("NOTATA_LOCK_TIMEOUT", "soon")
+    else:
+        in_the_way.mkdir()
+    log = run(exp, {"e": 1}, dt=0.1)
+    assert log.status == LogReader(log.path).meta["status"] == "complete"
+    (warning,) = messages(log)
+    assert "no row in" in warning
+    assert "rebuild_index()" in warning
+    if trouble == "environment":
+        monkeypatch.delenv("NOTATA_LOCK_TIMEOUT")
+    else:
+        in_the_way.rmdir()
+    assert exp.rebuild_index() == 1
+    assert table(exp)[0]["e"] == "1"
+
+
+def test_a_lock_that_is_held(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exp = Experiment("sweep", base)
+    monkeypatch.setenv("NOTATA_LOCK_TIMEOUT", "0.1")
+    with (exp.exp_dir / ".index.csv.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        log = run(exp, {"e": 1}, dt=0.1)
+    (warning,) = messages(log)
+    assert ".index.csv.lock for 0.1 s; set NOTATA_LOCK_TIMEOUT to wait for longer" in warning
+    assert "remove" not in warning  # of a lock file that is held, which would let two in
+    assert not exp.index_file.exists()
+
+
+def test_the_last_row_of_a_run_counts(base: Path) -> None:
+    """As where a run's folder was deleted, and another process made it again."""
+    run(Experiment("sweep", base), {"e": 1}, dt=0.1)
+    run(Experiment("sweep", base), {"e": 2}, dt=0.2)
+    exp = Experiment("sweep", base)
+    shutil.rmtree(exp.runs_dir / "log_sweep_dt_0.1")
+    run(exp, {"e": 3}, dt=0.1)
+    assert [row["e"] for row in table(exp)] == ["1", "2", "3"]
+    expected = [("sweep_dt_0.2", 2.0), ("sweep_dt_0.1", 3.0)]
+    rows = ExperimentReader(exp.exp_dir).index()
+    assert [(row["run_id"], float(row["e"])) for row in rows] == expected
+    assert "with 2 entries" in str(ExperimentReader(exp.exp_dir))
+    frame = exp.to_dataframe()
+    assert list(zip(frame["run_id"], frame["e"], strict=True)) == expected
+    assert list(frame.index) == [0, 1]
+    assert len(exp.select(dt=0.1)) == 1
+    run(exp, {"f": 4}, dt=0.3)  # a new column: the table is written anew
+    assert [row["e"] for row in table(exp)] == ["2", "3", ""]
+
+
+# ----- columns do not depend on the order of runs -----
+
+
+def cells_of(base: Path, runs: Iterable[tuple[dict[str, Any], dict[str, Any]]]) -> Any:
+    """The header, and the cells of each run but for its times, after a row was added for each."""
+    exp = Experiment("sweep", base)
+    for params, metrics in runs:
+        run(exp, metrics, **params)
+    added = header(exp), sorted(table(exp), key=lambda row: row["run_id"])
+    exp.rebuild_index()
+    assert (header(exp), sorted(table(exp), key=lambda row: row["run_id"])) == added
+    times = ("start_time", "runtime_sec")
+    return added[0], [{k: v for k, v in row.items() if k not in times} for row in added[1]]
+
+
+def test_columns_do_not_depend_on_the_order_of_runs(base: Path) -> None:
+    runs: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({"x": 1}, {"y": 2}),
+        ({"y": 3, "a": "b,c\n"}, {"x": 4}),
+        ({"z": 5}, {"x": 6, "y": 7, "b": 8}),
+    ]
+    found = [cells_of(base / str(n), order) for n, order in enumerate(itertools.permutations(runs))]
+    names, rows = found[0]
+    assert names == ["run_id", "a", "x", "y", "z", "status", "b", "metrics.x", "metrics.y", *OURS]
+    assert [(r["x"], r["y"], r["metrics.x"], r["metrics.y"]) for r in rows] == [
+        ("", "3", "4", ""),
+        ("1", "", "", "2"),
+        ("", "", "6", "7"),
+    ]
+    assert all(other == found[0] for other in found)
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_names_that_look_like_columns_of_others(base: Path, backwards: bool) -> None:
+    names = ["x", "status", "run_id", "run_status", "error_reason"]
+    names += [f"{prefix}.{name}" for prefix in ("params", "metrics") for name in names]
+    names += [f"{prefix}.metrics.x" for prefix in ("params", "metrics")]
+    runs = [({name: f"p{n}"}, {name: f"m{n}"}) for n, name in enumerate(names)]
+    _, rows = cells_of(base, reversed(runs) if backwards else runs)
+    for _, row in zip(names, rows, strict=True):
+        values = sorted(v for k, v in row.items() if v[:1] in "mp" and v[1:].isdigit())
+        assert [value[0] for value in values] == ["m", "p"]
+        assert values[0][1:] == values[1][1:]
+
+
 def test_a_dataframe(base: Path) -> None:
     exp = Experiment("sweep", base)
     assert exp.to_dataframe().empty
@@ -278,3 +482,30 @@ def test_one_experiment_from_two_objects(base: Path) -> None:
     run(one, {"e": 3}, dt=0.3)
     assert [(r["e"], r["f"]) for r in table(one)] == [("1", ""), ("", "2"), ("3", "")]
     assert len(ExperimentReader(base / "sweep")) == 3
+
+
+def test_runs_that_end_at_the_same_instant_have_one_row_each(tmp_path: Path) -> None:
+    """The first of them makes the table from all runs that have ended, the others' among them."""
+    code = textwrap.dedent("""
+        import sys, time
+        from pathlib import Path
+        from notata import Experiment
+        log = Experiment("s", sys.argv[2]).add(k=int(sys.argv[1]))
+        log.json("metrics", {"m": int(sys.argv[1])})
+        Path(sys.argv[2], f"ready_{sys.argv[1]}").touch()
+        while not Path(sys.argv[2], "go").exists():
+            pass
+        log.mark_complete()
+    """)
+    for trial in range(3):
+        base = tmp_path / str(trial)
+        base.mkdir()
+        command = [sys.executable, "-c", code]
+        tasks = [subprocess.Popen([*command, str(k), str(base)]) for k in range(6)]
+        while len(list(base.glob("ready_*"))) < len(tasks):
+            assert all(task.poll() is None for task in tasks)
+            time.sleep(0.01)
+        (base / "go").touch()
+        assert [task.wait(60) for task in tasks] == [0] * len(tasks)
+        rows = (base / "s" / "index.csv").read_text().splitlines()[1:]
+        assert sorted(row.split(",")[0] for row in rows) == [f"s_k_{k}" for k in range(6)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +82,23 @@ def test_json(run: LogReader) -> None:
         run.load_json("../metadata")
 
 
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "\xff"])
+def test_damaged_json_is_said_to_be_damaged(run: LogReader, content: str) -> None:
+    (run.path / "artifacts/metrics.json").write_bytes(content.encode("latin-1"))
+    with pytest.raises(DamagedError, match=r"artifacts/metrics\.json is damaged"):
+        run.load_json("metrics")
+
+
+@pytest.mark.parametrize("content", ["{", "[1, 2]", "omeg", "!!bool 3", "a: 2026-13-45", "\xff"])
+@pytest.mark.parametrize("ext", ["yaml", "json"])
+def test_damaged_parameters_are_said_to_be_damaged(run: LogReader, ext: str, content: str) -> None:
+    (run.path / "params.yaml").unlink()
+    (run.path / f"params.{ext}").write_bytes(content.encode("latin-1"))
+    with pytest.raises(DamagedError, match=rf"params\.{ext} is damaged") as caught:
+        _ = run.params
+    assert "\n" not in str(caught.value)
+
+
 def test_messages(run: LogReader) -> None:
     everything = list(run.messages())
     assert everything[0].message == "Saved params (yaml) in params.yaml"
@@ -103,6 +123,22 @@ def test_the_only_rank_is_the_run(run: LogReader) -> None:
     np.testing.assert_array_equal(rank.load_array("out/traj:x"), T[0])
     assert [m.message for m in rank.messages("WARNING")] == ["too hot"]
     assert rank.record == {}
+
+
+def test_ranks_are_made_as_they_are_asked_for(run: LogReader) -> None:
+    meta = json.loads((run.path / "metadata.json").read_text())
+    many = json.dumps(meta | {"parallel": {"size": 10**12}})
+    (run.path / "metadata.json").write_text(many)
+    ranks = run.ranks
+    assert len(ranks) == 10**12
+    assert ranks[3].rank == 3
+    assert ranks[-1].rank == 10**12 - 1
+    assert [rank.rank for rank in ranks[-4::2]] == [10**12 - 4, 10**12 - 2]
+    assert len(ranks[5:][:10]) == 10
+    assert [rank.rank for rank in itertools.islice(ranks, 2)] == [0, 1]
+    for position in (10**12, -(10**12) - 1):
+        with pytest.raises(IndexError, match=f"no {position} in {10**12} ranks"):
+            ranks[position]
 
 
 @pytest.mark.parametrize("name", ["T", "states/T_step100"])
@@ -290,6 +326,33 @@ def test_runs_by_id_and_position(sweep: ExperimentReader) -> None:
             sweep[position]
     with pytest.raises(TypeError):
         sweep[1.0]  # type: ignore[index]
+
+
+def test_a_run_by_its_id_is_looked_for_on_disk(sweep: ExperimentReader) -> None:
+    with Logbook("later", sweep.runs_path):
+        pass
+    assert sweep["later"].meta["status"] == "complete"
+    shutil.rmtree(sweep.runs_path / "log_sweep_omega_1")
+    for run_id in ("sweep_omega_1", "", "later/../log_later", "x\0", "x" * 300):
+        with pytest.raises(KeyNotFoundError, match="no run"):
+            sweep[run_id]
+
+
+def test_what_is_no_run_is_left_out(sweep: ExperimentReader) -> None:
+    (sweep.runs_path / ".DS_Store").write_bytes(b"Bud1")
+    (sweep.runs_path / "log_notes").write_text("a file")
+    (sweep.runs_path / "log_empty").mkdir()
+    shutil.copytree(sweep.runs[0], sweep.runs_path / "copy of it")
+    assert ExperimentReader(sweep.path).runs == sweep.runs
+
+
+def test_a_damaged_run_is_told_in_words(sweep: ExperimentReader) -> None:
+    (sweep.runs[0] / "metadata.json").write_text("{")
+    (sweep.runs[1] / "metadata.json").write_text("{}")
+    assert str(sweep).splitlines()[-2:] == ["- sweep_omega_1: damaged", "- sweep_omega_2: unknown"]
+    (sweep.runs[1] / "params.yaml").write_text("a: [")
+    with pytest.raises(DamagedError, match=r"log_sweep_omega_2/params\.yaml is damaged"):
+        _ = sweep.params
 
 
 def test_parameters_metadata_and_table(sweep: ExperimentReader) -> None:
