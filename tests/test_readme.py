@@ -1,0 +1,87 @@
+"""The README does what it says: its code blocks and commands, one after another, in one folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+BIN = ROOT / ".venv" / "bin"
+
+SETTING = """
+import numpy as np
+from notata import Logbook
+block, mine, seconds, s, x = np.zeros((12, 22)), np.arange(3), 0.5, np.ones(4), np.ones(2)
+i0 = j0 = 0
+NX, NY = 10, 20
+log = Logbook("pieces")
+"""
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+def run(*command: str, cwd: Path) -> str:
+    path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '/usr/bin:/bin')}"
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.mpi
+def test_the_readme_from_its_first_script_to_its_last_command(tmp_path: Path) -> None:
+    heat, pieces, reading, many = blocks("python")
+    (tmp_path / "heat.py").write_text(heat)
+    run(sys.executable, "heat.py", cwd=tmp_path)
+    alone = np.load(tmp_path / "outputs/log_heat/data/T.npy")
+    tree = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert tree == {
+        "heat.py",
+        "outputs/log_heat/log.txt",
+        "outputs/log_heat/metadata.json",
+        "outputs/log_heat/params.yaml",
+        "outputs/log_heat/data/T.npy",
+        "outputs/log_heat/artifacts/metrics.json",
+    }
+    (tmp_path / "outputs").rename(tmp_path / "alone")
+
+    run("mpirun", "-n", "4", sys.executable, "heat.py", cwd=tmp_path)
+    ls, merge = re.findall(r"^(notata \w+(?: \S+)?)\s+#", blocks("sh")[-1], re.MULTILINE)
+    assert "log_heat" in run(*ls.split(), cwd=tmp_path)
+    run(*merge.split(), cwd=tmp_path)
+    np.testing.assert_array_equal(np.load(tmp_path / "outputs/log_heat/data/T.npy"), alone)
+    assert "nothing to do" in run(*merge.split(), cwd=tmp_path)
+
+    run(sys.executable, "-c", reading, cwd=tmp_path)
+    run(sys.executable, "-c", many, cwd=tmp_path)
+    assert len((tmp_path / "outputs/sweep/index.csv").read_text().splitlines()) == 4
+    run(sys.executable, "-c", SETTING + pieces, cwd=tmp_path)
+
+
+def test_the_verbs_at_the_top_are_those_of_the_makefile() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    verbs = re.findall(r"^make (\w+)", blocks("sh")[0], re.MULTILINE)
+    assert verbs == ["demo", "test"]
+    assert all(f"\n{verb}: " in makefile for verb in verbs)
+
+
+def test_links_inside_the_repository_lead_somewhere() -> None:
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", TEXT) if "://" not in link]
+    assert len(links) >= 3
+    assert all((ROOT / link).exists() for link in links)
