@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from notata import layout, messages, npy, pieces, writers
+from notata.errors import PieceError
 from notata.pieces import Cut, Halo, Piece
 from notata.places import Place
 
@@ -99,11 +100,15 @@ class ArrayVerbs:
             halo: Likewise.
             join: Likewise.
             **arrays: The arrays by key. A numpy array named `start`, `shape`, `halo` or `join` is
-                taken as an array too.
+                an array to save, too. If it could be the option as well, whole numbers for the axes
+                of another key, ranks of several take it as the option where both `start` and
+                `shape` are given; what is then still ambiguous is refused. Tuples are never arrays
+                here, so that `start=tuple(start)` is always clear.
 
         Raises:
             UnsupportedValueError: If only pickle could store one of them.
-            PieceError: If start, shape, halo and join don't fit a piece.
+            PieceError: If start, shape, halo and join don't fit a piece, or it can't be told
+                whether they are options or arrays.
             UnsafeNameError: If the name would leave the run.
             OSError: If it can't be written; an older file of this name is still whole.
 
@@ -118,9 +123,8 @@ class ArrayVerbs:
         file = layout.inside(name, ".npz")
         options = {"start": start, "shape": shape, "halo": halo, "join": join}
         defaults = {"start": None, "shape": None, "halo": 0, "join": "concat"}
-        for option, value in list(options.items()):
-            if getattr(value, "ndim", 0):  # an array under this key, as in notata 0.3.0
-                arrays[option], options[option] = value, defaults[option]
+        for option in self._meant_as_arrays(name, options, arrays):
+            arrays[option], options[option] = options[option], defaults[option]
         for key in arrays:
             layout.inside(key)
         cuts = {
@@ -138,6 +142,28 @@ class ArrayVerbs:
         for key, cut in cuts.items():
             self._enter(name, key, f"{layout.DATA}/{file}", cut, size)
         self._log.write(messages.INFO, f"Saved arrays {name} in {layout.DATA}/{file}")
+
+    def _meant_as_arrays(
+        self, name: str, options: Mapping[str, Any], arrays: Mapping[str, Any]
+    ) -> list[str]:
+        """Which of the options are arrays to save, as numpy arrays of these names are in 0.3.0."""
+        given = [option for option, value in options.items() if getattr(value, "ndim", 0)]
+        axes: set[int] = set()
+        if given:
+            axes = {npy.as_array(f"{name}:{key}", value).ndim for key, value in arrays.items()}
+        either = [option for option in given if _fits_axes(option, options[option], axes)]
+        placed = all(
+            options[option] is not None and (option in either or option not in given)
+            for option in ("start", "shape")
+        )
+        # Alone, an array is saved unless it would be a place; among ranks it is a place or nothing.
+        if either and placed == self._place.whole:
+            tuples = ", ".join(f"{option}=tuple({option})" for option in either)
+            raise PieceError(
+                f"arrays {name!r}: {' and '.join(either)} may say where pieces go, or be arrays to "
+                f"save: for the first give {tuples}, for the second other keys"
+            )
+        return given if self._place.whole else [o for o in given if o not in either]
 
     def _cut(self, label: str, value: Any, start: Any, shape: Any, halo: Any, join: Any) -> Cut:
         array = npy.as_array(label, value)
@@ -169,6 +195,13 @@ class ArrayVerbs:
     # Names that the documentation of notata uses as well.
     save_array = save_numpy = array
     save_arrays = arrays
+
+
+def _fits_axes(option: str, value: Any, axes: Collection[int]) -> bool:
+    """Whether an array could be an option for arrays of so many axes."""
+    pairs = option == "halo" and value.ndim == 2 and value.shape[1] == 2
+    whole = getattr(value.dtype, "kind", "") in "iu"
+    return option != "join" and whole and (value.ndim == 1 or pairs) and len(value) in axes
 
 
 def _for_key(options: Mapping[str, Any], option: str, key: str, defaults: Mapping[str, Any]) -> Any:

@@ -6,6 +6,7 @@ manifests and get from `assemble` one `Whole` per name, with every contradiction
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -191,7 +192,7 @@ def flaws(whole: Shape, boxes: Mapping[int, Box], most: int = 5) -> list[Flaw]:
         return [Flaw((0,) * len(whole), whole, ())]
     edges = [_edges(axis, length, filled.values()) for axis, length in enumerate(whole)]
     cells = tuple(len(edge) - 1 for edge in edges)
-    if _product(cells) > _CELLS:
+    if math.prod(cells) > _CELLS:
         return _flaws_by_sweep(whole, filled, most)
     count = np.zeros(cells, np.int32)
     for start, shape in filled.values():
@@ -223,13 +224,6 @@ def _holds(box: Box, point: Shape) -> bool:
     return all(a <= p < a + n for a, n, p in zip(*box, point, strict=True))
 
 
-def _product(numbers: Iterable[int]) -> int:
-    product = 1
-    for number in numbers:
-        product *= number
-    return product
-
-
 def intersection(one: Box, other: Box) -> Box | None:
     """The box that two boxes share, or None.
 
@@ -257,6 +251,6 @@ def _flaws_by_sweep(whole: Shape, boxes: Mapping[int, Box], most: int) -> list[F
             if shared is not None and len(found) < most:
                 found.append(Flaw(*shared, tuple(sorted((rank, other)))))
         active.append(rank)
-    if not found and sum(_product(box[1]) for box in boxes.values()) < _product(whole):
+    if not found and sum(math.prod(box[1]) for box in boxes.values()) < math.prod(whole):
         found.append(Flaw((0,) * len(whole), whole, ()))
     return found

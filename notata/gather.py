@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from notata import files, layout, npy
@@ -13,6 +13,31 @@ from notata.pieces import Piece
 
 if TYPE_CHECKING:
     from notata.npy import Array
+
+
+def run_size(run: str, meta: Mapping[str, Any]) -> int:
+    """Number of ranks that a run had.
+
+    Args:
+        run: The run's folder.
+        meta: Its metadata.
+
+    Raises:
+        DamagedError: If ranks wrote in folders of their own, and the metadata does not say how many
+            there were. Elsewhere `parallel` may be anything that a program noted.
+
+    Ranks: independent.
+    """
+    parallel = meta.get("parallel")
+    size = parallel.get("size") if isinstance(parallel, dict) else None
+    if type(size) is int and size > 0:
+        return size
+    if parallel is None or not os.path.isdir(os.path.join(run, layout.RANKS)):
+        return 1
+    raise DamagedError(
+        f"{os.path.join(run, layout.METADATA)} is damaged: parallel.size is {size!r}, not the "
+        "number of ranks"
+    )
 
 
 def rank_folders(run: str) -> dict[int, str]:
@@ -193,3 +218,84 @@ def bundles(wholes: Mapping[str, Whole]) -> dict[str, dict[str, Whole]]:
         if key is not None:
             found.setdefault(name, {})[key] = whole
     return found
+
+
+# ----- is what was merged still made of these pieces -----
+
+Fingerprints = dict[str, list[int]]  # of each file, relative to the run: size and time of change
+Merged = Mapping[str, Mapping[str, Any]]  # of each file that a merge made: its own, its inputs'
+
+
+def merged_files(record: Mapping[str, Any] | None) -> Merged:
+    """The files that are a merge's own, from its record.
+
+    Args:
+        record: What `merge.json` holds.
+
+    Returns:
+        For each file what is known of it: `inputs` and `self`, or nothing where a merge was cut
+        off before it could say so.
+
+    Ranks: independent.
+    """
+    outputs, pending = ((record or {}).get(name) for name in ("outputs", "pending"))
+    known: dict[str, Mapping[str, Any]] = {}
+    if isinstance(outputs, dict):
+        known |= {file: made if _is_told(made) else {} for file, made in outputs.items()}
+    if isinstance(pending, list):
+        known |= {str(file): {} for file in pending}
+    return known
+
+
+def _is_told(made: object) -> bool:
+    return isinstance(made, dict) and isinstance(made.get("inputs"), dict)
+
+
+def fingerprints(run: str, names: Iterable[str]) -> Fingerprints:
+    """Size and time of change of the files that exist.
+
+    Ranks: independent.
+    """
+    found: Fingerprints = {}
+    for name in sorted(names):
+        try:
+            status = os.stat(os.path.join(run, name))
+        except FileNotFoundError:
+            continue
+        found[name] = [status.st_size, status.st_mtime_ns]
+    return found
+
+
+def is_fresh(run: str, file: str, inputs: Fingerprints, merged: Merged) -> bool:
+    """Whether a merge made a file of these very inputs, and it is still as it was made.
+
+    Ranks: independent.
+    """
+    made = merged.get(file, {})
+    itself = fingerprints(run, [file]).get(file)
+    return itself is not None and made.get("inputs") == inputs and made.get("self") == itself
+
+
+def is_outdated(run: str, name: str, merged: Merged) -> bool:
+    """Whether pieces of an array are to be read, though a merge made it one file.
+
+    They are if they have changed since. Where some have been taken away, the file is all there is.
+
+    Args:
+        run: The run's folder.
+        name: Name of the array, or `bundle:key`.
+        merged: What the merge made.
+
+    Ranks: independent.
+    """
+    for file, made in merged.items():
+        stem, extension = os.path.splitext(file.removeprefix(f"{layout.DATA}/"))
+        if not (extension == ".npy" and name == stem) and not (
+            extension == ".npz" and name.startswith(f"{stem}:")
+        ):
+            continue
+        inputs = fingerprints(run, (f"{layout.rank_dir(r)}/{file}" for r in rank_folders(run)))
+        gone = made.get("inputs", {}).keys() - inputs.keys()
+        if not gone and not is_fresh(run, file, inputs, merged):
+            return True
+    return False

@@ -89,6 +89,7 @@ class LogWriter:
         self._tag = "" if rank is None else f"[rank {rank}] "
         self._fine = rank is not None
         self._descriptor = -1
+        self._torn = False  # whether the file ends within a line
         self._keep_open = True
         self._second = -1
         self._stamp = ""
@@ -119,8 +120,13 @@ class LogWriter:
             data = line.encode("utf-8", "backslashreplace")
         try:
             if self._descriptor < 0:
-                self._descriptor = self._opener(self.path)
-            if os.write(self._descriptor, data) != len(data):
+                self._descriptor, self._torn = self._opener(self.path), False
+            if self._torn:
+                data = b"\n" + data
+            written = os.write(self._descriptor, data)
+            if written:
+                self._torn = not data.endswith(b"\n", 0, written)
+            if written != len(data):
                 raise OSError("only a part of the line was taken; the disk may be full")
             if not self._keep_open:
                 self.close()
@@ -191,7 +197,7 @@ class Record(NamedTuple):
 _RECORD = re.compile(
     rb"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?)\] (Level -?\d+|[^ \n]+) (.*)", re.DOTALL
 )
-_RANK = re.compile(rb"\[rank (\d+)\] (.*)", re.DOTALL)
+_RANK = re.compile(rb"\[rank (\d{1,9})\] (.*)", re.DOTALL)
 
 
 def stamp_seconds(stamp: str) -> float:
@@ -212,18 +218,20 @@ class Block(NamedTuple):
     raw: bytes
 
 
-def blocks(lines: Iterable[bytes]) -> Iterator[Block]:
+def blocks(lines: Iterable[bytes], rank: int | None = None) -> Iterator[Block]:
     """Cut a log into records without changing a byte of it.
 
     Args:
         lines: The lines of the log, with their line breaks, as an open binary file gives them.
+        rank: The rank whose own log it is: all of it is that rank's, torn lines too. Without it,
+            a record is of the rank that it names.
 
     Yields:
         Each record, with the lines that continue it.
 
     Ranks: independent.
     """
-    stamp, rank = b"", None
+    stamp, owner = b"", rank
     held: list[bytes] = []
     for line in lines:
         match = _RECORD.match(line) if line.startswith(b"[") else None
@@ -231,11 +239,42 @@ def blocks(lines: Iterable[bytes]) -> Iterator[Block]:
             held.append(line)
             continue
         if held:
-            yield Block(stamp, rank, b"".join(held))
-        tagged = _RANK.match(match[4]) if match[2] else None
-        stamp, rank, held = match[1], int(tagged[1]) if tagged else None, [line]
+            yield Block(stamp, owner, b"".join(held))
+        stamp, owner, held = match[1], _tagged(match)[0] if rank is None else rank, [line]
     if held:
-        yield Block(stamp, rank, b"".join(held))
+        yield Block(stamp, owner, b"".join(held))
+
+
+def _tagged(match: re.Match[bytes]) -> tuple[int | None, bytes]:
+    """The rank that a record names, and its text; only runs of several ranks have fine stamps."""
+    tagged = _RANK.match(match[4]) if match[2] else None
+    return (int(tagged[1]), tagged[2]) if tagged else (None, match[4])
+
+
+def signed(block: Block, start: bytes) -> bytes:
+    """A block as it stands in the log of all ranks, where every record has to name its rank.
+
+    Args:
+        block: The block. One that has no rank is rank 0's, and stays as it is.
+        start: The time stamp to give to lines before the first record.
+
+    Returns:
+        Lines that are read back as the same message of the same rank: the block itself, unless a
+        crash cut off its head.
+
+    Ranks: independent.
+    """
+    raw = block.raw if block.raw.endswith(b"\n") else block.raw + b"\n"
+    match = _RECORD.match(raw) if block.stamp else None
+    if block.rank is None or (match and _tagged(match)[0] == block.rank):
+        return raw
+    if match:
+        stamp, level, text = match[1], match[3], match[4]
+    else:
+        stamp, level = start, b"UNKNOWN"
+        text = raw[:-1].replace(b"\n", _INDENT.encode()) + b"\n"
+    fine = stamp if b"." in stamp else stamp + b".000000"
+    return b"[%b] %b [rank %d] %b" % (fine, level, block.rank, text)
 
 
 def record(block: Block) -> Record:
@@ -250,9 +289,11 @@ def record(block: Block) -> Record:
     match = _RECORD.match(first) if block.stamp else None
     if match is not None:
         level, first = match[3], match[4]
-        tagged = _RANK.match(first) if block.rank is not None else None
-        first = tagged[2] if tagged else first
+        tag, text = _tagged(match)
+        if tag is not None and tag == block.rank:
+            first = text
         if all(line.startswith(b"    ") for line in rest):
             rest = [line[4:] for line in rest]  # notata 0.3.0 didn't indent: leave its lines alone
-    text = b"\n".join([first, *rest]).decode("utf-8", "surrogateescape")
-    return Record(block.stamp.decode(), level.decode(), block.rank, text)
+    whole = b"\n".join([first, *rest]).decode("utf-8", "surrogateescape")
+    name = level.decode("utf-8", "surrogateescape")
+    return Record(block.stamp.decode(), name, block.rank, whole)

@@ -58,13 +58,13 @@ class Piece(NamedTuple):
         """Read a line of a manifest.
 
         Raises:
-            ValueError: If the line is torn or not of a manifest.
+            ValueError: If the line is torn or not of a manifest, or says of a piece what can't be.
         """
         fields = json.loads(line)
         if not isinstance(fields, dict):
             raise ValueError("not a manifest's line")
         try:
-            return cls(
+            piece = cls(
                 **{
                     **{name: fields[name] for name in cls._fields},
                     "shape": tuple(fields["shape"]),
@@ -74,6 +74,11 @@ class Piece(NamedTuple):
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a manifest's line: {error}") from None
+        if piece.join not in JOINS:
+            raise ValueError(f"join {piece.join!r} is none of {', '.join(map(repr, JOINS))}")
+        if piece.join == "place":
+            placed(piece.shape, piece.start, piece.whole)
+        return piece
 
 
 def _tuple(value: Sequence[int] | None) -> Shape | None:

@@ -139,8 +139,7 @@ class LogReader(Shelf):
 
         Ranks: independent.
         """
-        parallel = self.meta.get("parallel")
-        return int(parallel["size"]) if isinstance(parallel, dict) and "size" in parallel else 1
+        return gather.run_size(os.fspath(self.path), self.meta)
 
     @property
     def ranks(self) -> Sequence[RankReader]:
@@ -163,7 +162,7 @@ class LogReader(Shelf):
         return assemble(gather.read_manifests(os.fspath(self.path)), self.size)
 
     def load_array(self, name: str, region: Any = None) -> Array:
-        """Load an array, from the merged file or straight from the ranks' pieces.
+        """Load an array, from the merged file or, where that is missing or older, from the pieces.
 
         Args:
             name: `"T"`, or `"bundle:key"` for one of `arrays`.
@@ -183,10 +182,13 @@ class LogReader(Shelf):
 
         Ranks: independent.
         """
-        found = self.load_stored(name, region)
+        merged = gather.merged_files(stored.read_json(self.path / layout.MERGE_RECORD))
+        old = gather.is_outdated(os.fspath(self.path), name, merged)
+        whole = self._wholes().get(name) if old else None
+        found = self.load_stored(name, region) if whole is None else None
         if found is not None:
             return found
-        whole = self._wholes().get(name)
+        whole = whole or self._wholes().get(name)
         if whole is None:
             known = ", ".join(self.arrays[:8]) or "none"
             raise ArrayNotFoundError(f"no array {name!r} in {self.path}; there is: {known}")

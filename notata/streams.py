@@ -31,31 +31,41 @@ def _lines(path: str) -> Iterator[bytes]:
             yield line + b"\n"
 
 
-def blocks_in_order(run: str) -> Iterator[messages.Block]:
-    """All ranks' records in time order; within a rank the order is never changed.
+def blocks_in_order(run: str, ranks: Iterable[int] | None = None) -> Iterator[messages.Block]:
+    """Ranks' records in time order; within a rank the order is never changed.
 
-    A rank's records come from its own log where it has one, else from the run's `log.txt`, which
-    holds rank 0's and, once merged, everybody's.
+    A rank's records come from its own log where it has one, and all of that log is the rank's. Else
+    they come from the run's `log.txt`, which holds rank 0's and, once merged, everybody's.
 
     Args:
         run: The run's folder.
+        ranks: The ranks; all by default. No other rank's own log is opened.
 
     Ranks: independent.
     """
-    own = {
-        rank: os.path.join(folder, layout.LOG)
-        for rank, folder in gather.rank_folders(run).items()
-        if rank != 0 and os.path.exists(os.path.join(folder, layout.LOG))
-    }
-    streams = [_timed(0, _without(os.path.join(run, layout.LOG), own.keys()))]
-    streams += [_timed(rank, messages.blocks(_lines(path))) for rank, path in own.items()]
+    wanted = None if ranks is None else set(ranks)
+    own = _own_logs(run, gather.rank_folders(run) if wanted is None else wanted)
+    streams = [_timed(rank, messages.blocks(_lines(path), rank)) for rank, path in own.items()]
+    if wanted is None or not wanted <= own.keys():
+        shared = messages.blocks(_lines(os.path.join(run, layout.LOG)))
+        rest = (
+            block
+            for block in shared
+            if block.rank not in own and (wanted is None or (block.rank or 0) in wanted)
+        )
+        streams.append(_timed(0, rest))
     for _, _, block in heapq.merge(*streams, key=lambda item: item[:2]):
         yield block
 
 
-def _without(path: str, ranks: Iterable[int]) -> Iterator[messages.Block]:
-    elsewhere = set(ranks)
-    return (b for b in messages.blocks(_lines(path)) if b.rank not in elsewhere)
+def _own_logs(run: str, ranks: Iterable[int]) -> dict[int, str]:
+    """The logs in folders of ranks; rank 0's is the run's `log.txt`."""
+    paths = {
+        rank: os.path.join(run, layout.rank_dir(rank), layout.LOG)
+        for rank in sorted(ranks)
+        if rank != 0
+    }
+    return {rank: path for rank, path in paths.items() if os.path.exists(path)}
 
 
 def _timed(
@@ -84,13 +94,8 @@ def read_messages(
     Ranks: independent.
     """
     least = messages.level_number(level)
-    wanted = None if ranks is None else set(ranks)
-    return (
-        found
-        for block in blocks_in_order(run)
-        if (wanted is None or (block.rank or 0) in wanted)
-        and ((found := messages.record(block)) and (least <= 0 or _level(found.level) >= least))
-    )
+    found = map(messages.record, blocks_in_order(run, ranks))
+    return (record for record in found if least <= 0 or _level(record.level) >= least)
 
 
 def _level(name: str) -> int:

@@ -6,13 +6,14 @@ import io
 import logging
 import os
 import re
+import resource
 import time
 from pathlib import Path
 
 import pytest
 
 from notata import messages
-from notata.messages import LogWriter, Record, blocks, record
+from notata.messages import Block, LogWriter, Record, blocks, record, signed
 
 STAMP = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\]"
 FINE = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\]"
@@ -118,6 +119,36 @@ def test_a_full_disk_does_not_stop_the_program(capsys: pytest.CaptureFixture[str
     assert "No space left" in told
 
 
+@pytest.mark.parametrize("reopened", [False, True])
+@pytest.mark.parametrize(
+    ("room", "text", "found"),
+    [
+        (0, "too long", ["first", "next"]),
+        (1, "too long", ["first\n[", "next"]),
+        (46, "too long", ["first", "too", "next"]),
+        (47, "too\nlong", ["first", "too", "next"]),  # cut off between two lines
+    ],
+)
+def test_the_record_after_one_that_was_cut_off_stands_alone(
+    tmp_path: Path, room: int, text: str, found: list[str], reopened: bool
+) -> None:
+    log = LogWriter(str(tmp_path / "log.txt"), rank=0)
+    log.write(messages.INFO, "first")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    room += (tmp_path / "log.txt").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        log.write(messages.INFO, text)
+        log.write(messages.INFO, "no room at all")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert log.lost == 2
+    if reopened:
+        log.close()
+    log.write(messages.INFO, "next")
+    assert [m.message for m in read_back(tmp_path / "log.txt")] == found
+
+
 def test_a_log_that_can_not_be_opened_does_not_stop_the_program(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,6 +246,57 @@ def test_blocks_change_no_byte() -> None:
     assert record(found[0]) == Record("", "", None, "before the first record")
     assert record(found[2]) == Record("2026-11-23T03:00:01.000005", "Level 35", 12, "two")
     assert record(found[3]).message == "cut o"
+
+
+def test_every_block_of_a_rank_s_own_log_is_that_rank_s() -> None:
+    stamp = b"[2026-11-23T03:00:00.000001] "
+    data = b"torn\n" + stamp + b"INFO [ra\n" + stamp + b"INFO [rank 9] x\n"
+    found = list(blocks(io.BytesIO(data), 3))
+    assert b"".join(block.raw for block in found) == data
+    assert [block.rank for block in found] == [3, 3, 3]
+    assert [record(block).message for block in found] == ["torn", "[ra", "[rank 9] x"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"[2026-11-23T03:00:00.000001] INFO [rank 3] \xff\r\nmore", None),
+        (
+            b"[2026-11-23T03:00:00.000001] Level 35 [ra\n    \xff\nmore\n",
+            b"[2026-11-23T03:00:00.000001] Level 35 [rank 3] [ra\n    \xff\nmore\n",
+        ),
+        (
+            b"[2026-11-23T03:00:00.000001] INFO [rank 9] x\n",
+            b"[2026-11-23T03:00:00.000001] INFO [rank 3] [rank 9] x\n",
+        ),
+        (
+            b"[2026-11-23T03:00:00] INFO [rank 3] x\n",
+            b"[2026-11-23T03:00:00.000000] INFO [rank 3] [rank 3] x\n",
+        ),
+        (b"a\n\nb", b"[2026-11-23T02:00:00.000000] UNKNOWN [rank 3] a\n    \n    b\n"),
+        (b"\n", b"[2026-11-23T02:00:00.000000] UNKNOWN [rank 3] \n"),
+    ],
+)
+def test_a_block_in_the_log_of_all_ranks(raw: bytes, expected: bytes | None) -> None:
+    (block,) = blocks(io.BytesIO(raw), 3)
+    made = signed(block, b"2026-11-23T02:00:00")
+    assert made == (expected or raw + b"\n")
+    (again,) = blocks(io.BytesIO(made))
+    assert (again.rank, record(again).message) == (3, record(block).message)
+
+
+def test_a_block_of_no_rank_stays_as_it_is() -> None:
+    assert signed(Block(b"", None, b"torn"), b"2026-11-23T02:00:00") == b"torn\n"
+
+
+def test_a_level_and_a_rank_that_no_program_wrote() -> None:
+    data = (
+        b"[2026-11-23T03:00:00.000001] \xff x\n"
+        b"[2026-11-23T03:00:00.000001] INFO [rank " + b"9" * 5000 + b"] x\n"
+    )
+    one, two = map(record, blocks(io.BytesIO(data)))
+    assert (one.level, one.message) == ("\udcff", "x")
+    assert two.rank is None
 
 
 def test_lines_that_notata_030_did_not_indent_stay_as_they_are() -> None:

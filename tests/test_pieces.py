@@ -134,6 +134,22 @@ def test_a_line_that_is_none(line: bytes) -> None:
         Piece.from_line(line)
 
 
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"join": "sum"}, "join 'sum' is none of 'concat', 'stack', 'none', 'place'"),
+        ({"join": None}, "join None is none"),
+        ({"join": "place"}, "start and shape go together"),
+        ({"join": "place", "start": [1], "whole": [9, 9]}, "differ in axes"),
+        ({"join": "place", "start": [8], "whole": [9]}, "leaves the array"),
+    ],
+)
+def test_a_line_that_says_what_can_not_be(fields: dict[str, object], told: str) -> None:
+    line = json.dumps(json.loads(piece((2,)).line()) | fields).encode()
+    with pytest.raises(ValueError, match=told):
+        Piece.from_line(line)
+
+
 def test_a_line_with_more_fields_is_still_read() -> None:
     fields = json.loads(piece((2,)).line()) | {"added_later": 1}
     assert Piece.from_line(json.dumps(fields).encode()) == piece((2,))

@@ -361,6 +361,68 @@ def test_a_bundle_is_joined_key_by_key(base: Path) -> None:
         notata.merge(run.path)
 
 
+@pytest.mark.parametrize("halo", [(1, 0), np.array([1, 0]), np.array([[1, 1], [0, 0]])], ids=str)
+def test_start_and_shape_as_numpy_arrays_are_options_of_ranks(base: Path, halo: Any) -> None:
+    def work(log: Logbook) -> None:
+        block = np.pad(T[2 * log.rank : 2 * log.rank + 2], ((1, 1), (0, 0)))
+        start, shape = np.array([2 * log.rank, 0]), np.array(T.shape)
+        log.arrays("b", T=block, U=block, start=start, shape=shape, halo=halo)
+
+    run = LogReader(write_as(3, base, work))
+    assert run.arrays == ["b:T", "b:U"]
+    np.testing.assert_array_equal(run.load_array("b:T"), T)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"start": np.array([0, 0])},
+        {"shape": np.array([6, 8])},
+        {"halo": np.array([1, 1])},
+        {"halo": np.array([[1, 1], [1, 1]])},
+        {"start": np.array([0, 0]), "shape": np.zeros((6, 8))},
+    ],
+    ids=str,
+)
+def test_arrays_that_may_be_options_of_ranks_are_refused(base: Path, given: Any) -> None:
+    log = open_as(1, 3, base)
+    with pytest.raises(PieceError, match=r"arrays 'b': .*=tuple\("):
+        log.arrays("b", T=T, **given)
+    assert not log.datadir.exists()
+
+
+def test_arrays_that_can_not_be_options_are_saved(base: Path) -> None:
+    given = {
+        "start": np.array([0.0, 0.5]),
+        "shape": np.array([6, 8, 1]),
+        "halo": np.zeros((3, 3), int),
+        "join": np.array([0, 0]),
+    }
+    log = open_as(1, 3, base)
+    log.arrays("b", T=T, **given)
+    assert [piece.key for piece in manifest(log.path, 1)] == ["T", *given]
+    with Logbook("one", base) as one:
+        one.arrays("b", T=T, **given)
+        one.arrays("c", T=T, start=np.array([0, 0]), halo=np.array([1, 1]))  # as in notata 0.3.0
+    assert LogReader(one.path).arrays == [
+        *(f"b:{key}" for key in sorted(["T", *given])),
+        *("c:T", "c:halo", "c:start"),
+    ]
+
+
+@pytest.mark.parametrize("more", [{}, {"halo": np.array([1, 1])}], ids=str)
+@pytest.mark.parametrize("root", [False, True])
+def test_one_rank_is_asked_for_tuples_where_arrays_may_say_a_place(
+    base: Path, root: bool, more: dict[str, Any]
+) -> None:
+    with Logbook("one", base, comm=None) as log:
+        verbs = log.root if root else log
+        with pytest.raises(PieceError, match=r"start=tuple\(start\), shape=tuple\(shape\)"):
+            verbs.arrays("b", T=T, start=np.array([0, 0]), shape=np.array(T.shape), **more)
+        verbs.arrays("b", T=T, start=(0, 0), shape=T.shape)
+    assert LogReader(log.path).arrays == ["b:T"]
+
+
 def test_the_last_array_of_a_name_counts(base: Path) -> None:
     def work(log: Logbook) -> None:
         log.array("x", [0, 0, 0])
@@ -636,7 +698,7 @@ def test_a_lost_rank_is_told_from_a_silent_one(base: Path) -> None:
 
     run = write_as(3, base, lambda log: log.rank != 1 and log.array("x", [log.rank]))
     np.testing.assert_array_equal(LogReader(run).load_array("x"), [0, 2])
-    notata.merge(run)
+    notata.merge(run, unfinished=True)
     lost = write_as(3, base / "lost", blocks)
     shutil.rmtree(lost / "ranks/rank_00001")
     with pytest.raises(MergeError, match=r"\[2:4"):

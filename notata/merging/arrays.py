@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zipfile
 from typing import Any
 
-from notata import gather, layout, npy
+from notata import files, gather, layout, npy
 from notata.assembly import Whole
 
 
@@ -20,7 +21,7 @@ def join_array(run: str, whole: Whole, temporary: str) -> None:
 
     Raises:
         DamagedError: If a piece is not what its manifest says.
-        OSError: If the file can't be written.
+        OSError: If the file can't be written, such as on a disk that has no room for all of it.
 
     Ranks: independent.
     """
@@ -33,10 +34,37 @@ def join_array(run: str, whole: Whole, temporary: str) -> None:
         shape=whole.shape,
         fortran_order=whole.fortran,
     )
+    _reserve(temporary, target.offset)
     everything = ((0,) * len(whole.shape), whole.shape)
     for _ in gather.copy_parts(run, whole, everything, target):
         pass
     target.flush()
+
+
+_CHUNK = 1 << 20
+
+
+def _reserve(path: str, offset: int) -> None:
+    """Take the room of a sparse file from the disk.
+
+    A full disk is then an error. Met while the mapped file is written to, it would kill the
+    process (SIGBUS).
+    """
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        size = os.fstat(descriptor).st_size
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                raise
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            zeros = bytes(_CHUNK)
+            for begin in range(offset, size, _CHUNK):
+                files.write_all(descriptor, zeros[: size - begin])
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def join_bundle(run: str, wholes: tuple[Whole, ...], temporary: str) -> None:

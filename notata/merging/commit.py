@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from notata import files, layout
+from notata import files, gather, layout
 from notata.assembly import Whole
 from notata.errors import DamagedError, MergeError
 from notata.lock import locked
 from notata.merging.arrays import join_array, join_bundle
 from notata.merging.logs import join_logs
-from notata.merging.plan import Output, Plan, fingerprints, make_plan
+from notata.merging.plan import Output, Plan, make_plan
+from notata.npy import dtype_from_text
 from notata.stored import read_json
 from notata.version import __version__
 
@@ -63,7 +66,8 @@ def merge(path: str | os.PathLike[str], *, unfinished: bool = False) -> Report:
 
     Args:
         path: Folder of the run.
-        unfinished: Whether a run that never closed is merged as far as it got.
+        unfinished: Whether a run is merged as far as it got, though it never closed, or one of its
+            ranks failed, or left nothing and was not counted.
 
     Returns:
         What was joined.
@@ -71,6 +75,8 @@ def merge(path: str | os.PathLike[str], *, unfinished: bool = False) -> Report:
     Raises:
         MergeError: If anything is missing, cut off, overlapping or contradictory; `problems` lists
             all of it, and nothing was written.
+        DamagedError: If the run's metadata does not say what it says of a run of several ranks.
+        OSError: If a file can't be written, such as on a full disk; nothing was replaced.
         RunNotFoundError: If there is no such folder.
         NotARunError: If no run was written there.
         LockTimeoutError: If another merge of this run does not end.
@@ -90,7 +96,8 @@ def merge(path: str | os.PathLike[str], *, unfinished: bool = False) -> Report:
         return Report(run, (), True, "no rank but 0 wrote anything: nothing to merge")
     if not all(output.fresh for output in plan.outputs):
         with locked(os.path.join(run, layout.RANKS, layout.MERGE_LOCK)):
-            plan = make_plan(run, unfinished=unfinished)  # another merge may have been at work
+            # Another merge may have been at work.
+            plan = make_plan(run, unfinished=unfinished, before=plan)
             _refuse(run, plan.problems)
             _carry_out(plan)
     done = all(output.fresh for output in plan.outputs)
@@ -112,12 +119,16 @@ def _carry_out(plan: Plan) -> None:
     run = plan.run
     stale = [output for output in plan.outputs if not output.fresh]
     temporaries: dict[str, str] = {}
+    made: list[str] = []
     try:
         for output in stale:
-            folder = os.path.dirname(os.path.join(run, output.file))
+            target = os.path.join(run, output.file)
+            folder = os.path.dirname(target)
+            made += _missing_folders(folder)
             os.makedirs(folder, exist_ok=True)
             temporaries[output.file] = os.path.join(folder, layout.temporary())
-            _join(run, output, temporaries[output.file])
+            with _naming(target, output):
+                _join(run, output, temporaries[output.file])
         _put_in_place(plan, temporaries)
     except DamagedError as error:
         raise MergeError(f"{run} can't be merged: {error}", [str(error)]) from error
@@ -125,6 +136,33 @@ def _carry_out(plan: Plan) -> None:
         for temporary in temporaries.values():
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
+        for folder in reversed(made):
+            with suppress(OSError):  # it is empty only if this merge came to nothing
+                os.rmdir(folder)
+
+
+def _missing_folders(path: str) -> list[str]:
+    """Which of a folder and its parents have to be made, the outermost first."""
+    missing: list[str] = []
+    while not os.path.isdir(path):
+        missing.insert(0, path)
+        path = os.path.dirname(path)
+    return missing
+
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def _naming(target: str, output: Output) -> Iterator[None]:
+    """Let an error of a full disk say what there was no room for."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        count = sum(map(_bytes, output.wholes)) or sum(size for size, _ in output.inputs.values())
+        raise OSError(error.errno, f"{error.strerror} for {count} bytes", target) from error
 
 
 def _join(run: str, output: Output, temporary: str) -> None:
@@ -143,17 +181,17 @@ def _put_in_place(plan: Plan, temporaries: dict[str, str]) -> None:
     merge knows them and makes them again.
     """
     path = os.path.join(plan.run, layout.MERGE_RECORD)
-    record = read_json(path) or {}
+    merged = gather.merged_files(read_json(path))
     outputs: dict[str, Any] = {
-        file: made for file, made in record.get("outputs", {}).items() if file not in temporaries
+        file: made for file, made in merged.items() if made and file not in temporaries
     }
-    pending = sorted({*temporaries, *record.get("pending", [])})
+    pending = sorted({*temporaries, *merged} - outputs.keys())
     _write_record(path, outputs, pending)
     for file, temporary in temporaries.items():
         os.replace(temporary, os.path.join(plan.run, file))
     for output in plan.outputs:
         if output.file in temporaries:
-            made = fingerprints(plan.run, {output.file})[output.file]
+            made = gather.fingerprints(plan.run, [output.file])[output.file]
             outputs[output.file] = {"inputs": output.inputs, "self": made}
     _write_record(path, outputs, [])
 
@@ -177,10 +215,9 @@ def _rows(run: str, output: Output) -> Iterable[Row]:
 
 
 def _array_row(whole: Whole, action: str) -> Row:
-    from notata.npy import dtype_from_text
-
-    count = dtype_from_text(whole.dtype).itemsize
-    for length in whole.shape:
-        count *= length
     kind = "array" if whole.key is None else "bundle"
-    return Row(whole.label, kind, len(whole.parts), whole.shape, count, action)
+    return Row(whole.label, kind, len(whole.parts), whole.shape, _bytes(whole), action)
+
+
+def _bytes(whole: Whole) -> int:
+    return dtype_from_text(whole.dtype).itemsize * math.prod(whole.shape)

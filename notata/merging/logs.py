@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from notata import streams
+from notata import messages, streams
+
+_LONG_AGO = b"1970-01-01T00:00:00"  # where nobody wrote a time stamp
 
 
 def join_logs(run: str, temporary: str) -> None:
@@ -17,8 +19,14 @@ def join_logs(run: str, temporary: str) -> None:
 
     Ranks: independent.
     """
+    start = b""
     with open(temporary, "xb") as file:
         for block in streams.blocks_in_order(run):
-            file.write(block.raw)
-            if not block.raw.endswith(b"\n"):
-                file.write(b"\n")  # a line that a crash cut off
+            if not (block.stamp or start):
+                start = _start(run)
+            file.write(messages.signed(block, start))
+
+
+def _start(run: str) -> bytes:
+    """The time stamp of the run's first record."""
+    return next((b.stamp for b in streams.blocks_in_order(run) if b.stamp), _LONG_AGO)

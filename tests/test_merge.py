@@ -1,0 +1,430 @@
+"""Merging what simulated ranks wrote, where something is in the way."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from simulated import answer, open_as, tree, write_as
+
+import notata
+from notata import Logbook, LogReader, gather, npy
+from notata.errors import DamagedError, MergeError
+
+
+def rows(log: Logbook) -> None:
+    """A row of x from each rank, and a message."""
+    log.array("x", [[10 * log.rank, 10 * log.rank + 1]])
+    log.info(f"here is {log.rank}")
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {
+        name: b"" if name.endswith("/") else (run / name).read_bytes()
+        for name in tree(run)
+        if not name.endswith(".lock")
+    }
+
+
+def edit_json(path: Path, **fields: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+# ----- a full disk -----
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", os.fspath(folder)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        pytest.skip(f"no file system of a small size can be mounted: {error}")
+    if done.returncode != 0:
+        pytest.skip(f"no file system of a small size can be mounted: {done.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", os.fspath(folder)], check=True)
+
+
+MERGE = """
+import errno, json, os, sys
+import notata
+
+def refused(descriptor, offset, length):
+    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+if {without_fallocate}:
+    os.posix_fallocate = refused
+try:
+    notata.merge({run!r})
+except OSError as error:
+    print(json.dumps([error.errno, error.filename, str(error)]))
+else:
+    print("null")
+"""
+
+
+@pytest.mark.parametrize("kind", ["array", "array without fallocate", "bundle", "log"])
+def test_a_full_disk_is_an_error_and_leaves_the_run_as_it_was(small_disk: Path, kind: str) -> None:
+    def work(log: Logbook) -> None:
+        if kind == "log":
+            log.rank == 1 and log.info("x" * 2_200_000)
+        elif kind == "bundle":
+            log.arrays("deep/T", False, k=np.full(140_000, log.rank, float))
+        else:
+            log.array("deep/T", np.full(140_000, log.rank, float))
+
+    run = write_as(2, small_disk, work)
+    before = contents(run)
+    code = MERGE.format(run=os.fspath(run), without_fallocate=kind.endswith("fallocate"))
+    number, file, told = answer(code, small_disk)  # in a process of its own: it may be killed
+    target = {"bundle": "data/deep/T.npz", "log": "log.txt"}.get(kind, "data/deep/T.npy")
+    assert (number, file) == (errno.ENOSPC, os.fspath(run / target))
+    assert ("2200" if kind == "log" else "2240000 bytes") in told
+    assert contents(run) == before
+
+
+def test_a_merged_file_stays_where_the_disk_is_too_full_for_the_next(small_disk: Path) -> None:
+    run = write_as(2, small_disk, lambda log: log.array("T", np.full(70_000, log.rank, float)))
+    notata.merge(run)
+    log = open_as(1, 2, small_disk / "other")
+    log.array("T", np.zeros(100_000))
+    own = run / "ranks/rank_00001"
+    for name in ("data/T.npy", "manifest.jsonl"):
+        (own / name).write_bytes((log.rank_dir / name).read_bytes())
+    shutil.rmtree(log.path)
+    (small_disk / "ballast").write_bytes(bytes(800_000))
+    before = contents(run)
+    code = MERGE.format(run=os.fspath(run), without_fallocate=False)
+    assert answer(code, small_disk)[0] == errno.ENOSPC
+    assert contents(run) == before
+    (small_disk / "ballast").unlink()
+    notata.merge(run)
+    assert np.load(run / "data/T.npy").shape == (170_000,)
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL])
+@pytest.mark.parametrize("length", [0, 1, 300_000])
+def test_a_file_system_that_reserves_nothing(
+    base: Path, monkeypatch: pytest.MonkeyPatch, number: int, length: int
+) -> None:
+    def refused(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_fallocate", refused)
+    run = write_as(2, base, lambda log: log.array("T", np.arange(length) + log.rank))
+    notata.merge(run)
+    expected = np.concatenate([np.arange(length), np.arange(length) + 1])
+    np.testing.assert_array_equal(np.load(run / "data/T.npy"), expected)
+    assert (run / "data/T.npy").stat().st_size == 128 + expected.nbytes
+
+
+# ----- lost, failed, damaged -----
+
+
+def test_rows_of_a_rank_that_left_nothing_are_not_left_out_in_silence(base: Path) -> None:
+    run = write_as(4, base, lambda log: log.rank in (0, 3) and rows(log))
+    before = contents(run)
+    with pytest.raises(MergeError, match=r"ranks 1-2 left nothing.*'x'.*--unfinished") as caught:
+        notata.merge(run)
+    assert len(caught.value.problems) == 1
+    assert contents(run) == before
+    notata.merge(run, unfinished=True)
+    np.testing.assert_array_equal(np.load(run / "data/x.npy"), [[0, 1], [30, 31]])
+
+
+def test_a_rank_that_closed_the_run_without_a_piece_is_not_lost(base: Path) -> None:
+    run = write_as(3, base, lambda log: log.info("x") if log.rank == 1 else rows(log))
+    notata.merge(run)
+    np.testing.assert_array_equal(np.load(run / "data/x.npy"), [[0, 1], [20, 21]])
+
+
+def test_silent_ranks_don_t_matter_where_geometry_tells_or_pieces_were_counted(base: Path) -> None:
+    def work(log: Logbook) -> None:
+        if log.rank < 2:
+            log.array("T", [log.rank], start=log.rank, shape=2)
+
+    notata.merge(write_as(3, base, work))
+    counted = write_as(3, base, lambda log: log.rank != 1 and rows(log), run_id="counted")
+    parallel = LogReader(counted).meta["parallel"]
+    edit_json(counted / "metadata.json", parallel=parallel | {"pieces": {"0": "1", "1": "0,2"}})
+    notata.merge(counted)
+    edit_json(counted / "metadata.json", parallel=parallel | {"pieces": {"1": "0-2"}})
+    with pytest.raises(MergeError, match="rank 1 wrote 1 pieces, but its folder is missing"):
+        notata.merge(counted, unfinished=True)
+
+
+def test_a_rank_that_failed_in_a_run_that_is_complete(base: Path) -> None:
+    def work(log: Logbook) -> None:
+        rows(log)
+        if log.rank == 1:
+            log.mark_failed("diverged")
+
+    run = write_as(3, base, work)
+    assert LogReader(run).meta["status"] == "complete"
+    with pytest.raises(MergeError, match=r"rank 1 failed \(diverged\), though.*--unfinished"):
+        notata.merge(run)
+    notata.merge(run, unfinished=True)
+    assert len(np.load(run / "data/x.npy")) == 3
+
+
+@pytest.mark.parametrize(
+    "parallel",
+    [
+        [],
+        "x",
+        {},
+        {"size": "3"},
+        {"size": 0},
+        {"size": None},
+        {"size": 3, "pieces": []},
+        {"size": 3, "pieces": 1},
+        {"size": 3, "pieces": {"one": "0-2"}},
+        {"size": 3, "pieces": {"1": "0-x"}},
+        {"size": 3, "pieces": {"1": [0, 1, 2]}},
+    ],
+    ids=json.dumps,
+)
+def test_metadata_that_does_not_tell_the_ranks(base: Path, parallel: Any) -> None:
+    run = write_as(3, base, rows)
+    edit_json(run / "metadata.json", parallel=parallel)
+    before = contents(run)
+    with pytest.raises(DamagedError, match=r"log_run/metadata\.json is damaged: parallel"):
+        notata.merge(run)
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("noted", [True, "MPI", {"threads": 4}, {"size": "large"}])
+def test_what_a_program_of_one_rank_calls_parallel_is_its_own_affair(
+    base: Path, noted: object
+) -> None:
+    with Logbook("run", base) as log:
+        log.array("x", [1])
+    edit_json(log.path / "metadata.json", parallel=noted)  # notata 0.3.0 takes it by log.meta
+    assert LogReader(log.path).size == 1
+    np.testing.assert_array_equal(LogReader(log.path).load_array("x"), [1])
+    assert notata.merge(log.path).nothing_to_do
+
+
+def test_a_rank_s_record_that_does_not_tell_its_pieces(base: Path) -> None:
+    run = write_as(3, base, rows)
+    edit_json(run / "ranks/rank_00001/rank.json", pieces="one")
+    with pytest.raises(MergeError, match=r"rank_00001/rank\.json is damaged: pieces is 'one'"):
+        notata.merge(run)
+
+
+def test_a_manifest_with_a_join_that_is_none(base: Path) -> None:
+    run = write_as(3, base, rows)
+    path = run / "ranks/rank_00001/manifest.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"concat"', b'"sum"'))
+    with pytest.raises(MergeError, match=r"rank_00001/manifest\.jsonl, line 1: join 'sum'"):
+        notata.merge(run)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [b"", b"{", b"[]", b'{"outputs": 1, "pending": 2}', b'{"outputs": {"data/x.npy": 3}}'],
+)
+def test_a_merge_record_that_is_damaged(base: Path, record: bytes) -> None:
+    run = write_as(2, base, rows)
+    (run / "merge.json").write_bytes(record)
+    notata.merge(run)
+    assert notata.merge(run).nothing_to_do
+    np.testing.assert_array_equal(LogReader(run).load_array("x"), [[0, 1], [10, 11]])
+
+
+# ----- once only what has changed -----
+
+
+def test_pieces_are_looked_into_once_and_only_where_they_changed(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(log: Logbook) -> None:
+        log.arrays("b", k=[log.rank], m=[log.rank], n=[log.rank])
+        log.arrays("c", k=[log.rank])
+
+    run = write_as(3, base, work)
+    opened: list[str] = []
+    looked_into = npy.bundle_keys
+
+    def noted(path: str) -> list[str]:
+        opened.append(os.path.relpath(path, run))
+        return looked_into(path)
+
+    monkeypatch.setattr(npy, "bundle_keys", noted)
+    notata.merge(run)
+    each = [f"ranks/rank_{rank:05d}/data/{name}.npz" for name in "bc" for rank in range(3)]
+    assert sorted(opened) == sorted(each)
+    opened.clear()
+    assert notata.merge(run).nothing_to_do
+    assert opened == []
+    os.utime(run / each[0], (1, 1))
+    assert notata.merge(run).note == "joined 3 of 5"
+    assert opened == each[:3]
+
+
+def test_each_file_of_a_bundle_is_one_problem(base: Path) -> None:
+    run = write_as(2, base, lambda log: log.arrays("b", k=[log.rank], m=[log.rank]))
+    path = run / "ranks/rank_00001/data/b.npz"
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(MergeError, match="rank 1's piece of 'b:k' has") as caught:
+        notata.merge(run)
+    assert len(caught.value.problems) == 1
+
+
+# ----- reading after a merge -----
+
+
+def later(run: Path, rank: int, **arrays: Any) -> None:
+    """Let a rank write pieces after the merge, as one that was still at work would."""
+    log = open_as(rank, 3, run.parent, "later")
+    for name, array in arrays.items():
+        if isinstance(array, dict):
+            log.arrays(name, **array)
+        else:
+            log.array(name, array)
+    own = run / f"ranks/rank_{rank:05d}"
+    (own / "data").mkdir(parents=True, exist_ok=True)
+    for path in (log.rank_dir / "data").iterdir():
+        os.replace(path, own / "data" / path.name)
+    with (own / "manifest.jsonl").open("ab") as file:
+        file.write((log.rank_dir / "manifest.jsonl").read_bytes())
+
+
+def test_a_piece_that_is_newer_than_the_merged_array_is_read(base: Path) -> None:
+    def work(log: Logbook) -> None:
+        log.array("x", [log.rank])
+        log.array("y", [log.rank])
+        log.arrays("b", k=[log.rank])
+
+    run = write_as(3, base, work)
+    notata.merge(run)
+    later(run, 1, x=[7, 8], b={"k": [9]})
+    reader = LogReader(run)
+    for _ in range(2):  # before and after the next merge
+        assert reader.arrays == ["b:k", "x", "y"]
+        np.testing.assert_array_equal(reader.load_array("x"), [0, 7, 8, 2])
+        np.testing.assert_array_equal(reader.load_array("x", np.s_[1:3]), [7, 8])
+        np.testing.assert_array_equal(reader.load_array("y"), [0, 1, 2])
+        np.testing.assert_array_equal(reader.load_array("b:k"), [0, 9, 2])
+        notata.merge(run)
+    np.testing.assert_array_equal(np.load(run / "data/x.npy"), [0, 7, 8, 2])
+
+
+def test_the_first_piece_of_another_rank_is_newer_too(base: Path) -> None:
+    run = write_as(3, base, lambda log: log.rank != 1 and log.array("x", [log.rank]))
+    notata.merge(run, unfinished=True)
+    np.testing.assert_array_equal(LogReader(run).load_array("x"), [0, 2])
+    later(run, 1, x=[1])
+    np.testing.assert_array_equal(LogReader(run).load_array("x"), [0, 1, 2])
+
+
+def test_a_merged_array_that_was_cut_off_is_read_from_the_pieces(base: Path) -> None:
+    run = write_as(3, base, rows)
+    whole = LogReader(run).load_array("x")
+    notata.merge(run)
+    os.truncate(run / "data/x.npy", 130)
+    np.testing.assert_array_equal(LogReader(run).load_array("x"), whole)
+
+
+def test_a_merge_that_was_cut_off_leaves_the_pieces_to_be_read(base: Path) -> None:
+    run = write_as(3, base, rows)
+    notata.merge(run)
+    record = json.loads((run / "merge.json").read_text())
+    del record["outputs"]["data/x.npy"]
+    (run / "merge.json").write_text(json.dumps(record | {"pending": ["data/x.npy"]}))
+    np.save(run / "data/x.npy", [[0, 0]])
+    assert LogReader(run).load_array("x").shape == (3, 2)
+    notata.merge(run)
+    assert np.load(run / "data/x.npy").shape == (3, 2)
+
+
+@pytest.mark.parametrize("gone", ["ranks", "ranks/rank_00001"])
+def test_a_merged_array_is_read_where_pieces_have_been_taken_away(base: Path, gone: str) -> None:
+    run = write_as(3, base, rows)
+    whole = LogReader(run).load_array("x")
+    notata.merge(run)
+    shutil.rmtree(run / gone)
+    assert LogReader(run).arrays == ["x"]
+    np.testing.assert_array_equal(LogReader(run).load_array("x"), whole)
+
+
+def test_pieces_are_not_opened_while_the_merged_array_is_made_of_them(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_as(3, base, rows)
+    notata.merge(run)
+
+    def opened(*_: object, **__: object) -> None:
+        raise AssertionError("a manifest or a piece was opened")
+
+    monkeypatch.setattr(gather, "read_manifest", opened)
+    monkeypatch.setattr(gather, "load_piece", opened)
+    assert LogReader(run).load_array("x").shape == (3, 2)
+
+
+# ----- logs -----
+
+
+def test_torn_lines_stay_with_their_rank(base: Path) -> None:
+    run = write_as(3, base, rows)
+    logs = [run / "log.txt", *(run / f"ranks/rank_{rank:05d}/log.txt" for rank in (1, 2))]
+    head = b"[2026-11-23T03:00:00.000005] INFO [rank 2] "
+    logs[0].write_bytes(logs[0].read_bytes() + b"[2026-11-23T03:00:00.000001] INFO [ra")
+    logs[1].write_bytes(b"torn \xff\n of 1\n" + logs[1].read_bytes() + b"[2026-11-23T03")
+    logs[2].write_bytes(head + b"one\n" + head[:-4] + b"\n" + head + b"two\n")
+    reader = LogReader(run)
+    before = list(reader.messages())
+    of_1 = [m.message for m in reader.messages(ranks=[1])]
+    assert (of_1[0], of_1[-1]) == ("torn \udcff\n of 1", "here is 1\n[2026-11-23T03")
+    assert [(m.rank, m.message) for m in reader.messages(ranks=[2])] == [
+        (2, "one"),
+        (2, "[rank"),
+        (2, "two"),
+    ]
+    notata.merge(run)
+    assert list(reader.messages()) == before
+    merged = (run / "log.txt").read_bytes()
+    start = before[1].time.encode()  # of the first record, which is rank 2's
+    assert merged.startswith(b"[%b] UNKNOWN [rank 1] torn \xff\n     of 1\n" % start)
+    assert merged.count(b"[rank 2] [rank\n") == 1
+    assert merged.count(b"torn") == merged.count(b"here is 1\n[2026-11-23T03\n") == 1
+    os.utime(logs[1])
+    assert not notata.merge(run).nothing_to_do
+    assert (run / "log.txt").read_bytes() == merged
+    assert list(reader.messages()) == before
+
+
+def test_only_the_log_of_the_rank_that_is_asked_for_is_opened(base: Path) -> None:
+    run = write_as(4, base, lambda log: log.info(f"here is {log.rank}"))
+    for path in (run / "log.txt", *(run / f"ranks/rank_{rank:05d}/log.txt" for rank in (1, 2))):
+        path.unlink()
+        path.mkdir()  # can't be opened to read
+    reader = LogReader(run)
+    assert [m.message for m in reader.ranks[3].messages()] == ["here is 3"]
+    with pytest.raises(IsADirectoryError):
+        list(reader.ranks[2].messages())
+
+
+def test_messages_of_some_ranks_where_the_ranks_own_logs_have_been_taken_away(base: Path) -> None:
+    run = write_as(4, base, lambda log: log.info(f"here is {log.rank}"))
+    before = list(LogReader(run).messages())
+    notata.merge(run)
+    shutil.rmtree(run / "ranks/rank_00002")
+    reader = LogReader(run)
+    assert list(reader.messages()) == before
+    assert [m.message for m in reader.messages(ranks=[2, 3])] == ["here is 2", "here is 3"]
+    shutil.rmtree(run / "ranks")
+    assert list(reader.messages()) == before
+    assert [m.message for m in reader.ranks[3].messages()] == ["here is 3"]
