@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ class ArrayVerbs:
         size = writers.save_array(
             os.path.join(self._place.data_home, layout.DATA, file), piece.array
         )
-        self._enter(name, None, f"{layout.DATA}/{file}", piece, size)
+        self._enter(name, {None: piece}, f"{layout.DATA}/{file}", size)
         self._log.write(messages.INFO, f"Saved array {name} in {layout.DATA}/{file}")
 
     def arrays(
@@ -100,10 +101,10 @@ class ArrayVerbs:
             halo: Likewise.
             join: Likewise.
             **arrays: The arrays by key. A numpy array named `start`, `shape`, `halo` or `join` is
-                an array to save, too. If it could be the option as well, whole numbers for the axes
-                of another key, ranks of several take it as the option where both `start` and
-                `shape` are given; what is then still ambiguous is refused. Tuples are never arrays
-                here, so that `start=tuple(start)` is always clear.
+                an array to save, too. If it could be the option as well (whole numbers, for each
+                axis of another key), a run of several ranks takes it as the option where both
+                `start` and `shape` are given, and refuses it where not; a run of one rank refuses
+                it where both are given. A tuple, as in `start=tuple(start)`, is always the option.
 
         Raises:
             UnsupportedValueError: If only pickle could store one of them.
@@ -139,8 +140,7 @@ class ArrayVerbs:
         size = writers.save_bundle(
             os.path.join(self._place.data_home, layout.DATA, file), whole, compressed
         )
-        for key, cut in cuts.items():
-            self._enter(name, key, f"{layout.DATA}/{file}", cut, size)
+        self._enter(name, cuts, f"{layout.DATA}/{file}", size)
         self._log.write(messages.INFO, f"Saved arrays {name} in {layout.DATA}/{file}")
 
     def _meant_as_arrays(
@@ -172,25 +172,29 @@ class ArrayVerbs:
         )
         return cut._replace(array=npy.contiguous(cut.array))
 
-    def _enter(self, name: str, key: str | None, file: str, cut: Cut, size: int) -> None:
-        array = cut.array
-        if not self._place.whole:
-            kind = npy.dtype_text(array.dtype)
-            fortran = bool(array.flags.fnc)
-            self._place.enter(
+    def _enter(self, name: str, cuts: Mapping[Any, Cut], file: str, size: int) -> None:
+        """Note what a file holds, where arrays are pieces; the key of an array alone is None."""
+        if self._place.whole:
+            return
+        write = time.time_ns()
+        self._place.enter(
+            [
                 Piece(
-                    name,
-                    key,
-                    file,
-                    cut.join,
-                    array.shape,
-                    kind,
-                    fortran,
-                    cut.start,
-                    cut.whole,
-                    size,
+                    name=name,
+                    key=key,
+                    file=file,
+                    join=cut.join,
+                    shape=cut.array.shape,
+                    dtype=npy.dtype_text(cut.array.dtype),
+                    fortran=bool(cut.array.flags.fnc),
+                    start=cut.start,
+                    whole=cut.whole,
+                    size=size,
+                    write=write,
                 )
-            )
+                for key, cut in cuts.items()
+            ]
+        )
 
     # Names that the documentation of notata uses as well.
     save_array = save_numpy = array

@@ -58,7 +58,7 @@ def rank_folders(run: str) -> dict[int, str]:
 
 
 def read_manifest(folder: str) -> list[Piece]:
-    """The pieces that a rank finished, the last of each name.
+    """The pieces that a rank finished, as they were last written.
 
     A torn last line, which a crash can leave, was no finished piece.
 
@@ -69,7 +69,7 @@ def read_manifest(folder: str) -> list[Piece]:
     """
     path = os.path.join(folder, layout.MANIFEST)
     lines = (files.read_bytes(path) or b"").split(b"\n")
-    found: dict[str, Piece] = {}
+    found: dict[str, dict[str, Piece]] = {}  # of each file
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -80,8 +80,11 @@ def read_manifest(folder: str) -> list[Piece]:
             if number == len(lines) or _is_torn(line):
                 continue
             raise DamagedError(f"{path}, line {number}: {error}") from None
-        found[piece.label] = piece
-    return list(found.values())
+        together = found.setdefault(piece.file, {})
+        if any(other.write != piece.write for other in together.values()):
+            together.clear()  # the file was replaced, with all that it held
+        together[piece.label] = piece
+    return [piece for together in found.values() for piece in together.values()]
 
 
 def _is_torn(line: bytes) -> bool:

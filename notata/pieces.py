@@ -31,6 +31,7 @@ class Piece(NamedTuple):
         start: Index of its first element in the whole, for `place`.
         whole: Shape of the whole, for `place`.
         size: Size of the file in bytes.
+        write: The same for all pieces that were written into the file at once, and for no others.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Piece(NamedTuple):
     start: Shape | None
     whole: Shape | None
     size: int
+    write: int
 
     @property
     def label(self) -> str:

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import weakref
+from collections.abc import Sequence
 
 from notata import files, layout, messages
 from notata.errors import PieceError
@@ -48,8 +49,8 @@ class Place:
     def reserve(self, file: str) -> None:
         """Called with the file of each array before it is written."""
 
-    def enter(self, piece: Piece) -> None:
-        """Called with each piece that is on disk, where arrays are pieces."""
+    def enter(self, pieces: Sequence[Piece]) -> None:
+        """Called with the pieces of each file that is on disk, where arrays are pieces."""
 
 
 class RankPlace(Place):
@@ -78,9 +79,9 @@ class RankPlace(Place):
         """Note that this file holds a piece."""
         self._names.take(file, "piece")
 
-    def enter(self, piece: Piece) -> None:
-        """Enter the piece into the rank's manifest."""
-        self._folder.add(piece)
+    def enter(self, pieces: Sequence[Piece]) -> None:
+        """Enter the pieces into the rank's manifest."""
+        self._folder.add(pieces)
 
 
 class RootPlace(Place):

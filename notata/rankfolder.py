@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from notata import files, layout
@@ -74,7 +75,7 @@ class RankFolder:
         self.path = os.path.join(run, layout.rank_dir(topology.rank))
         self.claimed = False
         self.topology = topology
-        self._labels: set[str] = set()
+        self._counts: dict[str, int] = {}  # of pieces in each file
         self._manifest = -1
         self._replacing = False  # whether the run that is there, if one is, gives way
         self._record: dict[str, Any] = {
@@ -90,8 +91,8 @@ class RankFolder:
 
     @property
     def pieces(self) -> int:
-        """How many pieces, each name counted once, stand in the manifest."""
-        return len(self._labels)
+        """How many pieces the rank's files hold."""
+        return sum(self._counts.values())
 
     def check(self) -> None:
         """Make sure that the run is of this launch, where no communicator has made sure.
@@ -159,15 +160,15 @@ class RankFolder:
         data = json.dumps(self._record, indent=2, sort_keys=True).encode()
         files.replace_bytes(os.path.join(self.path, layout.RANK_RECORD), data)
 
-    def add(self, piece: Piece) -> None:
-        """Enter a piece that is on disk into the manifest.
+    def add(self, pieces: Sequence[Piece]) -> None:
+        """Enter the pieces of a file that is on disk into the manifest.
 
         Ranks: independent.
         """
         if self._manifest < 0:
             self._manifest = files.open_append(os.path.join(self.path, layout.MANIFEST))
-        files.write_all(self._manifest, piece.line())
-        self._labels.add(piece.label)
+        files.write_all(self._manifest, b"".join(piece.line() for piece in pieces))
+        self._counts |= {piece.file: len(pieces) for piece in pieces}
 
     def open_log(self, path: str) -> int:
         """Open the rank's log to append to, claiming the folder first.

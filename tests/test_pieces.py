@@ -28,7 +28,7 @@ def piece(
     key: str | None = None,
 ) -> Piece:
     file = f"data/{name}.npy" if key is None else f"data/{name}.npz"
-    return Piece(name, key, file, join, shape, dtype, fortran, start, whole, 99)
+    return Piece(name, key, file, join, shape, dtype, fortran, start, whole, 99, 1)
 
 
 # ----- one piece -----

@@ -53,11 +53,7 @@ def _reserve(path: str, offset: int) -> None:
     descriptor = os.open(path, os.O_WRONLY)
     try:
         size = os.fstat(descriptor).st_size
-        try:
-            os.posix_fallocate(descriptor, 0, size)
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-                raise
+        if not _allocated(descriptor, size):
             os.lseek(descriptor, offset, os.SEEK_SET)
             zeros = bytes(_CHUNK)
             for begin in range(offset, size, _CHUNK):
@@ -65,6 +61,19 @@ def _reserve(path: str, offset: int) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _allocated(descriptor: int, size: int) -> bool:
+    """Whether the file has its room now; False where the system has no such call."""
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except AttributeError:  # macOS
+        return False
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            return False
+        raise
+    return True
 
 
 def join_bundle(run: str, wholes: tuple[Whole, ...], temporary: str) -> None:
