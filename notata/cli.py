@@ -108,7 +108,11 @@ def main() -> None:
 
 @main.command(help=_MERGE_HELP)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path())
-@click.option("--unfinished", is_flag=True, help="Merge a run that never closed: it was killed.")
+@click.option(
+    "--unfinished",
+    is_flag=True,
+    help="Merge a run as far as it got: killed, or with ranks that failed or left nothing.",
+)
 @click.pass_context
 def merge(ctx: click.Context, runs: tuple[str, ...], unfinished: bool) -> None:
     """Merge runs, and all runs of experiments.

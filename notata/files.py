@@ -18,12 +18,11 @@ StrPath = str | os.PathLike[str]
 
 
 @contextmanager
-def replacing(path: StrPath, *, sync: bool = False) -> Iterator[BinaryIO]:
+def replacing(path: StrPath) -> Iterator[BinaryIO]:
     """Write a file under a temporary name and put it in place once it is whole.
 
     Args:
         path: The file to make or replace; its folder is made where it is missing.
-        sync: Whether its bytes must reach the disk before it takes its place.
 
     Yields:
         The file to write to.
@@ -39,9 +38,6 @@ def replacing(path: StrPath, *, sync: bool = False) -> Iterator[BinaryIO]:
     try:
         with file:
             yield file
-            if sync:
-                file.flush()
-                os.fsync(file.fileno())
         os.replace(temporary, os.path.join(folder, name))
     except BaseException:
         with suppress(OSError):
@@ -57,12 +53,12 @@ def _create(temporary: str, folder: str) -> BinaryIO:
         return open(temporary, "xb")
 
 
-def replace_bytes(path: StrPath, data: bytes, *, sync: bool = False) -> None:
+def replace_bytes(path: StrPath, data: bytes) -> None:
     """Put these bytes into a file, wholly or not at all.
 
     Ranks: independent.
     """
-    with replacing(path, sync=sync) as file:
+    with replacing(path) as file:
         file.write(data)
 
 

@@ -210,19 +210,6 @@ def load_whole(run: str, whole: Whole, box: Box) -> Array:
     return target
 
 
-def bundles(wholes: Mapping[str, Whole]) -> dict[str, dict[str, Whole]]:
-    """Group the arrays of bundles: from the bundle's name to its keys.
-
-    Ranks: independent.
-    """
-    found: dict[str, dict[str, Whole]] = {}
-    for whole in wholes.values():
-        name, key = whole.name, whole.key
-        if key is not None:
-            found.setdefault(name, {})[key] = whole
-    return found
-
-
 # ----- is what was merged still made of these pieces -----
 
 Fingerprints = dict[str, list[int]]  # of each file, relative to the run: size and time of change

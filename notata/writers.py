@@ -201,7 +201,7 @@ def _quoted_keys(value: Plain) -> Plain:
     return value
 
 
-def save_params(folder: str, values: Mapping[str, Plain], ext: str, *, sync: bool = False) -> None:
+def save_params(folder: str, values: Mapping[str, Plain], ext: str) -> None:
     """Write the parameters in one format and take away the older snapshot in the other.
 
     Raises:
@@ -212,7 +212,7 @@ def save_params(folder: str, values: Mapping[str, Plain], ext: str, *, sync: boo
     if ext not in layout.PARAMS:
         raise ValueError(f"ext={ext!r} must be 'yaml' or 'json'")
     data = yaml_bytes(values) if ext == "yaml" else json_bytes(values, "params")
-    files.replace_bytes(os.path.join(folder, layout.PARAMS[ext]), data, sync=sync)
+    files.replace_bytes(os.path.join(folder, layout.PARAMS[ext]), data)
     other = layout.PARAMS["json" if ext == "yaml" else "yaml"]
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(folder, other))
