@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 
@@ -19,7 +20,8 @@ MAKES = re.compile(
 def strace() -> str:
     found = shutil.which("strace")
     if found is None:
-        pytest.fail("strace is missing: apt install strace")
+        missing = "strace is no Python package, and is missing: apt install strace"
+        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
     return found
 
 
