@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -432,3 +433,22 @@ def test_messages_of_some_ranks_where_the_ranks_own_logs_have_been_taken_away(ba
     shutil.rmtree(run / "ranks")
     assert list(reader.messages()) == before
     assert [m.message for m in reader.ranks[3].messages()] == ["here is 3"]
+
+
+def test_rows_that_a_failed_rank_never_wrote_are_not_left_out_in_silence(base: Path) -> None:
+    def work(log: Logbook) -> None:
+        log.info("here")
+        if log.rank == 1:
+            raise RuntimeError("NaN")
+        log.array("x", [log.rank, log.rank])
+
+    for rank in (0, 1, 2):
+        with suppress(RuntimeError), open_as(rank, 3, base) as log:
+            work(log)
+    run = base / "log_run"
+    edit_json(run / "metadata.json", status="failed", failure_reason="rank 1: NaN")
+    with pytest.raises(MergeError, match=r"rank 1 failed \(NaN\) without a piece of 'x'"):
+        notata.merge(run)
+    assert not (run / "data/x.npy").exists()
+    notata.merge(run, unfinished=True)
+    np.testing.assert_array_equal(np.load(run / "data/x.npy"), [0, 0, 2, 2])

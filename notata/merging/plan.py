@@ -183,6 +183,13 @@ def _unclear(
                 f"rank {rank} failed ({record.get('failure_reason')}), though the run says "
                 "complete: merge what it finished with --unfinished"
             )
+        elif record.get("status") == "failed":
+            for whole in wholes.values():
+                if whole.join == "concat" and rank not in {part.rank for part in whole.parts}:
+                    yield (
+                        f"rank {rank} failed ({record.get('failure_reason')}) without a piece of "
+                        f"{whole.label!r}: join the others' with --unfinished"
+                    )
     # Geometry tells whether a placed piece is missing. Rows that are joined one below the other
     # make a whole without it too.
     rows = [whole.label for whole in wholes.values() if whole.join == "concat"]
