@@ -1,0 +1,76 @@
+"""What the commands print: tables, and plain lines that no terminal width breaks.
+
+Lines are left as they are so that they can be searched and their paths copied.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from notata.phrases import printable
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+ATTENTION, WRONG = 1, 2  # exit statuses: something needs attention; wrong use or damaged input
+
+# Click keeps the line breaks of a paragraph that follows this character.
+KEEP = "\b\n"
+
+
+def new_table(first: str) -> Table:
+    """A table whose first column takes names of any length.
+
+    Args:
+        first: Heading of that column.
+
+    Ranks: independent.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    table.add_column(first, overflow="fold")
+    return table
+
+
+def cell(text: str) -> Text:
+    """Text for a table as it is: Rich would read markup in a string.
+
+    Ranks: independent.
+    """
+    from rich.text import Text
+
+    return Text(printable(text))
+
+
+def show(table: Table) -> None:
+    """Print a table on standard output.
+
+    Ranks: independent.
+    """
+    from rich.console import Console
+
+    Console(highlight=False).print(table)
+
+
+def complain(message: str) -> None:
+    """Print a line on standard error.
+
+    Ranks: independent.
+    """
+    click.echo(f"notata: error: {printable(message)}", err=True)
+
+
+def told(error: OSError) -> str:
+    """An error of the system in a line: which file, and what about it.
+
+    Ranks: independent.
+    """
+    if error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error) or type(error).__name__
