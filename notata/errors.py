@@ -25,8 +25,11 @@ would expect (and that notata 0.3.0 raises)::
 from __future__ import annotations
 
 import builtins
+import errno
 from collections.abc import Sequence
 from typing import cast
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, or a limit that is as good
 
 
 class NotataError(Exception):

@@ -15,7 +15,7 @@ LONGEST = 350
 
 # What only the function that needs it may load. A program that logs starts on thousands of ranks,
 # and each file that is opened there costs a shared file system.
-HEAVY = {"click", "filelock", "matplotlib", "mpi4py", "numpy", "pandas", "rich", "yaml"}
+HEAVY = {"xxhash", "click", "filelock", "matplotlib", "mpi4py", "numpy", "pandas", "rich", "yaml"}
 
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import math
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from notata import files, gather, layout
 from notata.assembly import Whole
 from notata.errors import DamagedError, MergeError
 from notata.lock import locked
-from notata.merging.arrays import join_array, join_bundle
-from notata.merging.logs import join_logs
-from notata.merging.plan import Output, Plan, make_plan
-from notata.npy import dtype_from_text
+from notata.merging.joining import join
+from notata.merging.plan import Output, Plan, bytes_of, make_plan
 from notata.stored import read_json
 from notata.version import __version__
 
@@ -122,13 +118,11 @@ def _carry_out(plan: Plan) -> None:
     made: list[str] = []
     try:
         for output in stale:
-            target = os.path.join(run, output.file)
-            folder = os.path.dirname(target)
+            folder = os.path.dirname(os.path.join(run, output.file))
             made += _missing_folders(folder)
             os.makedirs(folder, exist_ok=True)
             temporaries[output.file] = os.path.join(folder, layout.temporary())
-            with _naming(target, output):
-                _join(run, output, temporaries[output.file])
+        join(run, [(o, temporaries[o.file]) for o in stale], None, lambda count: None)
         _put_in_place(plan, temporaries)
     except DamagedError as error:
         raise MergeError(f"{run} can't be merged: {error}", [str(error)]) from error
@@ -148,30 +142,6 @@ def _missing_folders(path: str) -> list[str]:
         missing.insert(0, path)
         path = os.path.dirname(path)
     return missing
-
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@contextmanager
-def _naming(target: str, output: Output) -> Iterator[None]:
-    """Let an error of a full disk say what there was no room for."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
-        count = sum(map(_bytes, output.wholes)) or sum(size for size, _ in output.inputs.values())
-        raise OSError(error.errno, f"{error.strerror} for {count} bytes", target) from error
-
-
-def _join(run: str, output: Output, temporary: str) -> None:
-    if output.is_log:
-        join_logs(run, temporary)
-    elif output.wholes[0].key is None:
-        join_array(run, output.wholes[0], temporary)
-    else:
-        join_bundle(run, output.wholes, temporary)
 
 
 def _put_in_place(plan: Plan, temporaries: dict[str, str]) -> None:
@@ -216,8 +186,4 @@ def _rows(run: str, output: Output) -> Iterable[Row]:
 
 def _array_row(whole: Whole, action: str) -> Row:
     kind = "array" if whole.key is None else "bundle"
-    return Row(whole.label, kind, len(whole.parts), whole.shape, _bytes(whole), action)
-
-
-def _bytes(whole: Whole) -> int:
-    return dtype_from_text(whole.dtype).itemsize * math.prod(whole.shape)
+    return Row(whole.label, kind, len(whole.parts), whole.shape, bytes_of(whole), action)

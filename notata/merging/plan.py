@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -37,10 +38,24 @@ class Output(NamedTuple):
         """Whether this is the log of all ranks."""
         return not self.wholes
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of its arrays, or of the logs that it joins."""
+        sizes = (size for size, _ in self.inputs.values())
+        return sum(map(bytes_of, self.wholes)) if self.wholes else sum(sizes)
+
     def is_like(self, other: Output | None) -> bool:
         """Whether the same is to be made of the same inputs."""
         mine = (self.wholes, self.inputs)
         return other is not None and mine == (other.wholes, other.inputs)
+
+
+def bytes_of(whole: Whole) -> int:
+    """Bytes of an array.
+
+    Ranks: independent.
+    """
+    return npy.dtype_from_text(whole.dtype).itemsize * math.prod(whole.shape)
 
 
 class Plan(NamedTuple):
