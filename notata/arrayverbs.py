@@ -14,12 +14,17 @@ from notata.pieces import Cut, Halo, Piece
 from notata.places import Place
 
 
+def _say_nothing(level: int, message: object) -> None:
+    """What a message comes to where it is not for this rank to write."""
+
+
 class ArrayVerbs:
     """The verbs that write arrays."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
         self._log = place.log
+        self._write = place.log.write if place.active else _say_nothing
 
     @property
     def datadir(self) -> Path:

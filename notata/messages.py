@@ -88,11 +88,11 @@ class LogWriter:
         self.lost = 0
         self._tag = "" if rank is None else f"[rank {rank}] "
         self._fine = rank is not None
-        self._descriptor = -1
-        self._torn = False  # whether the file ends within a line
+        self._descriptor = -1  # of no file: the first write fails, and opens it
         self._keep_open = True
-        self._second = -1
-        self._stamp = ""
+        self._until = 0.0  # when the stamp of this second is out of date
+        self._second = 0
+        self._heads: dict[int, str] = {}  # of each level: the line up to its text, or to the rank's
 
     def write(self, level: int, message: object) -> None:
         """Append one record.
@@ -101,37 +101,61 @@ class LogWriter:
             level: Its level.
             message: Its text; anything else is turned into text.
         """
+        # Simulations wait for this: no call that can be spared, nothing made twice in a second.
         if level < self.level:
             return
         now = time.time()
-        second = int(now)
-        if second != self._second:
-            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(second))
-            self._second = second
-        text = message if type(message) is str else str(message)
+        if not self._second <= now < self._until:
+            self._begin_second(now)
+        text = str(message)
         if "\n" in text:
             text = text.replace("\n", _INDENT)
-        fraction = f".{int((now - second) * 1e6):06d}" if self._fine else ""
-        name = _NAMES.get(level) or level_name(level)
-        line = f"[{self._stamp}{fraction}] {name} {self._tag}{text}\n"
+        head = self._heads.get(level) or self._head(level)
+        if self._fine:
+            fraction = int((now - self._second) * 1e6)
+            line = f"{head[:20]}.{fraction:06d}{head[20:]}{text}\n"
+        else:
+            line = f"{head}{text}\n"
         try:
-            data = line.encode("utf-8", "surrogateescape")
+            data = line.encode()
         except UnicodeEncodeError:
-            data = line.encode("utf-8", "backslashreplace")
+            data = _awkward(line)
         try:
-            if self._descriptor < 0:
-                self._descriptor, self._torn = self._opener(self.path), False
-            if self._torn:
-                data = b"\n" + data
             written = os.write(self._descriptor, data)
-            if written:
-                self._torn = not data.endswith(b"\n", 0, written)
+        except OSError as error:
+            self._write_otherwise(data, error)
+        else:
             if written != len(data):
-                raise OSError("only a part of the line was taken; the disk may be full")
+                self._cut_off()
+
+    def _begin_second(self, now: float) -> None:
+        self._second = int(now)
+        self._until = self._second + 1.0
+        self._heads.clear()
+
+    def _head(self, level: int) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self._second))
+        head = self._heads[level] = f"[{stamp}] {level_name(level)} {self._tag}"
+        return head
+
+    def _write_otherwise(self, data: bytes, error: OSError) -> None:
+        """Write to a file that is not open; if it is, the disk takes no more."""
+        if self._descriptor >= 0:
+            self._lose(error)
+            return
+        try:
+            self._descriptor = self._opener(self.path)
+            if os.write(self._descriptor, data) != len(data):
+                self._cut_off()
             if not self._keep_open:
                 self.close()
-        except OSError as error:
-            self._lose(error)
+        except OSError as another:
+            self._lose(another)
+
+    def _cut_off(self) -> None:
+        """Let go of a file that ends within a line: whoever opens it to append ends that line."""
+        self._lose(OSError("only a part of the line was taken; the disk may be full"))
+        self._let_go()
 
     def _lose(self, error: OSError) -> None:
         self.lost += 1
@@ -143,13 +167,16 @@ class LogWriter:
                     file=sys.stderr,
                 )
 
-    def close(self) -> None:
-        """Let go of the file. A later record opens it for itself alone."""
-        self._keep_open = False
+    def _let_go(self) -> None:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             with suppress(OSError):
                 os.close(descriptor)
+
+    def close(self) -> None:
+        """Let go of the file. A later record opens it for itself alone."""
+        self._keep_open = False
+        self._let_go()
 
     def logger(self, name: str) -> logging.Logger:
         """A standard logger whose records go into this log.
@@ -170,6 +197,14 @@ class LogWriter:
         logger = logging.Logger(name, self.level)
         logger.addHandler(_Handler())
         return logger
+
+
+def _awkward(line: str) -> bytes:
+    """A line with what UTF-8 can't hold: bytes of a file name as they are, else spelled out."""
+    try:
+        return line.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return line.encode("utf-8", "backslashreplace")
 
 
 class Record(NamedTuple):

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from notata import files, layout, messages, writers
+from notata import files, layout, writers
 from notata.arrayverbs import ArrayVerbs
 from notata.errors import UnsupportedValueError
+from notata.messages import DEBUG, ERROR, INFO, WARNING
 
 _HIGHEST_PROTOCOL = 5
 
@@ -49,7 +50,7 @@ class Verbs(ArrayVerbs):
 
     # ----- messages -----
 
-    def note(self, message: object, level: int = messages.INFO) -> None:
+    def note(self, message: object, level: int = INFO) -> None:
         """Log a message at any level.
 
         Args:
@@ -61,16 +62,14 @@ class Verbs(ArrayVerbs):
 
         Ranks: independent.
         """
-        if self._place.active:
-            self._log.write(level, message)
+        self._write(level, message)
 
     def debug(self, msg: object) -> None:
         """Log a message for those who look for a fault; dropped unless `level="DEBUG"`.
 
         Ranks: independent.
         """
-        if self._place.active:
-            self._log.write(messages.DEBUG, msg)
+        self._write(DEBUG, msg)
 
     def info(self, msg: object) -> None:
         """Log a message. It is in the file when the call returns.
@@ -80,24 +79,21 @@ class Verbs(ArrayVerbs):
 
         Ranks: independent.
         """
-        if self._place.active:
-            self._log.write(messages.INFO, msg)
+        self._write(INFO, msg)
 
     def warning(self, msg: object) -> None:
         """Log a warning.
 
         Ranks: independent.
         """
-        if self._place.active:
-            self._log.write(messages.WARNING, msg)
+        self._write(WARNING, msg)
 
     def error(self, msg: object) -> None:
         """Log an error; the run goes on.
 
         Ranks: independent.
         """
-        if self._place.active:
-            self._log.write(messages.ERROR, msg)
+        self._write(ERROR, msg)
 
     # ----- plots and artifacts -----
 
@@ -124,7 +120,7 @@ class Verbs(ArrayVerbs):
             layout.inside(name, f".{ext}")
         self._place.before()
         writers.save_figure(self._path(layout.PLOTS), name, fig, dpi, formats)
-        self._log.write(messages.INFO, f"Saved plot {name} ({'/'.join(formats)}) in {layout.PLOTS}")
+        self._log.write(INFO, f"Saved plot {name} ({'/'.join(formats)}) in {layout.PLOTS}")
 
     def text(self, name: str, content: str) -> None:
         """Save text as `artifacts/<name>.txt`.
@@ -169,7 +165,7 @@ class Verbs(ArrayVerbs):
             file = layout.inside(name, ".pkl")
             self._place.before()
             writers.save_pickle(self._path(layout.ARTIFACTS, file), obj, protocol)
-            self._log.write(messages.INFO, f"Saved pickle {name} in {layout.ARTIFACTS}/{file}")
+            self._log.write(INFO, f"Saved pickle {name} in {layout.ARTIFACTS}/{file}")
 
     def bytes(self, name: str, data: Any) -> None:
         """Save raw bytes as `artifacts/<name>`, the name with its extension.
@@ -192,7 +188,7 @@ class Verbs(ArrayVerbs):
         file = layout.inside(name, suffix)
         self._place.before()
         files.replace_bytes(self._path(layout.ARTIFACTS, file), data)
-        self._log.write(messages.INFO, f"Saved {kind} {name} in {layout.ARTIFACTS}/{file}")
+        self._log.write(INFO, f"Saved {kind} {name} in {layout.ARTIFACTS}/{file}")
 
     def __getitem__(self, relative: str) -> Path:
         """A path inside the run (on ranks other than 0, inside the rank's folder).
