@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from notata import layout, lifecycle, messages, topology
 from notata.errors import UnsafeNameError
@@ -17,6 +17,9 @@ from notata.rankfolder import RankFolder
 from notata.rootview import RootView
 from notata.session import Session
 from notata.verbs import Verbs
+
+if TYPE_CHECKING:
+    import logging
 
 _KEPT = {"run_id", "parallel"}  # what readers and merge rely on
 
@@ -140,7 +143,7 @@ class Logbook(Verbs):
         return self.path / layout.rank_dir(place.rank) if place.parallel else self.path
 
     @cached_property
-    def logger(self) -> Any:
+    def logger(self) -> logging.Logger:
         """A `logging.Logger` that writes into this run, for libraries that want one.
 
         Slower than `info`.
@@ -148,6 +151,25 @@ class Logbook(Verbs):
         Ranks: independent.
         """
         return self._log.logger(f"notata.logbook.{self.run_id}")
+
+    def handler(self) -> logging.Handler:
+        """A `logging.Handler` that writes into this run, with rank and level.
+
+        For programs and libraries that log by themselves. It drops what comes after the run has
+        ended, so that it may stay where it was added. Slower than `info`.
+
+        Example:
+            >>> import logging
+            >>> logging.getLogger("solver").addHandler(log.handler())
+            >>> logging.getLogger("solver").warning("residual grows")
+
+        Ranks: independent.
+        """
+        return messages.handler(self._from_logging)
+
+    def _from_logging(self, level: int, text: str) -> None:
+        if not self._log.closed:
+            self._log.write(level, text)
 
     @property
     def status(self) -> str:

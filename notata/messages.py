@@ -178,6 +178,11 @@ class LogWriter:
         self._keep_open = False
         self._let_go()
 
+    @property
+    def closed(self) -> bool:
+        """Whether the run has let go of the file."""
+        return not self._keep_open
+
     def logger(self, name: str) -> logging.Logger:
         """A standard logger whose records go into this log.
 
@@ -188,15 +193,26 @@ class LogWriter:
         """
         import logging
 
-        write = self.write
-
-        class _Handler(logging.Handler):
-            def emit(self, record: logging.LogRecord) -> None:
-                write(record.levelno, self.format(record))
-
         logger = logging.Logger(name, self.level)
-        logger.addHandler(_Handler())
+        logger.addHandler(handler(self.write))
         return logger
+
+
+def handler(write: Callable[[int, str], object]) -> logging.Handler:
+    """A standard handler that gives its records to a function as level and text.
+
+    Ranks: independent.
+    """
+    import logging
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                write(record.levelno, self.format(record))
+            except Exception:  # as every handler of the standard library does
+                self.handleError(record)
+
+    return Handler()
 
 
 def _awkward(line: str) -> bytes:

@@ -244,6 +244,28 @@ def test_the_logger_writes_into_the_run(base: Path) -> None:
     assert lines(log)[1:] == ["INFO step 3 of many"]
 
 
+def test_the_handler_takes_records_of_other_loggers_while_the_run_is_open(base: Path) -> None:
+    solver = logging.Logger("solver")
+    log = Logbook("x", base_dir=base)
+    solver.addHandler(log.handler())
+    solver.warning("residual %g", 0.5)
+    solver.debug("unseen")
+    try:
+        raise ArithmeticError("diverged")
+    except ArithmeticError:
+        solver.exception("broke")
+    log.mark_complete()
+    solver.error("of the next run")
+    log.info("after the end")  # what the program itself says still arrives
+    found = [(m.level, m.message) for m in LogReader(log.path).messages()]
+    assert ("WARNING", "residual 0.5") in found
+    (trace,) = (m for level, m in found if level == "ERROR")
+    assert trace.startswith("broke\nTraceback")
+    assert trace.endswith("ArithmeticError: diverged")
+    assert [m for _, m in found if "unseen" in m or "next run" in m] == []
+    assert found[-1] == ("INFO", "after the end")
+
+
 def test_the_logger_does_not_write_elsewhere(
     base: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
