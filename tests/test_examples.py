@@ -111,6 +111,21 @@ def test_a_run_that_exists_is_not_written_over(tmp_path):
     assert "RunExistsError" in example("oscillator", "--out", tmp_path, status=1)
 
 
+def test_existing_logging(tmp_path):
+    printed = example("existing_logging", "--out", tmp_path, "--temperature", "2.6")
+    log = LogReader(tmp_path / "log_ising_T2.6")
+    assert log.params == {"size": 64, "temperature": 2.6, "sweeps": 500, "seed": 1}
+    told = [m.message for m in log.messages() if m.message.startswith("sweep")]
+    assert len(told) == 5
+    assert all(f"ising: {message}" in printed for message in told)  # the terminal has them too
+    assert [m.message for m in log.messages("WARNING")] == [
+        "above the critical temperature: no order will last"
+    ]
+    magnetisation = log.load_array("magnetisation")
+    assert magnetisation.shape == (500,)
+    assert f"{magnetisation[-1]:+.3f}" in told[-1]
+
+
 def test_falling_ball(tmp_path):
     first = example("falling_ball", "--out", tmp_path)
     assert "in the ground" in first
@@ -221,3 +236,20 @@ def test_ensemble(tmp_path, ranks, bin_):
         assert u[0] > 0.99
     speeds = [log.load_json("metrics")["speed"] for log in members]
     assert speeds == sorted(speeds)  # the faster it grows, the faster it spreads
+
+
+@pytest.mark.parametrize(("ranks", "bin_"), [(1, MPICH), (3, MPICH), (3, OPEN_MPI)])
+def test_nbody_has_the_same_bodies_on_any_number_of_ranks(tmp_path, ranks, bin_):
+    sizes = ("--bodies", "200", "--steps", "60", "--every", "30")
+    example("nbody_mpi", "--out", tmp_path / "alone", *sizes)
+    on_ranks(ranks, "nbody_mpi", "--out", tmp_path / "many", *sizes, bin_=bin_)
+    notata("merge", tmp_path / "many" / "log_nbody")
+    alone, many = (LogReader(tmp_path / name / "log_nbody") for name in ("alone", "many"))
+    assert many.arrays == [f"bodies/step_{step:05d}" for step in (0, 30, 60)]
+    for name in many.arrays:
+        one, other = (np.sort(run.load_array(name), order="id") for run in (alone, many))
+        assert one["id"].tolist() == list(range(200))
+        assert np.array_equal(one, other)
+    if ranks > 1:
+        lengths = [[len(rank.load_array(name)) for rank in many.ranks] for name in many.arrays]
+        assert lengths[0] != lengths[-1]  # they moved
