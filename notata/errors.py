@@ -15,6 +15,7 @@ would expect (and that notata 0.3.0 raises)::
     ├── DamagedError            ValueError          a file that isn't what it says
     ├── HoleError               ValueError          pieces that don't make a whole
     ├── MergeError              ValueError          a run that can't be merged; lists every problem
+    ├── OutdatedError           RuntimeError        a newer attempt goes on in this run
     ├── LockTimeoutError        TimeoutError        a lock wasn't to be had in time
     ├── RanksMissingError       TimeoutError        some ranks didn't come to open or close a run
     ├── RanksDisagreeError      ValueError          the ranks opened different runs
@@ -92,6 +93,10 @@ class MergeError(NotataError, ValueError):
         self.problems = list(problems)
 
 
+class OutdatedError(NotataError, RuntimeError):
+    """A newer attempt goes on in this run, so that this process may not write there any more."""
+
+
 class LockTimeoutError(NotataError, TimeoutError):
     """A lock was not to be had within the time limit."""
 
@@ -122,6 +127,7 @@ _BY_NAME: dict[str, type[Exception]] = {
         NotARunError,
         UnsafeNameError,
         UnsupportedValueError,
+        OutdatedError,
         RanksMissingError,
         RanksDisagreeError,
         RankFailed,

@@ -6,11 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from notata import layout, topology, writers
+from notata import layout, lifecycle, topology, writers
+from notata.attempts import current_job
 from notata.errors import RunExistsError
 from notata.index import Index, row_of
 from notata.logbook import Logbook
-from notata.stored import RUN_ID
+from notata.stored import RUN_ID, read_json
 
 
 class Experiment:
@@ -85,6 +86,8 @@ class Experiment:
         values = {key: writers.plain(value, f"parameter {key!r}") for key, value in params.items()}
         run_id = layout.experiment_run_id(self.name, values, writers.digest(values))
         epoch = self._index.epoch()
+        # A requeued job goes on in the runs that it began, but not in those that it finished.
+        done = skip_existing and current_job().restarts > 0 and self._is_complete(run_id)
         try:
             log = Logbook(
                 run_id,
@@ -93,6 +96,7 @@ class Experiment:
                 preallocate=True,
                 callback=self._record_ended,
                 comm=self._comm,
+                resume=False if done else None,
             )
         except RunExistsError:
             if skip_existing:
@@ -100,6 +104,10 @@ class Experiment:
             raise
         self._began[run_id] = epoch
         return log
+
+    def _is_complete(self, run_id: str) -> bool:
+        path = os.path.join(self._home, layout.RUNS, layout.run_dir(run_id), layout.METADATA)
+        return (read_json(path) or {}).get("status") == lifecycle.COMPLETE
 
     def _record_ended(self, log: Logbook) -> None:
         """Record a run that `add` opened."""

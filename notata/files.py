@@ -62,6 +62,21 @@ def replace_bytes(path: StrPath, data: bytes) -> None:
         file.write(data)
 
 
+def create(path: StrPath, data: bytes) -> None:
+    """Make a file that must not exist yet. Killed half way, it leaves a file that is cut off.
+
+    Of many processes that call this at once, on any nodes, exactly one gets it.
+
+    Raises:
+        FileExistsError: If it exists.
+        OSError: If it can't be made.
+
+    Ranks: independent.
+    """
+    with open(path, "xb", buffering=0) as file:
+        file.write(data)
+
+
 def read_bytes(path: StrPath) -> bytes | None:
     """All of a file, or None where there is no such file.
 
@@ -72,6 +87,19 @@ def read_bytes(path: StrPath) -> bytes | None:
             return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def is_there(path: StrPath) -> bool:
+    """Whether a file exists by now, though it was looked for a moment ago in vain.
+
+    An NFS client remembers for half a minute that a name was missing, unless it has just opened the
+    folder and seen that this has changed.
+
+    Ranks: independent.
+    """
+    with suppress(OSError):
+        os.close(os.open(os.path.dirname(os.fspath(path)) or ".", os.O_RDONLY | os.O_CLOEXEC))
+    return os.path.lexists(path)
 
 
 def claim_dir(path: StrPath) -> None:

@@ -23,6 +23,7 @@ MANIFEST = "manifest.jsonl"
 RANK_RECORD = "rank.json"
 MERGE_RECORD = "merge.json"
 MERGE_LOCK = ".merge.lock"
+_ATTEMPT = ".attempt-"
 
 INDEX = "index.csv"
 INDEX_LOCK = ".index.csv.lock"
@@ -99,6 +100,27 @@ def rank_of(folder: str) -> int | None:
     """
     match = _RANK_DIR.fullmatch(folder)
     return int(match[1]) if match else None
+
+
+def attempt_file(number: int) -> str:
+    """Name of the file that claims an attempt at a run; the first one has none.
+
+    Example:
+        >>> attempt_file(2)
+        '.attempt-2'
+
+    Ranks: independent.
+    """
+    return f"{_ATTEMPT}{number}"
+
+
+def attempt_of(name: str) -> int | None:
+    """The number of the attempt that a file claims, or None for any other file.
+
+    Ranks: independent.
+    """
+    number = name.removeprefix(_ATTEMPT)
+    return int(number) if number != name and number.isdecimal() else None
 
 
 def inside(name: str, suffix: str = "") -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from notata import files, layout, writers
 from notata.agreement import Record
+from notata.attempts import Attempt, Entry, mirrored
 from notata.errors import NotARunError, RanksDisagreeError, RunExistsError, describe, revive
 from notata.ranges import ranks_text
 from notata.rankfolder import RankFolder, belongs_to
@@ -17,17 +18,24 @@ from notata.topology import Topology, hostname
 COMPLETE, FAILED, INITIALIZED = "complete", "failed", "initialized"
 
 
-def make_run_folder(path: str, topology: Topology, overwrite: bool) -> None:
-    """Make the folder of a run that begins.
+def make_run_folder(
+    path: str, attempt: Attempt, topology: Topology, *, overwrite: bool, resume: bool | None
+) -> list[Entry]:
+    """Make the folder of a run that begins, or claim the next attempt at it.
 
     Args:
         path: The run's folder.
+        attempt: Rank 0's attempt at it.
         topology: Rank 0's place.
         overwrite: Whether an earlier run of this id gives way.
+        resume: Whether it is gone on with; None leaves that to the scheduler.
+
+    Returns:
+        The attempts at the run, this one too, where it is gone on with; else nothing.
 
     Raises:
-        RunExistsError: If there is a run already.
-        NotARunError: If what would be overwritten is no run.
+        RunExistsError: If there is a run already, or one of another number of ranks to go on with.
+        NotARunError: If what would be overwritten or gone on with is no run.
         OSError: If the folder can't be made.
 
     Ranks: root only.
@@ -37,24 +45,35 @@ def make_run_folder(path: str, topology: Topology, overwrite: bool) -> None:
     except FileExistsError:
         if not os.path.isdir(path):
             raise RunExistsError(f"{path} is a file; choose another run id or base_dir") from None
-        if overwrite:
-            _clear(path, topology)
-        elif topology.comm is not None or not _holds_only_our_ranks(path, topology):
+        alone = topology.comm is None
+        if not overwrite and alone and _holds_only_our_ranks(path, topology):
+            return []
+        if attempt.goes_on(resume):
+            _check_holds_run(path, "gone on with")
+            attempt.check_size()
+            return attempt.claim()
+        if not overwrite:
             raise RunExistsError(
-                f"run folder {path} already exists; choose another run id, or pass overwrite=True "
-                "to replace that run"
+                f"run folder {path} already exists; choose another run id, or pass resume=True to "
+                "go on in that run, or overwrite=True to replace it"
             ) from None
+        _check_holds_run(path, "overwritten")
+        _clear(path, topology)
+    return []
 
 
-def _clear(path: str, topology: Topology) -> None:
+def _check_holds_run(path: str, what: str) -> None:
     names = set(os.listdir(path))
     of_a_run = {layout.LOG, layout.METADATA, layout.RANKS}
     empty = {layout.DATA, layout.PLOTS, layout.ARTIFACTS}
     if not (names & of_a_run or all(n in empty or n.startswith(layout.TEMP_PREFIX) for n in names)):
         raise NotARunError(
-            f"{path} holds files but no run, and won't be overwritten: move it away, or choose "
+            f"{path} holds files but no run, and won't be {what}: move it away, or choose "
             "another run id"
         )
+
+
+def _clear(path: str, topology: Topology) -> None:
     if topology.comm is not None or not topology.parallel:
         files.discard(path)
         return
@@ -164,17 +183,19 @@ def joint_verdict(records: Sequence[Record]) -> Record:
 class Metadata:
     """`metadata.json` of the run, held in memory by the one process that writes it."""
 
-    def __init__(self, folder: str) -> None:
+    def __init__(self, folder: str, attempt: Attempt) -> None:
         """Begin with nothing.
 
         Args:
             folder: The run's folder.
+            attempt: The attempt at the run that this is written in.
         """
+        self._attempt = attempt
         self._path = os.path.join(folder, layout.METADATA)
         self.values: dict[str, Any] = {}
 
     def update(self, fields: Mapping[str, Any], /, drop: Collection[str] = ()) -> None:
-        """Put fields in, take others out, and write the file.
+        """Put fields in, take others out, and write the file, unless a newer attempt does.
 
         Args:
             fields: The fields.
@@ -187,5 +208,7 @@ class Metadata:
         """
         plain = {key: writers.plain(value, f"meta {key!r}") for key, value in fields.items()}
         values = {k: v for k, v in self.values.items() if k not in drop} | plain
-        files.replace_bytes(self._path, writers.json_bytes(values, "meta"))
+        values = mirrored(values)
+        if not self._attempt.outdated:
+            files.replace_bytes(self._path, writers.json_bytes(values, "meta"))
         self.values = values

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from notata import layout, lifecycle, messages, topology
 from notata.errors import UnsafeNameError
+from notata.logwriter import handler
 from notata.parameters import Params
 from notata.places import places_of
 from notata.rankfolder import RankFolder
@@ -21,7 +22,7 @@ from notata.verbs import Verbs
 if TYPE_CHECKING:
     import logging
 
-_KEPT = {"run_id", "parallel"}  # what readers and merge rely on
+_KEPT = {"run_id", "parallel", "attempts"}  # what readers and merge rely on
 
 
 class Logbook(Verbs):
@@ -49,11 +50,14 @@ class Logbook(Verbs):
         comm: The communicator whose ranks share this run (mpi4py); None for a process on its own;
             `"auto"`: `COMM_WORLD` if the program uses mpi4py, else the launcher's variables.
         level: Messages below this level are dropped.
+        resume: Whether to go on in the run if it is there: True does, False doesn't, and by
+            default a job that Slurm started again goes on in the runs that it began.
         grace: Seconds to wait for the other ranks at opening, and at closing once something failed
             (`NOTATA_GRACE`, 30). Ranks that are done wait for slower ones for up to an hour.
 
     Raises:
-        RunExistsError: If there is such a run already (a `FileExistsError`).
+        RunExistsError: If there is such a run already (a `FileExistsError`), or if it can't be gone
+            on with, since it has another number of ranks or another process goes on just now.
         RanksMissingError: If some ranks of the communicator don't open it (a `TimeoutError`).
         RanksDisagreeError: If they open different runs (a `ValueError`).
         LauncherMismatchError: If the launcher's MPI is not the one that mpi4py uses.
@@ -82,6 +86,7 @@ class Logbook(Verbs):
         *,
         comm: Any = "auto",
         level: str | int = messages.INFO,
+        resume: bool | None = None,
         grace: float | None = None,
     ) -> None:
         self.run_id = str(run_id)
@@ -94,6 +99,8 @@ class Logbook(Verbs):
         try:
             level = messages.level_number(level)
             layout.run_dir(self.run_id)
+            if overwrite and resume:
+                raise ValueError("overwrite=True and resume=True contradict each other: give one")
         except ValueError as error:  # the ranks that wait for this one have to hear of it
             failure, level = error, messages.INFO
         folder = RankFolder(path, place, self.run_id)
@@ -101,10 +108,12 @@ class Logbook(Verbs):
         super().__init__(own)
         self._session = Session(self.run_id, path, folder, own.log, self._call_back, grace)
         self.root = RootView(root, self._session.params, self.meta, self._session.say_failed_early)
-        self._session.begin(params or {}, failure, overwrite=overwrite, preallocate=preallocate)
+        self._session.begin(
+            params or {}, failure, overwrite=overwrite, preallocate=preallocate, resume=resume
+        )
 
     def _call_back(self) -> None:
-        if self.callback:
+        if self.callback and not self._session.attempt.outdated:
             self.callback(self)
 
     # ----- who and where -----
@@ -165,7 +174,7 @@ class Logbook(Verbs):
 
         Ranks: independent.
         """
-        return messages.handler(self._from_logging)
+        return handler(self._from_logging)
 
     def _from_logging(self, level: int, text: str) -> None:
         if not self._log.closed:

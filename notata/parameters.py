@@ -39,6 +39,13 @@ class Params(Mapping[str, Any]):
         taken = {key: writers.plain(value, f"parameter {key!r}") for key, value in values.items()}
         self._values |= taken
 
+    def put_below(self, values: Mapping[str, Any]) -> None:
+        """Add parameters that were saved before, where there are none of these names.
+
+        Ranks: independent.
+        """
+        self._values = {**values, **self._values}
+
     def __call__(self, /, ext: str = "yaml", **values: Any) -> None:
         """Add parameters to those that are there, and save them.
 

@@ -8,8 +8,10 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 
-from notata import files, layout, messages
+from notata import files, layout
+from notata.attempts import Attempt
 from notata.errors import PieceError
+from notata.logwriter import LogWriter
 from notata.pieces import Piece
 from notata.rankfolder import RankFolder
 
@@ -24,6 +26,7 @@ class Place:
         shown: The same two as the user gave them, which may be relative.
         whole: Whether an array given here is a whole one, not a piece.
         log: The log that takes the messages.
+        attempt: This process's attempt at the run.
     """
 
     def __init__(
@@ -34,7 +37,8 @@ class Place:
         data_home: str,
         shown: tuple[str, str],
         whole: bool,
-        log: messages.LogWriter,
+        log: LogWriter,
+        attempt: Attempt,
     ) -> None:
         self.active = active
         self.shown = shown
@@ -42,9 +46,15 @@ class Place:
         self.data_home = data_home
         self.whole = whole
         self.log = log
+        self.attempt = attempt
 
     def before(self, *, data: bool = False) -> None:
-        """Called before a file is written here; `data` says whether it is an array."""
+        """Called before a file is written here; `data` says whether it is an array.
+
+        Raises:
+            OutdatedError: If a newer attempt goes on in the run.
+        """
+        self.attempt.check()
 
     def reserve(self, file: str) -> None:
         """Called with the file of each array before it is written."""
@@ -61,17 +71,24 @@ class RankPlace(Place):
         folder: RankFolder,
         home: str,
         shown: tuple[str, str],
-        log: messages.LogWriter,
+        log: LogWriter,
         names: Names,
     ) -> None:
         super().__init__(
-            active=True, home=home, data_home=folder.path, shown=shown, whole=False, log=log
+            active=True,
+            home=home,
+            data_home=folder.path,
+            shown=shown,
+            whole=False,
+            log=log,
+            attempt=folder.attempt,
         )
         self._folder = folder
         self._names = names
 
     def before(self, *, data: bool = False) -> None:
         """Claim the rank's folder before the first file in it."""
+        super().before()
         if data or self.home == self.data_home:
             self._folder.claim()
 
@@ -88,17 +105,31 @@ class RootPlace(Place):
     """Where the root view writes: the run's own folders, from rank 0 alone."""
 
     def __init__(
-        self, active: bool, run: str, shown: str, log: messages.LogWriter, names: Names
+        self,
+        active: bool,
+        run: str,
+        shown: str,
+        log: LogWriter,
+        attempt: Attempt,
+        names: Names,
     ) -> None:
         super().__init__(
-            active=active, home=run, data_home=run, shown=(shown, shown), whole=True, log=log
+            active=active,
+            home=run,
+            data_home=run,
+            shown=(shown, shown),
+            whole=True,
+            log=log,
+            attempt=attempt,
         )
         self._names = names
         self._void = ""
 
     def before(self, *, data: bool = False) -> None:
         """On other ranks, make a folder for what paths of the root view are used for there."""
-        if not self.active and self.home != self._void:
+        if self.active:
+            super().before()
+        elif self.home != self._void:
             self.home = self._void = tempfile.mkdtemp(prefix="notata-")
             self.shown = (self.home, self.home)
             weakref.finalize(self, shutil.rmtree, self.home, ignore_errors=True)
@@ -138,16 +169,25 @@ def places_of(run: str, shown: str, folder: RankFolder, level: str | int) -> tup
 
     Ranks: independent.
     """
-    topology, names = folder.topology, Names()
+    topology, names, attempt = folder.topology, Names(), folder.attempt
     rank = topology.rank
     if not topology.parallel:
-        log = messages.LogWriter(os.path.join(run, layout.LOG), level=level)
+        log = LogWriter(os.path.join(run, layout.LOG), level=level, look=attempt.look)
         both = (shown, shown)
-        own = Place(active=True, home=run, data_home=run, shown=both, whole=True, log=log)
+        own = Place(
+            active=True,
+            home=run,
+            data_home=run,
+            shown=both,
+            whole=True,
+            log=log,
+            attempt=attempt,
+        )
     else:
         home = run if rank == 0 else folder.path
         opener = files.open_append if rank == 0 else folder.open_log
-        log = messages.LogWriter(os.path.join(home, layout.LOG), rank, level, opener)
+        log = LogWriter(os.path.join(home, layout.LOG), rank, level, opener, attempt.look)
         data = os.path.join(shown, layout.rank_dir(rank))
         own = RankPlace(folder, home, (shown if rank == 0 else data, data), log, names)
-    return own, RootPlace(topology.is_root, run, shown, log, names)
+    attempt.when_outdated(log.mute)
+    return own, RootPlace(topology.is_root, run, shown, log, attempt, names)

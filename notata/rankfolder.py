@@ -5,24 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from notata import files, layout
+from notata import files, gather, layout
+from notata.attempts import Attempt
 from notata.errors import RunExistsError
-from notata.messages import stamp_seconds
+from notata.messages import now, stamp_seconds
 from notata.pieces import Piece
 from notata.stored import read_json
 from notata.topology import Topology, hostname, same_launch
-
-
-def now() -> str:
-    """The present as metadata has it: local time, ISO 8601, to the second.
-
-    Ranks: independent.
-    """
-    return time.strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def belongs_to(topology: Topology, record: dict[str, Any]) -> str:
@@ -61,6 +54,7 @@ class RankFolder:
         path: The folder.
         claimed: Whether it was made.
         topology: This process's place.
+        attempt: This process's attempt at the run.
     """
 
     def __init__(self, run: str, topology: Topology, run_id: str) -> None:
@@ -75,9 +69,11 @@ class RankFolder:
         self.path = os.path.join(run, layout.rank_dir(topology.rank))
         self.claimed = False
         self.topology = topology
+        self.attempt = Attempt(run, topology)
         self._counts: dict[str, int] = {}  # of pieces in each file
         self._manifest = -1
         self._replacing = False  # whether the run that is there, if one is, gives way
+        self._goes_on = False  # whether it is gone on with
         self._record: dict[str, Any] = {
             "run_id": run_id,
             "rank": topology.rank,
@@ -116,7 +112,7 @@ class RankFolder:
         """
         if self.claimed:
             return
-        if self.topology.comm is None and not self._replacing:
+        if self.topology.comm is None and not (self._replacing or self._goes_on):
             self.check()
         try:
             files.claim_dir(self.path)
@@ -124,10 +120,32 @@ class RankFolder:
             # With a communicator rank 0 has just made the run, so that nobody else can have been
             # here; a program may have made the folder by itself (`log.datadir.mkdir()`).
             record = os.path.join(self.path, layout.RANK_RECORD)
-            if self.topology.comm is None and os.path.lexists(record):
+            if self._goes_on:
+                self._take_over()
+            elif self.topology.comm is None and os.path.lexists(record):
                 raise RunExistsError(self._taken(self.path)) from None
         self.claimed = True
         self.note()
+
+    def take_up(self) -> None:
+        """Go on in the folder of the attempts before, if this rank wrote anything in them.
+
+        Raises:
+            DamagedError: If its manifest is none.
+
+        Ranks: independent.
+        """
+        self._goes_on = True
+        if self.topology.parallel and os.path.isdir(self.path):
+            self.claim()
+
+    def _take_over(self) -> None:
+        """Put the manifest in a file that no process of an older attempt has open."""
+        pieces = gather.read_manifest(self.path)
+        if pieces:
+            lines = b"".join(piece.line() for piece in pieces)
+            files.replace_bytes(os.path.join(self.path, layout.MANIFEST), lines)
+        self._counts = dict(Counter(piece.file for piece in pieces))
 
     def _taken(self, path: str) -> str:
         return (
@@ -156,6 +174,8 @@ class RankFolder:
         Ranks: independent.
         """
         self._record |= fields
+        if self.attempt.outdated:
+            return
         self.claim()
         data = json.dumps(self._record, indent=2, sort_keys=True).encode()
         files.replace_bytes(os.path.join(self.path, layout.RANK_RECORD), data)

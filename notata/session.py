@@ -1,42 +1,33 @@
-"""A rank's part in a run, from its opening to its end."""
+"""How a rank's part in a run ends: its verdict, and what all ranks together make of it."""
 
 from __future__ import annotations
 
-import os
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from notata import layout, lifecycle, messages, provenance, writers
-from notata.agreement import Agreement, Record
-from notata.errors import DamagedError, RankFailed, RanksMissingError
-from notata.parameters import Params
-from notata.rankfolder import RankFolder, now
-from notata.stored import read_params
+from notata import lifecycle, messages, provenance
+from notata.agreement import Record
+from notata.errors import RankFailed, RanksMissingError
+from notata.logwriter import LogWriter
+from notata.messages import now
+from notata.opening import Opened
+from notata.rankfolder import RankFolder
 
 # How long a rank that is done waits for those that may still be at work. Unlike a rank that failed,
 # which waits for the grace period only, it has no reason to think that something is wrong.
 _PATIENCE = 3600.0
 
 
-class Session:
-    """Opens a run together with the other ranks, and ends it together with them.
-
-    Attributes:
-        topology: This process's place.
-        folder: The folder that this rank alone writes to.
-        params: The run's parameters, as this rank has them.
-        metadata: The run's metadata, on rank 0.
-        status: `initialized`, `complete` or `failed`, as far as this rank knows.
-    """
+class Session(Opened):
+    """Ends a run together with the other ranks, having opened it together with them."""
 
     def __init__(
         self,
         run_id: str,
         path: str,
         folder: RankFolder,
-        log: messages.LogWriter,
+        log: LogWriter,
         ended: Callable[[], object],
         grace: float | None,
     ) -> None:
@@ -50,122 +41,10 @@ class Session:
             ended: Called on rank 0 each time the run's outcome is set.
             grace: Seconds to wait for other ranks.
         """
-        self.topology = folder.topology
-        self.folder = folder
-        self.params = Params(self._save_params)
-        self.metadata = lifecycle.Metadata(path)
-        self.status = lifecycle.INITIALIZED
-        self._run_id, self._path, self._log, self._ended = run_id, path, log, ended
-        self._agreement = Agreement(folder.topology, grace)
-        self._began = time.monotonic()
+        super().__init__(run_id, path, folder, log, grace)
+        self._ended = ended
         self._mine: Record | None = None  # this rank's verdict, once it has one
         self._entered = self._closed = False
-        self._differing: set[str] = set()  # parameters unlike rank 0's, as far as they were told
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds since the run was opened."""
-        return time.monotonic() - self._began
-
-    # ----- opening -----
-
-    def begin(
-        self,
-        params: Mapping[str, Any],
-        failure: Exception | None,
-        *,
-        overwrite: bool,
-        preallocate: bool,
-    ) -> None:
-        """Open the run together with the other ranks, or tell them what this one met.
-
-        Args:
-            params: The parameters to begin with.
-            failure: What went wrong on this rank before, if anything did.
-            overwrite: Whether an earlier run gives way.
-            preallocate: Whether to make the usual folders at once.
-
-        Raises:
-            Exception: This rank's failure, else whatever any rank met.
-
-        Ranks: collective with a communicator.
-        """
-        try:
-            self.params.take(params)
-        except Exception as error:  # whatever a value's own methods raise
-            failure = failure or error
-        try:
-            self._open_together(failure, overwrite, preallocate)
-        except Exception:
-            self._agreement.end()
-            if failure is not None:
-                raise failure from None
-            raise
-
-    def _open_together(self, failure: Exception | None, overwrite: bool, preallocate: bool) -> None:
-        mine = lifecycle.opening_record(self._path, self.params.digest(), failure)
-        answer = self._agreement.agree(
-            f"open run {self._run_id!r}",
-            mine,
-            lambda records: self._open(records, overwrite, preallocate),
-        )
-        if answer:
-            self._compare_params(answer["params"])
-        elif failure is not None:
-            raise failure
-        elif overwrite:
-            self.folder.retire()
-        else:
-            self.folder.check()
-
-    def _open(self, records: list[Record], overwrite: bool, preallocate: bool) -> Record:
-        """Make the run; called on rank 0, with what all ranks told."""
-        lifecycle.check_opening(records)
-        place = self.topology
-        lifecycle.make_run_folder(self._path, place, overwrite)
-        if preallocate:
-            for name in (layout.DATA, layout.PLOTS, layout.ARTIFACTS):
-                os.makedirs(os.path.join(self._path, name), exist_ok=True)
-        if self.params:
-            self._save_params("yaml")
-        fields: dict[str, Any] = {
-            "run_id": self._run_id,
-            "status": self.status,
-            "start_time": now(),
-        }
-        if place.parallel:
-            hosts = {rank: str(record["host"]) for rank, record in enumerate(records)}
-            fields["parallel"] = provenance.parallel_facts(place, hosts)
-        self.metadata.update(fields)
-        self._log.write(messages.INFO, "Logbook initialized")
-        for note in place.notes:
-            self._log.write(messages.WARNING, note)
-        return {"params": records[0]["params"]}
-
-    def _compare_params(self, roots: object = None, *, closing: bool = False) -> None:
-        """Tell this rank, in its log, where its parameters are not those of rank 0."""
-        if self.topology.is_root or roots == self.params.digest():
-            return
-        try:
-            saved = read_params(self._path)
-        except DamagedError:  # of an old run that is being overwritten
-            return
-        keys = self.params.differences(saved)
-        if closing:  # what rank 0 alone added since, it may have added for all
-            keys = [key for key in keys if key in self.params]
-        if roots is None:  # nobody waited for rank 0, which may not have saved all of them yet
-            keys = [key for key in keys if key in saved]
-        keys = [key for key in keys if key not in self._differing]
-        if keys:
-            self._differing.update(keys)
-            text = f"parameters differ from those of rank 0, which are saved: {', '.join(keys)}"
-            self._log.write(messages.WARNING, text)
-
-    def _save_params(self, ext: str) -> None:
-        if not self.topology.is_root:
-            return
-        writers.save_params(self._path, dict(self.params), ext)
-        self._log.write(messages.INFO, f"Saved params ({ext}) in {layout.PARAMS[ext]}")
 
     # ----- closing -----
 

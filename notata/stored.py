@@ -91,6 +91,18 @@ def read_metadata(run: StrPath) -> dict[str, Any]:
     return values
 
 
+def params_format(run: StrPath) -> str | None:
+    """The format of the newer snapshot of a run's parameters, `yaml` or `json`; None without any.
+
+    Ranks: independent.
+    """
+    found = []
+    for ext, name in layout.PARAMS.items():
+        with contextlib.suppress(FileNotFoundError):
+            found.append((os.stat(os.path.join(run, name)).st_mtime_ns, ext))
+    return max(found)[1] if found else None
+
+
 def read_params(run: StrPath) -> dict[str, Any]:
     """The parameters of a run, from the newer of its snapshots.
 
@@ -102,14 +114,10 @@ def read_params(run: StrPath) -> dict[str, Any]:
 
     Ranks: independent.
     """
-    found = []
-    for ext, name in layout.PARAMS.items():
-        path = os.path.join(run, name)
-        with contextlib.suppress(FileNotFoundError):
-            found.append((os.stat(path).st_mtime_ns, ext, path))
-    if not found:
+    ext = params_format(run)
+    if ext is None:
         return {}
-    _, ext, path = max(found)
+    path = os.path.join(run, layout.PARAMS[ext])
     data = files.read_bytes(path) or b""
     parse = _parse_yaml if ext == "yaml" else parse_json
     values = parse(data, path) if data else None

@@ -449,8 +449,10 @@ def test_metadata_hammered_by_many_processes_is_always_whole(tmp_path: Path) -> 
         Logbook("a", "out")
         code = textwrap.dedent('''
             import os, sys
+            from notata.attempts import Attempt
             from notata.lifecycle import Metadata
-            metadata = Metadata("out/log_a")
+            from notata.topology import ALONE
+            metadata = Metadata("out/log_a", Attempt("out/log_a", ALONE))
             for step in range(200):
                 metadata.update(
                     {"writer": int(sys.argv[1]), "step": step, "filler": "x" * 5000}

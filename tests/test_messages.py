@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from notata import messages
-from notata.messages import Block, LogWriter, Record, blocks, record, signed
+from notata.logwriter import LogWriter
+from notata.messages import Block, Record, blocks, record, signed
 
 STAMP = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\]"
 FINE = r"\[\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\]"

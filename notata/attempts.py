@@ -1,0 +1,337 @@
+"""Which attempt at a run is this: going on in a run, and noticing that another one does.
+
+The first attempt leaves no trace beyond the run's own files. Each later one is claimed by an
+exclusive create of `.attempt-<number>` in the run's folder, so that of many processes one goes on.
+An attempt is outdated once the file of the next one is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from notata import files, gather, layout
+from notata.errors import OutdatedError, RunExistsError
+from notata.messages import now, stamp_seconds
+from notata.stored import read_json
+from notata.topology import Topology, hostname, same_launch
+
+# Of the schedulers that start a job again under its old id, with how often they did so.
+_JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID")
+_RESTARTS = "SLURM_RESTART_COUNT"
+_SLACK = 60.0  # seconds that the openings of two ranks of one launch may lie apart
+
+Entry = dict[str, Any]
+
+
+class Job(NamedTuple):
+    """The scheduler's job that a process runs in.
+
+    Attributes:
+        id: Its id, or None outside of a job.
+        restarts: How often the scheduler started it again.
+    """
+
+    id: str | None
+    restarts: int
+
+
+def current_job(environ: Mapping[str, str] | None = None) -> Job:
+    """The job that this process runs in.
+
+    Example:
+        >>> current_job({"SLURM_JOB_ID": "77", "SLURM_RESTART_COUNT": "1"})
+        Job(id='77', restarts=1)
+
+    Ranks: independent.
+    """
+    told = os.environ if environ is None else environ
+    count = told.get(_RESTARTS, "")
+    job = next((told[name] for name in _JOB_IDS if told.get(name)), None)
+    return Job(job, int(count) if count.isdecimal() else 0)
+
+
+def job_of(metadata: Mapping[str, Any]) -> Job:
+    """The job in which a run's newest attempt began, from the run's metadata.
+
+    Ranks: independent.
+    """
+    told = metadata.get("scheduler")
+    if not isinstance(told, dict) or not told.get("job_id"):
+        return Job(None, 0)
+    restarts = told.get("restart_count")
+    return Job(str(told["job_id"]), restarts if isinstance(restarts, int) else 0)
+
+
+def mirrored(metadata: dict[str, Any]) -> dict[str, Any]:
+    """A run's metadata, with what they say of its end said of the newest attempt too.
+
+    Example:
+        >>> mirrored({"status": "complete", "attempts": [{}, {}]})["attempts"][1]["status"]
+        'complete'
+
+    Ranks: independent.
+    """
+    told = metadata.get("attempts")
+    if not isinstance(told, list) or not told:
+        return metadata
+    end = {key: metadata.get(key) for key in ("end_time", "status", "failure_reason")}
+    return metadata | {"attempts": [*told[:-1], told[-1] | end]}
+
+
+def whereabouts() -> dict[str, Any]:
+    """What a run's metadata say of where its newest attempt runs: host, and job if there is one.
+
+    Ranks: root only.
+    """
+    job = current_job()
+    facts: dict[str, Any] = {"host": hostname()}
+    if "SLURM_JOB_ID" in os.environ:
+        facts["scheduler"] = {
+            "name": "slurm",
+            "job_id": job.id,
+            "restart_count": job.restarts,
+        }
+    return facts
+
+
+class Attempt:
+    """A process's attempt at a run.
+
+    Attributes:
+        number: Which attempt it is, from 1.
+    """
+
+    def __init__(self, run: str, topology: Topology) -> None:
+        """Take it for the first attempt; no file is touched.
+
+        Args:
+            run: The run's folder.
+            topology: This process's place.
+        """
+        self.number = 1
+        self._run, self._topology = run, topology
+        self._opened = time.time()
+        self._follows = False  # whether rank 0 of this launch may still begin the next one
+        self._outdated = False
+        self._when_outdated: list[Callable[[], object]] = []
+
+    # ----- beginning -----
+
+    def goes_on(self, resume: bool | None) -> bool:
+        """Whether this process is to go on in the run that is there.
+
+        Args:
+            resume: What the program says; None leaves it to the scheduler: a job that was started
+                again goes on in what it began.
+
+        Ranks: independent.
+        """
+        if resume is not None:
+            return resume
+        mine = current_job()
+        if mine.id is None or mine.restarts == 0:
+            return False
+        number = self._newest()
+        began = [job_of(self.metadata())]
+        if number > 1:
+            began.append(_job_of_record(self._record(number) or {}))
+        elif not os.path.lexists(os.path.join(self._run, layout.METADATA)):
+            return True  # killed before it could say whose run it is
+        ours = [job.restarts for job in began if job.id == mine.id]
+        # Other ranks without a communicator may find that rank 0 has gone on already.
+        return bool(ours) and (max(ours) < mine.restarts or not self._topology.is_root)
+
+    def metadata(self) -> dict[str, Any]:
+        """What the run's metadata say now; empty where they are missing or damaged.
+
+        Ranks: independent.
+        """
+        return read_json(os.path.join(self._run, layout.METADATA)) or {}
+
+    def check_size(self) -> None:
+        """Make sure that the run has as many ranks as this attempt.
+
+        Raises:
+            RunExistsError: If it has not: pieces of another number of ranks would stay beside ours.
+
+        Ranks: independent.
+        """
+        metadata = self.metadata()
+        size = gather.run_size(self._run, metadata) if metadata else self._topology.size
+        if size != self._topology.size:
+            raise RunExistsError(
+                f"run folder {self._run} holds a run of {size} rank(s), and this attempt has "
+                f"{self._topology.size}: go on with {size}, choose another run id, or pass "
+                "overwrite=True to replace that run"
+            )
+
+    def claim(self) -> list[Entry]:
+        """Begin the next attempt at the run that is there.
+
+        Returns:
+            What is known of the attempts before it, and the new one.
+
+        Raises:
+            RunExistsError: If another process begins it just now.
+
+        Ranks: root only.
+        """
+        number = self._newest() + 1
+        job = current_job()
+        record = {
+            "start_time": now(),
+            "host": hostname(),
+            "pid": os.getpid(),
+            "job": job.id,
+            "restarts": job.restarts,
+            "launch": self._topology.launch,
+        }
+        path = self._file(number)
+        try:
+            files.create(path, json.dumps(record).encode())
+        except FileExistsError:
+            raise RunExistsError(
+                f"{path} exists: another process goes on in this run just now"
+            ) from None
+        self.number = number
+        return [*self._before(self.metadata()), _entry(record)]
+
+    def join(self, number: int) -> None:
+        """Belong to the attempt that rank 0 has begun.
+
+        Ranks: independent.
+        """
+        self.number = number
+
+    def follow(self) -> None:
+        """Belong to the attempt that rank 0 begins, or has begun, where it can't be asked.
+
+        Ranks: independent.
+        """
+        self.number = self._newest()
+        self._follows = self.number == 1 or self._kinship(self.number) != "ours"
+
+    def _before(self, metadata: Mapping[str, Any]) -> list[Entry]:
+        """The attempts before this one, also those that were killed before they could say so."""
+        told = metadata.get("attempts")
+        if not isinstance(told, list) or not all(isinstance(entry, dict) for entry in told):
+            told = []
+        found = told or [_first(metadata)]
+        missing = range(len(found) + 1, self.number)
+        return [*found[: self.number - 1], *(_entry(self._record(n) or {}) for n in missing)]
+
+    def _newest(self) -> int:
+        """The number of the newest attempt that there is.
+
+        A folder's listing may be some seconds old (NFS), so that the next name is tried, too.
+        """
+        names = os.listdir(self._run) if os.path.isdir(self._run) else []
+        newest = max((layout.attempt_of(name) or 1 for name in names), default=1)
+        while files.read_bytes(self._file(newest + 1)) is not None:
+            newest += 1
+        return newest
+
+    def _file(self, number: int) -> str:
+        return os.path.join(self._run, layout.attempt_file(number))
+
+    def _record(self, number: int) -> dict[str, Any] | None:
+        return read_json(self._file(number))
+
+    def _kinship(self, number: int) -> str:
+        """Whether an attempt is that of this launch: `ours`, `another`, `unknown`."""
+        record = self._record(number)
+        if record is None:
+            return "unknown"  # just being written
+        if _job_of_record(record) != current_job():
+            return "another"
+        started: float | None = None
+        with suppress(ValueError):
+            started = stamp_seconds(str(record.get("start_time")))
+        if started is not None and started > self._opened + _SLACK:
+            return "another"
+        return same_launch(self._topology, record.get("launch"), started, None)
+
+    # ----- being outdated -----
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a newer attempt goes on in the run, so that its files are no longer ours.
+
+        Looks on disk each time until it is so; then it is said once on standard error.
+        """
+        if not self._outdated and self._is_overtaken():
+            self._outdated = True
+            for stop in self._when_outdated:
+                stop()
+            with suppress(Exception):
+                print(f"notata: {self._told()}", file=sys.stderr, flush=True)
+        return self._outdated
+
+    def look(self) -> None:
+        """Look on disk whether this attempt is outdated; what is to stop then is told."""
+        _ = self.outdated
+
+    def when_outdated(self, stop: Callable[[], object]) -> None:
+        """Call something once it is known that this attempt is outdated."""
+        self._when_outdated.append(stop)
+
+    def check(self) -> None:
+        """Make sure that this attempt is the newest.
+
+        Raises:
+            OutdatedError: If it is not.
+
+        Ranks: independent.
+        """
+        if self.outdated:
+            raise OutdatedError(self._told())
+
+    def _is_overtaken(self) -> bool:
+        while files.is_there(self._file(self.number + 1)):
+            if not self._follows:
+                return True
+            kinship = self._kinship(self.number + 1)
+            if kinship == "another":
+                return True
+            self._follows = kinship == "unknown"
+            self.number += 1
+        return False
+
+    def _told(self) -> str:
+        newer = self._record(self.number + 1) or {}
+        job = f", job {newer['job']}" if newer.get("job") else ""
+        return (
+            f"attempt {self.number + 1} goes on in {self._run} (process {newer.get('pid')} on "
+            f"{newer.get('host')}{job}); this process, rank {self._topology.rank} of attempt "
+            f"{self.number}, writes there no more"
+        )
+
+
+def _job_of_record(record: Mapping[str, Any]) -> Job:
+    job = record.get("job")
+    return Job(None if job is None else str(job), int(record.get("restarts") or 0))
+
+
+def _entry(record: Mapping[str, Any], **end: Any) -> Entry:
+    """What the metadata say of an attempt."""
+    return {
+        "start_time": record.get("start_time"),
+        "end_time": end.get("end_time"),
+        "status": end.get("status", "initialized"),
+        "failure_reason": end.get("failure_reason"),
+        "host": record.get("host"),
+        "job": record.get("job"),
+    }
+
+
+def _first(metadata: Mapping[str, Any]) -> Entry:
+    """The first attempt, from the metadata that it left."""
+    ends = ("end_time", "status", "failure_reason")
+    end = {key: metadata[key] for key in ends if key in metadata}
+    return _entry({**metadata, "job": job_of(metadata).id}, **end)

@@ -1,0 +1,199 @@
+"""Log lines, out: the writer that simulations wait for."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from notata import files
+from notata.messages import INDENT, INFO, level_name, level_number
+
+if TYPE_CHECKING:
+    import logging
+
+_LOOK_EVERY = 10  # seconds
+
+
+class LogWriter:
+    """Appends records to one log file, each with a single write.
+
+    A record is with the operating system when the call returns: `tail -f` shows it, and it
+    survives the death of the process. The file is made by the first record. A record that can't be
+    written never stops the program: it is counted in `lost` and said once on standard error.
+
+    Attributes:
+        path: The log file.
+        level: Records below this level are dropped.
+        lost: How many records could not be written.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        rank: int | None = None,
+        level: str | int = INFO,
+        opener: Callable[[str], int] = files.open_append,
+        look: Callable[[], object] | None = None,
+    ) -> None:
+        """Prepare to write; no file is made yet.
+
+        Args:
+            path: The log file.
+            rank: The rank to name in each record, or None in a run of one rank.
+            level: The lowest level that is written.
+            opener: Opens the file to append to, and makes what it needs.
+            look: Called before a record where it was not called for ten seconds; may `mute`.
+        """
+        self.path = path
+        self._opener = opener
+        self.level = level_number(level)
+        self.lost = 0
+        self._tag = "" if rank is None else f"[rank {rank}] "
+        self._fine = rank is not None
+        self._descriptor = -1  # of no file: the first write fails, and opens it
+        self._keep_open = True
+        self._until = 0.0  # when the stamp of this second is out of date
+        self._second = 0
+        self._heads: dict[int, str] = {}  # of each level: the line up to its text, or to the rank's
+        self._look, self._looked = look, 0
+
+    def write(self, level: int, message: object) -> None:
+        """Append one record.
+
+        Args:
+            level: Its level.
+            message: Its text; anything else is turned into text.
+        """
+        # Simulations wait for this: no call that can be spared, nothing made twice in a second.
+        if level < self.level:
+            return
+        now = time.time()
+        if not self._second <= now < self._until:
+            self._begin_second(now)
+            if level < self.level:  # muted just now
+                return
+        text = str(message)
+        if "\n" in text:
+            text = text.replace("\n", INDENT)
+        head = self._heads.get(level) or self._head(level)
+        if self._fine:
+            fraction = int((now - self._second) * 1e6)
+            line = f"{head[:20]}.{fraction:06d}{head[20:]}{text}\n"
+        else:
+            line = f"{head}{text}\n"
+        try:
+            data = line.encode()
+        except UnicodeEncodeError:
+            data = _awkward(line)
+        try:
+            written = os.write(self._descriptor, data)
+        except OSError as error:
+            self._write_otherwise(data, error)
+        else:
+            if written != len(data):
+                self._cut_off()
+
+    def _begin_second(self, now: float) -> None:
+        self._second = int(now)
+        self._until = self._second + 1.0
+        self._heads.clear()
+        if self._look is not None and not 0 <= self._second - self._looked < _LOOK_EVERY:
+            self._looked = self._second
+            self._look()
+
+    def _head(self, level: int) -> str:
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self._second))
+        head = self._heads[level] = f"[{stamp}] {level_name(level)} {self._tag}"
+        return head
+
+    def _write_otherwise(self, data: bytes, error: OSError) -> None:
+        """Write to a file that is not open; if it is, the disk takes no more."""
+        if self._descriptor >= 0:
+            self._lose(error)
+            return
+        try:
+            self._descriptor = self._opener(self.path)
+            if os.write(self._descriptor, data) != len(data):
+                self._cut_off()
+            if not self._keep_open:
+                self.close()
+        except OSError as another:
+            self._lose(another)
+
+    def _cut_off(self) -> None:
+        """Let go of a file that ends within a line: whoever opens it to append ends that line."""
+        self._lose(OSError("only a part of the line was taken; the disk may be full"))
+        self._let_go()
+
+    def mute(self) -> None:
+        """Write no more: the file has become another's."""
+        self.level = sys.maxsize
+
+    def _lose(self, error: OSError) -> None:
+        self.lost += 1
+        if self.lost == 1:
+            with suppress(Exception):
+                print(
+                    f"notata: a log line could not be written to {self.path}: {error}; the program "
+                    "goes on, further losses are only counted",
+                    file=sys.stderr,
+                )
+
+    def _let_go(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            with suppress(OSError):
+                os.close(descriptor)
+
+    def close(self) -> None:
+        """Let go of the file. A later record opens it for itself alone."""
+        self._keep_open = False
+        self._let_go()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the run has let go of the file."""
+        return not self._keep_open
+
+    def logger(self, name: str) -> logging.Logger:
+        """A standard logger whose records go into this log.
+
+        It belongs to no hierarchy: two runs of the same name in different folders don't meet.
+
+        Args:
+            name: The logger's name.
+        """
+        import logging
+
+        logger = logging.Logger(name, self.level)
+        logger.addHandler(handler(self.write))
+        return logger
+
+
+def handler(write: Callable[[int, str], object]) -> logging.Handler:
+    """A standard handler that gives its records to a function as level and text.
+
+    Ranks: independent.
+    """
+    import logging
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            try:
+                write(record.levelno, self.format(record))
+            except Exception:  # as every handler of the standard library does
+                self.handleError(record)
+
+    return Handler()
+
+
+def _awkward(line: str) -> bytes:
+    """A line with what UTF-8 can't hold: bytes of a file name as they are, else spelled out."""
+    try:
+        return line.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return line.encode("utf-8", "backslashreplace")

@@ -1,0 +1,216 @@
+"""How a rank's part in a run begins: opened together with the other ranks, anew or once more."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from notata import attempts, layout, lifecycle, messages, provenance, writers
+from notata.agreement import Agreement, Record
+from notata.errors import DamagedError
+from notata.logwriter import LogWriter
+from notata.messages import now
+from notata.parameters import Params
+from notata.rankfolder import RankFolder
+from notata.stored import params_format, read_params
+
+# What a run's metadata say of its newest attempt alone.
+_OF_AN_ATTEMPT = ("end_time", "runtime_sec", "failure_reason", "scheduler")
+
+
+class Opened:
+    """A run as one rank has it, once all ranks have opened it.
+
+    Attributes:
+        topology: This process's place.
+        folder: The folder that this rank alone writes to.
+        attempt: This process's attempt at the run.
+        params: The run's parameters, as this rank has them.
+        metadata: The run's metadata, on rank 0.
+        status: `initialized`, `complete` or `failed`, as far as this rank knows.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        path: str,
+        folder: RankFolder,
+        log: LogWriter,
+        grace: float | None,
+    ) -> None:
+        """Prepare; nothing is made yet.
+
+        Args:
+            run_id: The run's id.
+            path: The run's folder.
+            folder: The folder that this rank alone writes to.
+            log: The log that this rank writes.
+            grace: Seconds to wait for other ranks.
+        """
+        self.topology = folder.topology
+        self.folder, self.attempt = folder, folder.attempt
+        self.params = Params(self._save_params)
+        self.metadata = lifecycle.Metadata(path, folder.attempt)
+        self.status = lifecycle.INITIALIZED
+        self._run_id, self._path, self._log = run_id, path, log
+        self._agreement = Agreement(folder.topology, grace)
+        self._began = time.monotonic()
+        self._differing: set[str] = set()  # parameters unlike rank 0's, as far as they were told
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run was opened, by this attempt."""
+        return time.monotonic() - self._began
+
+    def begin(
+        self,
+        params: Mapping[str, Any],
+        failure: Exception | None,
+        *,
+        overwrite: bool,
+        preallocate: bool,
+        resume: bool | None,
+    ) -> None:
+        """Open the run together with the other ranks, or tell them what this one met.
+
+        Args:
+            params: The parameters to begin with.
+            failure: What went wrong on this rank before, if anything did.
+            overwrite: Whether an earlier run gives way.
+            preallocate: Whether to make the usual folders at once.
+            resume: Whether to go on in an earlier run; None leaves it to the scheduler.
+
+        Raises:
+            Exception: This rank's failure, else whatever any rank met.
+
+        Ranks: collective with a communicator.
+        """
+        try:
+            self.params.take(params)
+        except Exception as error:  # whatever a value's own methods raise
+            failure = failure or error
+        try:
+            self._open_together(failure, overwrite, preallocate, resume)
+        except Exception:
+            self._agreement.end()
+            if failure is not None:
+                raise failure from None
+            raise
+
+    def _open_together(
+        self, failure: Exception | None, overwrite: bool, preallocate: bool, resume: bool | None
+    ) -> None:
+        mine = lifecycle.opening_record(self._path, self.params.digest(), failure)
+        answer = self._agreement.agree(
+            f"open run {self._run_id!r}",
+            mine,
+            lambda records: self._open(records, overwrite, preallocate, resume),
+        )
+        if answer:
+            if answer["attempt"] > 1:
+                self._take_up_together(answer["attempt"])
+            self._compare_params(answer["params"])
+        elif failure is not None:
+            raise failure
+        elif self.attempt.goes_on(resume):
+            self.attempt.check_size()
+            self.attempt.follow()
+            self._take_up()
+        elif overwrite:
+            self.folder.retire()
+        else:
+            self.folder.check()
+
+    def _open(
+        self, records: list[Record], overwrite: bool, preallocate: bool, resume: bool | None
+    ) -> Record:
+        """Make the run, or go on in it; called on rank 0, with what all ranks told."""
+        lifecycle.check_opening(records)
+        place, attempt = self.topology, self.attempt
+        history = lifecycle.make_run_folder(
+            self._path, attempt, place, overwrite=overwrite, resume=resume
+        )
+        if preallocate:
+            for name in (layout.DATA, layout.PLOTS, layout.ARTIFACTS):
+                os.makedirs(os.path.join(self._path, name), exist_ok=True)
+        if history:
+            self._merge_params()
+        elif self.params:
+            self._save_params("yaml")
+        before = attempt.metadata() if history else {}
+        fields: dict[str, Any] = {
+            "run_id": self._run_id,
+            "status": self.status,
+            "start_time": before.get("start_time") or now(),
+        }
+        fields |= attempts.whereabouts()
+        if place.parallel:
+            hosts = {rank: str(record["host"]) for rank, record in enumerate(records)}
+            fields["parallel"] = provenance.parallel_facts(place, hosts)
+        if history:
+            fields["attempts"] = history
+        self.metadata.values = before
+        self.metadata.update(fields, drop=_OF_AN_ATTEMPT)
+        resumed = f"Logbook resumed: attempt {attempt.number}"
+        self._log.write(messages.INFO, resumed if history else "Logbook initialized")
+        for note in place.notes:
+            self._log.write(messages.WARNING, note)
+        return {"params": self.params.digest(), "attempt": attempt.number}
+
+    def _merge_params(self) -> None:
+        """Add what was given to the parameters of the attempts before; called on rank 0."""
+        saved = read_params(self._path)
+        differing = [k for k in self.params.differences(saved) if k in saved and k in self.params]
+        self.params.put_below(saved)
+        if self.params.differences(saved):
+            self._save_params(params_format(self._path) or "yaml")
+        if differing:
+            text = f"parameters differ from those of the attempt before: {', '.join(differing)}"
+            self._log.write(messages.WARNING, text)
+
+    def _take_up_together(self, number: int) -> None:
+        """Go on in what this rank wrote before, and hear whether all ranks can."""
+        failure: Exception | None = None
+        try:
+            self.attempt.join(number)
+            self._take_up()
+        except Exception as error:
+            failure = error
+        told = lifecycle.opening_record(self._path, self.params.digest(), failure)
+        self._agreement.agree(f"go on in run {self._run_id!r}", told, _check_all)
+
+    def _take_up(self) -> None:
+        self.params.put_below(read_params(self._path))
+        self.folder.take_up()
+
+    def _compare_params(self, roots: object = None, *, closing: bool = False) -> None:
+        """Tell this rank, in its log, where its parameters are not those of rank 0."""
+        if self.topology.is_root or roots == self.params.digest():
+            return
+        try:
+            saved = read_params(self._path)
+        except DamagedError:  # of an old run that is being overwritten
+            return
+        keys = self.params.differences(saved)
+        if closing:  # what rank 0 alone added since, it may have added for all
+            keys = [key for key in keys if key in self.params]
+        if roots is None:  # nobody waited for rank 0, which may not have saved all of them yet
+            keys = [key for key in keys if key in saved]
+        keys = [key for key in keys if key not in self._differing]
+        if keys:
+            self._differing.update(keys)
+            text = f"parameters differ from those of rank 0, which are saved: {', '.join(keys)}"
+            self._log.write(messages.WARNING, text)
+
+    def _save_params(self, ext: str) -> None:
+        if not self.topology.is_root or self.attempt.outdated:
+            return
+        writers.save_params(self._path, dict(self.params), ext)
+        self._log.write(messages.INFO, f"Saved params ({ext}) in {layout.PARAMS[ext]}")
+
+
+def _check_all(records: list[Record]) -> Record:
+    lifecycle.check_opening(records)
+    return {}

@@ -1,0 +1,59 @@
+"""Going on in a run of several ranks that talk."""
+
+from __future__ import annotations
+
+import pytest
+
+from notata import LogReader, merge
+
+pytestmark = pytest.mark.mpi
+
+RANKS = 3
+
+
+@pytest.fixture
+def killed(launch, tmp_path):
+    """A run whose rank 1 was killed."""
+    done = launch(RANKS, "attempts", "killed", tmp_path, check=False)
+    assert done.status != 0
+    return tmp_path
+
+
+def test_all_ranks_go_on(launch, killed):
+    done = launch(RANKS, "attempts", "resumed", killed)
+    for told in done.told.values():
+        assert told["resuming"]["error"] is None
+        assert told["number"] == 2
+        assert told["params"] == {"dt": 0.1, "tol": 1e-6}
+    run = LogReader(killed / "log_a")
+    assert run.params == {"dt": 0.1, "tol": 1e-6}
+    assert [entry["status"] for entry in run.meta["attempts"]] == ["initialized", "complete"]
+    assert run.meta["parallel"]["pieces"] == {"3": "0-2"}
+    assert list(run.messages(level="WARNING")) == []
+    merge(run.path)
+    assert run.load_array("T_1").tolist() == [10, 10, 11, 11, 12, 12]
+    assert run.load_array("T_2").tolist() == [20, 20, 21, 21, 22, 22]
+    assert run.load_array("last").tolist() == [100, 100, 101, 101, 102, 102]
+
+
+def test_ranks_that_are_silent_now_are_counted_with_what_they_wrote(launch, killed):
+    launch(RANKS, "attempts", "silent", killed)
+    run = LogReader(killed / "log_a")
+    assert run.meta["parallel"]["pieces"] == {"1": "2", "2": "0-1"}
+    assert {reader.record["status"] for reader in run.ranks} == {"complete"}
+
+
+def test_another_number_of_ranks_is_refused_on_all(launch, killed):
+    done = launch(RANKS - 1, "attempts", "resumed", killed)
+    for told in done.told.values():
+        error = told["resuming"]["error"]
+        assert error["classes"][:1] == ["RunExistsError"]
+        assert "of 3 rank(s), and this attempt has 2: go on with 3" in error["message"]
+    assert not (killed / "log_a" / ".attempt-2").exists()
+
+
+def test_a_rank_that_cannot_go_on_is_told_to_all(launch, killed):
+    (killed / "log_a" / "ranks" / "rank_00002" / "manifest.jsonl").write_text('{"file": 1}\n\n')
+    done = launch(RANKS, "attempts", "one_cannot", killed)
+    for told in done.told.values():
+        assert "manifest.jsonl, line 1" in told["resuming"]["error"]["message"]
