@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from notata import topology
-from notata.ranges import compact
+from notata.ranges import compact, expand
 
 
 def parallel_facts(place: topology.Topology, hosts: Mapping[int, str]) -> dict[str, Any]:
@@ -29,11 +29,52 @@ def parallel_facts(place: topology.Topology, hosts: Mapping[int, str]) -> dict[s
         "launch": place.launch,
         "mpi": topology.mpi_library(place),
         "communicator": place.comm is not None,
-        "hosts": _grouped(hosts),
+        **host_facts(place.size, hosts),
     }
     if place.notes:
         facts["disagreements"] = list(place.notes)
     return facts
+
+
+def host_facts(size: int, hosts: Mapping[int, str]) -> dict[str, Any]:
+    """The host of each rank, and the ranks whose host nobody told.
+
+    Args:
+        size: Number of ranks.
+        hosts: The host of each rank, as far as it is known.
+
+    Example:
+        >>> host_facts(4, {0: "n1", 1: "n1"})
+        {'hosts': {'n1': '0-1'}, 'hosts_unknown': '2-3'}
+
+    Ranks: root only.
+    """
+    unknown = compact(rank for rank in range(size) if rank not in hosts)
+    return {"hosts": _grouped(hosts)} | ({"hosts_unknown": unknown} if unknown else {})
+
+
+def with_hosts(parallel: Mapping[str, Any], told: Mapping[int, str]) -> dict[str, Any]:
+    """What the metadata says of the ranks, with the hosts that it did not know.
+
+    Args:
+        parallel: What it says, as `parallel_facts` made it.
+        told: The host of each rank that told its own.
+
+    Returns:
+        The same, with those hosts added; what was known stays.
+
+    Raises:
+        ValueError: If `parallel.hosts` is not as `parallel_facts` made it.
+
+    Ranks: root only.
+    """
+    hosts = parallel.get("hosts", {})
+    if not isinstance(hosts, dict):
+        raise ValueError(f"parallel.hosts is {hosts!r:.80}, not ranks by their host")
+    known = {rank: host for host, ranks in hosts.items() for rank in expand(str(ranks))}
+    size = int(parallel["size"])
+    rest = {key: value for key, value in parallel.items() if key != "hosts_unknown"}
+    return rest | host_facts(size, {**told, **known})
 
 
 def piece_facts(counts: Sequence[int]) -> dict[str, str]:

@@ -135,6 +135,54 @@ def test_a_file_system_that_reserves_nothing(
     assert (run / "data/T.npy").stat().st_size == 128 + expected.nbytes
 
 
+# ----- where the ranks ran -----
+
+
+def test_a_merge_adds_the_hosts_that_only_the_ranks_knew(base: Path) -> None:
+    run = write_as(5, base, lambda log: log.rank != 3 and log.array("x", [log.rank]))
+    edit_json(run / "ranks/rank_00002/rank.json", host="node2")
+    here = LogReader(run).ranks[0].record["host"]
+    before = LogReader(run).meta
+    assert before["parallel"]["hosts_unknown"] == "1-4"
+    notata.merge(run, unfinished=True)
+    after = LogReader(run).meta
+    assert after["parallel"]["hosts"] == {here: "0-1,4", "node2": "2"}
+    assert after["parallel"]["hosts_unknown"] == "3"  # silent: nobody will ever know
+    for parallel in (before["parallel"], after["parallel"]):
+        for key in ("hosts", "hosts_unknown"):
+            del parallel[key]
+    assert after == before
+    written = (run / "metadata.json").stat().st_mtime_ns
+    assert notata.merge(run, unfinished=True).nothing_to_do
+    assert (run / "metadata.json").stat().st_mtime_ns == written
+
+
+def test_once_all_ranks_told_their_hosts_none_is_unknown(base: Path) -> None:
+    run = write_as(3, base, rows)
+    notata.merge(run)
+    parallel = LogReader(run).meta["parallel"]
+    assert list(parallel["hosts"].values()) == ["0-2"]
+    assert "hosts_unknown" not in parallel
+
+
+def test_the_metadata_of_a_run_that_may_go_on_stays_rank_0_s(base: Path) -> None:
+    logs = [open_as(rank, 2, base) for rank in range(2)]
+    for log in logs:
+        rows(log)
+    before = (logs[0].path / "metadata.json").read_bytes()
+    notata.merge(logs[0].path, unfinished=True)
+    assert (logs[0].path / "metadata.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("hosts", [[], "n1", {"n1": "0-x"}])
+def test_hosts_that_are_none(base: Path, hosts: Any) -> None:
+    run = write_as(3, base, rows)
+    edit_json(run / "metadata.json", parallel=LogReader(run).meta["parallel"] | {"hosts": hosts})
+    with pytest.raises(DamagedError, match=r"metadata\.json is damaged"):
+        notata.merge(run)
+    assert not (run / "data").exists()
+
+
 # ----- lost, failed, damaged -----
 
 

@@ -12,6 +12,7 @@ from notata import files, gather, layout
 from notata.assembly import Whole
 from notata.errors import DamagedError, MergeError
 from notata.lock import locked
+from notata.merging import hosts
 from notata.merging.joining import join
 from notata.merging.plan import Output, Plan, bytes_of, make_plan
 from notata.stored import read_json
@@ -88,19 +89,29 @@ def merge(path: str | os.PathLike[str], *, unfinished: bool = False) -> Report:
     _refuse(run, plan.problems)
     if plan.size == 1:
         return Report(run, (), True, "one rank: nothing to merge")
+    plan = _merged(plan, unfinished)
     if not plan.outputs:
         return Report(run, (), True, "no rank but 0 wrote anything: nothing to merge")
-    if not all(output.fresh for output in plan.outputs):
-        with locked(os.path.join(run, layout.RANKS, layout.MERGE_LOCK)):
-            # Another merge may have been at work.
-            plan = make_plan(run, unfinished=unfinished, before=plan)
-            _refuse(run, plan.problems)
-            _carry_out(plan)
     done = all(output.fresh for output in plan.outputs)
     rows = tuple(row for output in plan.outputs for row in _rows(run, output))
     joined = sum(row.action == "joined" for row in rows)
     note = "nothing to do: merged before" if done else f"joined {joined} of {len(rows)}"
     return Report(run, rows, done, note)
+
+
+def _merged(plan: Plan, unfinished: bool) -> Plan:
+    """Carry a plan out, unless there is nothing to do; gives the plan that was carried out."""
+    if plan.metadata is None and all(output.fresh for output in plan.outputs):
+        return plan
+    with locked(os.path.join(plan.run, layout.RANKS, layout.MERGE_LOCK)):
+        # Another merge may have been at work.
+        plan = make_plan(plan.run, unfinished=unfinished, before=plan)
+        _refuse(plan.run, plan.problems)
+        if not all(output.fresh for output in plan.outputs):
+            _carry_out(plan)
+        if plan.metadata is not None:
+            hosts.save(plan.run, plan.metadata)
+    return plan
 
 
 def _refuse(run: str, problems: Iterable[str]) -> None:

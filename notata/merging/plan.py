@@ -8,8 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from notata import gather, layout, npy
-from notata.assembly import Part, Whole, assemble
+from notata.assembly import Box, Part, Whole, assemble
 from notata.errors import DamagedError, HoleError
+from notata.merging import hosts
 from notata.pieces import Piece
 from notata.ranges import expand, ranks_text
 from notata.reader import LogReader
@@ -26,12 +27,15 @@ class Output(NamedTuple):
         wholes: The arrays in it; empty for the log.
         inputs: The files that it is made of.
         fresh: Whether an earlier merge made it of these very inputs.
+        holes: The boxes of each array, by its label, that no sound piece fills: they are to be
+            filled with NaN, or with zeros where the type has no NaN.
     """
 
     file: str
     wholes: tuple[Whole, ...]
     inputs: gather.Fingerprints
     fresh: bool
+    holes: Mapping[str, tuple[Box, ...]] = {}
 
     @property
     def is_log(self) -> bool:
@@ -66,12 +70,14 @@ class Plan(NamedTuple):
         size: Number of its ranks.
         outputs: The files to make, also those that are up to date.
         problems: What is wrong, as sentences; nothing is merged unless this is empty.
+        metadata: What the run's metadata is to be, if its ranks tell more than it says.
     """
 
     run: str
     size: int
     outputs: tuple[Output, ...]
     problems: tuple[str, ...]
+    metadata: Mapping[str, Any] | None = None
 
 
 def make_plan(run: str, *, unfinished: bool = False, before: Plan | None = None) -> Plan:
@@ -118,7 +124,10 @@ def make_plan(run: str, *, unfinished: bool = False, before: Plan | None = None)
         for out in outputs
         if not out.is_log and out.file not in merged and os.path.exists(os.path.join(run, out.file))
     ]
-    return Plan(run, size, outputs, tuple(problems))
+    records = {rank: _record(folder) for rank, folder in folders.items()}
+    ended = meta.get("status") in ENDED
+    metadata = hosts.completed(run, meta, records) if ended else None
+    return Plan(run, size, outputs, tuple(problems), metadata)
 
 
 def _counted(run: str, meta: Mapping[str, Any]) -> dict[int, int] | None:

@@ -182,6 +182,7 @@ def test_metadata_says_who_ran_where(many, metadata_of):
         assert parallel["rank_from"] == "mpi4py"
         assert many.flavour.library in parallel["mpi"]
         assert parallel["hosts"] == {host: f"0-{many.size - 1}"}
+        assert "hosts_unknown" not in parallel
         even = ",".join(str(rank) for rank in range(0, many.size, 2))
         odd = ",".join(str(rank) for rank in range(1, many.size, 2))
         each = len([*PLACED, "line", "mostly_empty", "row", "kept", "scalar", *IN_BUNDLES])
@@ -190,6 +191,7 @@ def test_metadata_says_who_ran_where(many, metadata_of):
         assert parallel["rank_from"] == many.flavour.rank_variable
         assert parallel["mpi"] is None
         assert parallel["hosts"] == {host: "0"}  # nobody told rank 0 where the others are
+        assert parallel["hosts_unknown"] == f"1-{many.size - 1}"
 
 
 def test_each_ranks_record_says_how_it_ended(many):
