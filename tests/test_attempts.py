@@ -179,7 +179,7 @@ def test_an_older_notatas_own_field_of_that_name_gives_way(base: Path) -> None:
         "notata.files.claim_dir",
         "notata.files.create",
         "notata.files.replace_bytes",
-        "notata.LogWriter.write",
+        "notata.logwriter.LogWriter.write",
     ],
 )
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -189,7 +189,7 @@ def test_killed_while_it_opens_a_run_can_be_gone_on_with(base: Path, stage: str,
     killed(
         f"""
         import os, signal
-        import notata.files, notata.messages
+        import notata.files, notata.logwriter
         whole = {module}.{name}
         def dying(*args, **kwargs):
             if {when!r} == "after":
