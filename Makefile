@@ -1,4 +1,4 @@
-# make demo | test | lint | clean. The environments are made on first use; a stamp in each says
+# make demo | test | lint | docs | clean. The environments are made on first use; a stamp in each says
 # what is installed, and a change of pyproject.toml installs it again.
 
 PYTHON ?= python3
@@ -21,12 +21,13 @@ PEER := .peers/notata-0.3.0
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint docs clean
 
 help:
 	@echo "make demo   run examples/hillslope.py on 4 ranks, merge the run, draw it"
 	@echo "make test   run all tests"
 	@echo "make lint   check style, types and the floors of the code"
+	@echo "make docs   build the documentation"
 	@echo "make clean  remove what these have made"
 
 demo: $(VENV)/stamp-demo
@@ -46,8 +47,12 @@ lint: $(VENV)/stamp-lint
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+docs: $(VENV)/stamp-docs
+	$(VENV)/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) $(VENV_OPENMPI) .peers outputs build dist
+	rm -rf $(VENV) $(VENV_OPENMPI) .peers outputs build dist docs/_build
 	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find notata tests examples -name __pycache__ -prune -exec rm -rf {} +
 
@@ -83,6 +88,11 @@ $(VENV)/stamp-test: pyproject.toml $(VENV)/stamp-venv
 $(VENV)/stamp-lint: pyproject.toml $(VENV)/stamp-venv
 	@echo "Installing ruff, mypy and import-linter in $(VENV)"
 	@$(VENV)/bin/python $(PIP_INSTALL) -e ".[lint]"
+	@touch $@
+
+$(VENV)/stamp-docs: pyproject.toml $(VENV)/stamp-venv
+	@echo "Installing Sphinx in $(VENV)"
+	@$(VENV)/bin/python $(PIP_INSTALL) -e ".[docs]"
 	@touch $@
 
 # Open MPI has an environment of its own: its bin/mpiexec would replace MPICH's.

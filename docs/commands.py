@@ -1,0 +1,45 @@
+"""Write `reference/commands.md` from the commands' own help: `python docs/commands.py`."""
+
+from pathlib import Path
+
+import click
+
+from notata.cli import main
+
+PAGE = Path(__file__).parent / "reference" / "commands.md"
+INTRODUCTION = """# Commands
+
+<!-- Made by `python docs/commands.py` from the commands' own help. -->
+
+`notata COMMAND --help` prints what stands here. Exit statuses: 0 done, 1 something needs attention,
+2 wrong use or damaged input. With `--json`, a command prints one JSON document for scripts.
+`NO_COLOR` turns colours off, which are used on a terminal alone.
+
+To complete commands and options with the tab key, add this to `~/.bashrc` (for zsh, `zsh_source`
+and `~/.zshrc`):
+
+% not run: it changes the shell that it is typed in
+```console
+$ eval "$(_NOTATA_COMPLETE=bash_source notata)"
+```
+"""
+
+
+def page() -> str:
+    """The page, with the help of each command as it prints it on a line of 100 characters."""
+    context = click.Context(main, info_name="notata", terminal_width=100)
+    parts = [INTRODUCTION]
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        inner = click.Context(
+            command, info_name=name, parent=context, terminal_width=100, max_content_width=100
+        )
+        parts.append(
+            f"## notata {name}\n\n% not run: it is a command's help\n```text\n"
+            f"{inner.get_help()}\n```\n"
+        )
+    return "\n".join(parts)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
