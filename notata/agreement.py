@@ -7,15 +7,17 @@ nobody waits.
 
 from __future__ import annotations
 
-import atexit
 import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
+from notata import exits
 from notata.errors import RanksMissingError, describe, revive
+from notata.ranges import ranks_text
 from notata.topology import Topology
 
 DEFAULT_GRACE = 30.0
@@ -52,15 +54,20 @@ class Agreement:
     Without a communicator rank 0 decides on what it knows, and the other ranks learn nothing.
     """
 
-    def __init__(self, topology: Topology, grace: float | None = None) -> None:
+    def __init__(
+        self, topology: Topology, grace: float | None = None, *, may_abort: bool = True
+    ) -> None:
         """Prepare; nothing is sent yet.
 
         Args:
             topology: This process's place.
             grace: Seconds to wait for other ranks.
+            may_abort: Whether a job whose ranks were waited for in vain may be ended at exit.
         """
         self._topology = topology
         self.grace = self._patience = grace_seconds(grace)
+        self.gave_up = False  # whether this rank waited for others in vain
+        self._may_abort = may_abort
         self._comm: Any = None
 
     @property
@@ -127,63 +134,85 @@ class Agreement:
 
     def _duplicate(self, what: str) -> Any:
         comm, request = self._topology.comm.Idup()
-        self._wait(what, request, comm)
+        self._wait(what, [request], comm)
         return comm
 
     def _gather(self, what: str, mine: Record) -> list[Record] | None:
+        """Give rank 0 all records: by a message a rank, so that it knows whose is missing."""
         from mpi4py import MPI  # the program has it loaded: there is a communicator
 
-        mine_bytes = _frame(mine, _RECORD_BYTES)
-        is_root = self._topology.is_root
-        everyone = bytearray(_RECORD_BYTES * self._topology.size) if is_root else None
-        target = [everyone, MPI.BYTE] if is_root else None
-        request = self._comm.Igather([mine_bytes, MPI.BYTE], target, root=0)
-        self._wait(what, request, (mine_bytes, everyone))
-        if everyone is None:
+        frame = _frame(mine, _RECORD_BYTES)
+        if not self._topology.is_root:
+            self._wait(what, [self._comm.Isend([frame, MPI.BYTE], 0)], frame)
             return None
-        starts = range(0, len(everyone), _RECORD_BYTES)
-        return [_unframe(everyone[i : i + _RECORD_BYTES]) for i in starts]
+        others = range(1, self._topology.size)
+        frames = [frame, *(bytearray(_RECORD_BYTES) for _ in others)]
+        comm = self._comm
+        requests = [comm.Irecv([frames[rank], MPI.BYTE], rank) for rank in others]
+        try:
+            self._wait(what, requests, frames, others)
+        except RanksMissingError as error:
+            # Ranks that come later hear of it, rather than wait for rank 0 as well.
+            word = _frame({"error": describe(error)}, _ANSWER_BYTES)
+            self._abandon([comm.Ibcast([word, MPI.BYTE], 0)], word)
+            raise
+        return [_unframe(frame) for frame in frames]
 
     def _broadcast(self, what: str, answer: Record) -> Record:
         from mpi4py import MPI
 
         frame = _frame(answer, _ANSWER_BYTES)
-        self._wait(what, self._comm.Ibcast([frame, MPI.BYTE], root=0), frame)
+        self._wait(what, [self._comm.Ibcast([frame, MPI.BYTE], 0)], frame)
         return _unframe(frame)
 
-    def _wait(self, what: str, request: Any, buffers: Any) -> None:
+    def _wait(self, what: str, requests: list[Any], buffers: Any, of: Sequence[int] = ()) -> None:
+        """Wait until all requests are complete; `of` are the ranks that they are of, if known."""
+        from mpi4py import MPI
+
         began = time.monotonic()
         warn_after = self.grace
         pause = 0.0
-        while not request.Test():
+        while not MPI.Request.Testall(requests):
             waited = time.monotonic() - began
-            if waited > self._patience:
-                self._comm = None
-                self._topology = self._topology._replace(comm=None)
-                _abandon(request, buffers)
-                raise RanksMissingError(self._missing(what))
-            if waited > warn_after and self._topology.is_root:  # ten thousand need not say it
-                warn_after = self._patience
-                print(f"notata: {self._waiting(what)}", file=sys.stderr, flush=True)
+            late = waited > self._patience
+            if late or (waited > warn_after and self._topology.is_root):
+                missing = _names(of, requests)
+                if late:
+                    self._abandon(requests, buffers)
+                    raise RanksMissingError(self._in_vain(what, missing))
+                warn_after = self._patience  # once, and by rank 0: ten thousand need not say it
+                print(f"notata: {self._waiting(what, missing)}", file=sys.stderr, flush=True)
             if waited > _EAGER:
                 pause = min(2 * pause + 0.00001, _LONGEST_PAUSE)
             time.sleep(pause)
 
-    def _waiting(self, what: str) -> str:
+    def _abandon(self, requests: Sequence[Any], buffers: Any) -> None:
+        exits.add(_abort_if_stuck, _abort_if_stuck, last=True)
+        _abandoned.append((self._topology.comm if self._may_abort else None, requests, buffers))
+        self.gave_up = True
+        self._comm = None
+
+    def _waiting(self, what: str, missing: str) -> str:
         rank, size = self._topology.rank, self._topology.size
         return (
-            f"rank {rank} of {size} came to {what} {self.grace:g} s ago and waits for the other "
-            f"ranks, for {self._patience:g} s at most"
+            f"rank {rank} of {size} came to {what} {self.grace:g} s ago and waits for {missing}, "
+            f"for {self._patience:g} s at most"
         )
 
-    def _missing(self, what: str) -> str:
+    def _in_vain(self, what: str, missing: str) -> str:
         rank, size = self._topology.rank, self._topology.size
         return (
-            f"rank {rank} of {size} came to {what} and waited {self._patience:g} s in vain for the "
-            "other ranks. A run on a communicator is opened and closed by all of its ranks. For "
+            f"rank {rank} of {size} came to {what} and waited {self._patience:g} s in vain for "
+            f"{missing}. A run on a communicator is opened and closed by all of its ranks. For "
             "what rank 0 alone does in it, use log.root; for a run of one rank on its own, pass "
             "comm=None; for slower ranks, raise grace or NOTATA_GRACE"
         )
+
+
+def _names(of: Sequence[int], requests: Sequence[Any]) -> str:
+    """The ranks whose requests are not complete."""
+    pending = [rank for rank, one in zip(of, requests, strict=False) if not one.Test()]
+    return ranks_text(pending) if pending else "the other ranks"
 
 
 def _frame(record: Record, size: int) -> bytearray:
@@ -211,13 +240,32 @@ def _unframe(frame: bytearray) -> Record:
     return record
 
 
-_abandoned: list[tuple[Any, Any]] = []  # requests with their buffers, which MPI may still write to
+def end_job(comm: Any, why: str) -> None:
+    """End all ranks of a communicator at once, by `MPI_Abort`: it does not return.
+
+    MPI libraries end the whole job, also where the communicator has a part of its ranks. Without a
+    communicator this process ends, with status 1; most launchers then end the others.
+
+    Args:
+        comm: The communicator, or None.
+        why: What to say on standard error.
+
+    Ranks: independent; the last call of all ranks.
+    """
+    print(f"notata: {why}", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # closed, full, or replaced by the program
+            stream.flush()
+    if comm is not None:
+        mpi = sys.modules["mpi4py.MPI"]
+        if mpi.Is_thread_main() or mpi.Query_thread() == mpi.THREAD_MULTIPLE:
+            comm.Abort(1)
+    os._exit(1)
 
 
-def _abandon(request: Any, buffers: Any) -> None:
-    if not _abandoned:
-        atexit.register(_abort_if_stuck)
-    _abandoned.append((request, buffers))
+# What MPI may still write to: requests with their buffers; and the communicator whose ranks may be
+# ended for their sake.
+_abandoned: list[tuple[Any, Sequence[Any], Any]] = []
 
 
 def _abort_if_stuck() -> None:
@@ -227,12 +275,12 @@ def _abort_if_stuck() -> None:
     long as the allocation lasts. Registered only once a rank was waited for in vain.
     """
     mpi = sys.modules["mpi4py.MPI"]
-    if mpi.Is_finalized() or all(request.Test() for request, _ in _abandoned):
+    if mpi.Is_finalized():
         return
-    print(
-        "notata: some ranks never came to open or close a run that this one waited for; ending "
-        "the job, since MPI could not be finalised",
-        file=sys.stderr,
-        flush=True,
-    )
-    mpi.COMM_WORLD.Abort(1)
+    told = "some ranks never came to open or close a run that this one waited for"
+    for comm, requests, _ in _abandoned:
+        if mpi.Request.Testall(requests):
+            continue
+        if comm is not None:
+            end_job(comm, f"{told}; ending the job, since MPI could not be finalised")
+        print(f"notata: {told}, so that MPI may not be finalised", file=sys.stderr, flush=True)

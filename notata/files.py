@@ -77,6 +77,22 @@ def create(path: StrPath, data: bytes) -> None:
         file.write(data)
 
 
+def sync(path: StrPath) -> None:
+    """Have a file, and its name in its folder, survive the loss of this node.
+
+    Raises:
+        OSError: If the disk can't promise it.
+
+    Ranks: independent.
+    """
+    for each in (path, os.path.dirname(os.fspath(path)) or "."):
+        descriptor = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def read_bytes(path: StrPath) -> bytes | None:
     """All of a file, or None where there is no such file.
 

@@ -21,6 +21,7 @@ PARAMS = {"yaml": "params.yaml", "json": "params.json"}
 DATA, PLOTS, ARTIFACTS, RANKS = "data", "plots", "artifacts", "ranks"
 MANIFEST = "manifest.jsonl"
 RANK_RECORD = "rank.json"
+STACKS = "stacks.txt"  # where a rank stood that gave no sign of life
 MERGE_RECORD = "merge.json"
 MERGE_LOCK = ".merge.lock"
 _ATTEMPT = ".attempt-"
@@ -33,6 +34,7 @@ METRICS = "artifacts/metrics.json"
 
 RUN_PREFIX = "log_"
 TEMP_PREFIX = ".notata-"
+SPEAKER = TEMP_PREFIX + "speaker"  # held by the rank that writes metadata.json in rank 0's place
 NAME_BYTES = 255  # the longest name that ext4, xfs, Lustre, GPFS and NFS take
 
 _RANK_DIR = re.compile(r"rank_(\d{5,})")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Collection, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from notata import files, layout, writers
 from notata.agreement import Record
 from notata.attempts import Attempt, Entry, mirrored
 from notata.errors import NotARunError, RanksDisagreeError, RunExistsError, describe, revive
+from notata.messages import now
 from notata.ranges import ranks_text
 from notata.rankfolder import RankFolder, belongs_to
 from notata.stored import read_json
@@ -156,7 +160,8 @@ def joint_verdict(records: Sequence[Record]) -> Record:
     A run is complete only if every rank says so.
 
     Args:
-        records: For each rank `status`, `reason`, and `raised`: whether it left by an exception.
+        records: For each rank `status` and `reason`; `raised`, where it left by an exception; `at`,
+            when it failed, by its own clock.
 
     Returns:
         `status` and `reason` of the run, and `culprit`: the first rank that left by an exception,
@@ -171,31 +176,127 @@ def joint_verdict(records: Sequence[Record]) -> Record:
     failed = [rank for rank, record in enumerate(records) if record["status"] != COMPLETE]
     if not failed:
         return {"status": COMPLETE, "reason": None, "culprit": None}
-    raised = [rank for rank in failed if records[rank].get("raised")]
+    first = min(failed, key=lambda rank: _when(records[rank]))
     reasons = {str(records[rank].get("reason")) for rank in failed}
-    reason = str(records[failed[0]].get("reason"))
-    if failed[0] != 0 and not (len(reasons) == 1 and len(failed) == len(records)):
-        others = f", and {len(failed) - 1} more ranks" if len(failed) > 1 else ""
-        reason = f"rank {failed[0]}{others}: {reason}"
-    return {"status": FAILED, "reason": reason, "culprit": raised[0] if raised else None}
+    reason = str(records[first].get("reason"))
+    raised = bool(records[first].get("raised"))
+    alike = len(reasons) == 1 and len(failed) == len(records)
+    if not alike and (raised or first != 0):  # rank 0's mere word is the run's
+        reason = blamed(first, reason, len(failed) - 1)
+    return {"status": FAILED, "reason": reason, "culprit": first if raised else None}
+
+
+def _when(record: Record) -> tuple[bool, float]:
+    """What orders failures: those by an exception first, by the time that their ranks had."""
+    return not record.get("raised"), record.get("at", math.inf)
+
+
+def blamed(rank: int, reason: str, others: int = 0) -> str:
+    """Why a run failed, with the rank that failed first.
+
+    Example:
+        >>> blamed(3, "NaN", others=2)
+        'rank 3, and 2 more ranks: NaN'
+
+    Ranks: independent.
+    """
+    more = f", and {others} more rank{'s' if others > 1 else ''}" if others else ""
+    return f"rank {rank}{more}: {reason}"
+
+
+def speak_for_root(path: str, reason: str, elapsed: float) -> bool:
+    """Write down that a run failed, in the place of rank 0, which is gone or does not answer.
+
+    Rank 0 alone writes the metadata, as long as it answers. A rank that failed, and waited for it
+    in vain, is about to end the job, rank 0 with it. Of several such ranks one writes, the first.
+    Should rank 0 be alive after all, it will find that the file is another one than it left, and
+    keep this outcome.
+
+    Args:
+        path: The run's folder.
+        reason: Why it failed.
+        elapsed: Seconds since the run was opened.
+
+    Returns:
+        Whether this rank wrote it; if not, it stands there already.
+
+    Raises:
+        OSError: If it can't be written.
+
+    Ranks: independent; of a run whose rank 0 does not answer.
+    """
+    file = os.path.join(path, layout.METADATA)
+    with _speaking(os.path.join(path, layout.SPEAKER)):
+        values = read_json(file)
+        if values is None or values.get("status") in (COMPLETE, FAILED):
+            return False
+        values = mirrored(values | outcome_fields(FAILED, reason, elapsed))
+        files.replace_bytes(file, writers.json_bytes(values, "meta"))
+        files.sync(file)
+    return True
+
+
+_SPEAKING_SECONDS = 2.0  # how long a rank lets another one speak
+
+
+@contextmanager
+def _speaking(claim: str) -> Iterator[None]:
+    """Let one rank after the other write; one that died over it keeps nobody from writing."""
+    deadline = time.monotonic() + _SPEAKING_SECONDS
+    while True:
+        try:
+            os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
+            break
+        except FileExistsError:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.02)
+    try:
+        yield
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(claim)
+
+
+def outcome_fields(status: str, reason: str | None, elapsed: float) -> dict[str, Any]:
+    """What the metadata says of a run that has ended.
+
+    Ranks: independent.
+    """
+    fields = {"status": status, "end_time": now(), "runtime_sec": round(elapsed, 6)}
+    return fields | ({"failure_reason": reason} if status == FAILED else {})
+
+
+_OUTCOME = ("status", "end_time", "runtime_sec", "failure_reason")
 
 
 class Metadata:
     """`metadata.json` of the run, held in memory by the one process that writes it."""
 
-    def __init__(self, folder: str, attempt: Attempt) -> None:
+    def __init__(self, folder: str, attempt: Attempt, *, spoken_for: bool = False) -> None:
         """Begin with nothing.
 
         Args:
             folder: The run's folder.
             attempt: The attempt at the run that this is written in.
+            spoken_for: Whether another rank may write the outcome where this one does not answer.
         """
         self._attempt = attempt
         self._path = os.path.join(folder, layout.METADATA)
+        self._spoken_for = spoken_for
+        self._written = b""
         self.values: dict[str, Any] = {}
+
+    @property
+    def stands(self) -> bool:
+        """Whether the file is still as this process wrote it."""
+        return files.read_bytes(self._path) == self._written
 
     def update(self, fields: Mapping[str, Any], /, drop: Collection[str] = ()) -> None:
         """Put fields in, take others out, and write the file, unless a newer attempt does.
+
+        Where another rank has written the outcome meanwhile, since this one did not answer, that
+        outcome stays, unless the fields have a newer one.
 
         Args:
             fields: The fields.
@@ -207,8 +308,18 @@ class Metadata:
         Ranks: root only.
         """
         plain = {key: writers.plain(value, f"meta {key!r}") for key, value in fields.items()}
-        values = {k: v for k, v in self.values.items() if k not in drop} | plain
+        said = {} if "status" in plain else self._said_elsewhere()
+        values = {k: v for k, v in (self.values | said).items() if k not in drop} | plain
         values = mirrored(values)
         if not self._attempt.outdated:
-            files.replace_bytes(self._path, writers.json_bytes(values, "meta"))
+            data = writers.json_bytes(values, "meta")
+            files.replace_bytes(self._path, data)
+            self._written = data
         self.values = values
+
+    def _said_elsewhere(self) -> dict[str, Any]:
+        if not self._spoken_for or not self._written or self.stands:
+            return {}
+        there = read_json(self._path) or {}
+        ended = there.get("status") in (COMPLETE, FAILED)
+        return {key: there[key] for key in _OUTCOME if key in there} if ended else {}

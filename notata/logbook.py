@@ -9,8 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from notata import layout, lifecycle, messages, topology
+from notata import layout, lifecycle, messages, topology, watchdog
 from notata.errors import UnsafeNameError
+from notata.failure import policy
 from notata.logwriter import handler
 from notata.parameters import Params
 from notata.places import places_of
@@ -54,6 +55,9 @@ class Logbook(Verbs):
             default a job that Slurm started again goes on in the runs that it began.
         grace: Seconds to wait for the other ranks at opening, and at closing once something failed
             (`NOTATA_GRACE`, 30). Ranks that are done wait for slower ones for up to an hour.
+        on_failure: What a rank that leaves the block by an exception does about ranks that don't
+            come to its end: `"grace"` waits for them for `grace` seconds and then ends the job
+            (`MPI_Abort`), `"abort"` ends it at once, `"raise"` waits and never ends it.
 
     Raises:
         RunExistsError: If there is such a run already (a `FileExistsError`), or if it can't be gone
@@ -88,6 +92,7 @@ class Logbook(Verbs):
         level: str | int = messages.INFO,
         resume: bool | None = None,
         grace: float | None = None,
+        on_failure: str = "grace",
     ) -> None:
         self.run_id = str(run_id)
         self.callback = callback
@@ -101,16 +106,22 @@ class Logbook(Verbs):
             layout.run_dir(self.run_id)
             if overwrite and resume:
                 raise ValueError("overwrite=True and resume=True contradict each other: give one")
+            on_failure = policy(on_failure)
+            timeout = watchdog.seconds()
         except ValueError as error:  # the ranks that wait for this one have to hear of it
-            failure, level = error, messages.INFO
+            failure, level, on_failure, timeout = error, messages.INFO, "grace", 0.0
         folder = RankFolder(path, place, self.run_id)
         own, root = places_of(path, os.fspath(self.path), folder, level)
         super().__init__(own)
-        self._session = Session(self.run_id, path, folder, own.log, self._call_back, grace)
+        self._session = Session(
+            self.run_id, path, folder, own.log, self._call_back, grace, on_failure
+        )
         self.root = RootView(root, self._session.params, self.meta, self._session.say_failed_early)
         self._session.begin(
             params or {}, failure, overwrite=overwrite, preallocate=preallocate, resume=resume
         )
+        self._session.stand_by()
+        self._session.watch(timeout, abort=False)
 
     def _call_back(self) -> None:
         if self.callback and not self._session.attempt.outdated:
@@ -231,6 +242,44 @@ class Logbook(Verbs):
             if "status" in fields:
                 reason = fields.get("failure_reason")
                 self._session.note_status(str(fields["status"]), reason and str(reason))
+
+    # ----- signs of life -----
+
+    def tick(self) -> None:
+        """Give a sign of life to the watchdog of `watch`: for loops that log nothing.
+
+        It costs less than a tenth of a microsecond.
+
+        Example:
+            >>> for step in range(1000):
+            ...     log.tick()
+
+        Ranks: independent.
+        """
+        self._log.signs += 1
+
+    def watch(self, timeout: float = 600.0, *, abort: bool = False) -> None:
+        """Watch over this rank: if it gives no sign of life, write down where it stands.
+
+        Signs of life are what it logs and `tick()`. Without any for `timeout` seconds, the stacks
+        of all its threads go into `stacks.txt` in its folder, and `notata stuck` shows which ranks
+        stand together and which elsewhere. Nothing is written before. `NOTATA_WATCH=600` does the
+        same from the outside. It ends with the run.
+
+        Args:
+            timeout: Seconds; longer than a step takes, and than this rank waits for others.
+            abort: Whether the job is ended then, once the metadata say where the ranks stand. A
+                rank that is at the end of the run and waits for others lets them live.
+
+        Raises:
+            ValueError: If it is not a number of seconds.
+
+        Example:
+            >>> log.watch(timeout=1800)
+
+        Ranks: independent; on all of them, to see which rank the others wait for.
+        """
+        self._session.watch(watchdog.seconds(timeout), abort=abort)
 
     # ----- closing -----
 

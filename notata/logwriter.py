@@ -29,6 +29,7 @@ class LogWriter:
         path: The log file.
         level: Records below this level are dropped.
         lost: How many records could not be written.
+        signs: How many signs of life the program gave: records, written or dropped, and others.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class LogWriter:
         self.path = path
         self._opener = opener
         self.level = level_number(level)
-        self.lost = 0
+        self.lost = self.signs = 0
         self._tag = "" if rank is None else f"[rank {rank}] "
         self._fine = rank is not None
         self._descriptor = -1  # of no file: the first write fails, and opens it
@@ -69,6 +70,7 @@ class LogWriter:
             message: Its text; anything else is turned into text.
         """
         # Simulations wait for this: no call that can be spared, nothing made twice in a second.
+        self.signs += 1
         if level < self.level:
             return
         now = time.time()
@@ -148,6 +150,19 @@ class LogWriter:
             descriptor, self._descriptor = self._descriptor, -1
             with suppress(OSError):
                 os.close(descriptor)
+
+    def fileno(self) -> int:
+        """The descriptor of the file, or -1 where it is not open."""
+        return self._descriptor
+
+    def sync(self) -> None:
+        """Have what was written survive the loss of this node.
+
+        Raises:
+            OSError: If the disk can't promise it.
+        """
+        if self._descriptor >= 0:
+            os.fsync(self._descriptor)
 
     def close(self) -> None:
         """Let go of the file. A later record opens it for itself alone."""

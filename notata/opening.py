@@ -39,6 +39,7 @@ class Opened:
         folder: RankFolder,
         log: LogWriter,
         grace: float | None,
+        may_abort: bool,
     ) -> None:
         """Prepare; nothing is made yet.
 
@@ -48,14 +49,17 @@ class Opened:
             folder: The folder that this rank alone writes to.
             log: The log that this rank writes.
             grace: Seconds to wait for other ranks.
+            may_abort: Whether a job whose ranks were waited for in vain may be ended.
         """
         self.topology = folder.topology
         self.folder, self.attempt = folder, folder.attempt
         self.params = Params(self._save_params)
-        self.metadata = lifecycle.Metadata(path, folder.attempt)
+        self.metadata = lifecycle.Metadata(
+            path, folder.attempt, spoken_for=folder.topology.comm is not None
+        )
         self.status = lifecycle.INITIALIZED
         self._run_id, self._path, self._log = run_id, path, log
-        self._agreement = Agreement(folder.topology, grace)
+        self._agreement = Agreement(folder.topology, grace, may_abort=may_abort)
         self._began = time.monotonic()
         self._differing: set[str] = set()  # parameters unlike rank 0's, as far as they were told
 

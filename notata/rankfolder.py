@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -74,6 +75,7 @@ class RankFolder:
         self._manifest = -1
         self._replacing = False  # whether the run that is there, if one is, gives way
         self._goes_on = False  # whether it is gone on with
+        self._lock = threading.Lock()  # a watchdog may claim the folder, too
         self._record: dict[str, Any] = {
             "run_id": run_id,
             "rank": topology.rank,
@@ -110,8 +112,12 @@ class RankFolder:
 
         Ranks: independent.
         """
-        if self.claimed:
-            return
+        if not self.claimed:
+            with self._lock:
+                if not self.claimed:
+                    self._make()
+
+    def _make(self) -> None:
         if self.topology.comm is None and not (self._replacing or self._goes_on):
             self.check()
         try:
@@ -179,6 +185,16 @@ class RankFolder:
         self.claim()
         data = json.dumps(self._record, indent=2, sort_keys=True).encode()
         files.replace_bytes(os.path.join(self.path, layout.RANK_RECORD), data)
+
+    def sync(self) -> None:
+        """Have the rank's record survive the loss of this node.
+
+        Raises:
+            OSError: If the disk can't promise it.
+
+        Ranks: independent.
+        """
+        files.sync(os.path.join(self.path, layout.RANK_RECORD))
 
     def add(self, pieces: Sequence[Piece]) -> None:
         """Enter the pieces of a file that is on disk into the manifest.

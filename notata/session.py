@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import traceback
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from notata import lifecycle, messages, provenance
-from notata.agreement import Record
+from notata import exits, failure, lifecycle, messages, provenance
+from notata.agreement import Record, end_job
 from notata.errors import RankFailed, RanksMissingError
 from notata.logwriter import LogWriter
 from notata.messages import now
 from notata.opening import Opened
 from notata.rankfolder import RankFolder
+from notata.watchdog import Watchdog
 
 # How long a rank that is done waits for those that may still be at work. Unlike a rank that failed,
 # which waits for the grace period only, it has no reason to think that something is wrong.
@@ -30,6 +31,7 @@ class Session(Opened):
         log: LogWriter,
         ended: Callable[[], object],
         grace: float | None,
+        on_failure: str,
     ) -> None:
         """Prepare; nothing is made yet.
 
@@ -40,11 +42,51 @@ class Session(Opened):
             log: The log that this rank writes.
             ended: Called on rank 0 each time the run's outcome is set.
             grace: Seconds to wait for other ranks.
+            on_failure: What becomes of ranks that don't come then: `grace`, `abort` or `raise`.
         """
-        super().__init__(run_id, path, folder, log, grace)
+        super().__init__(run_id, path, folder, log, grace, on_failure != "raise")
+        self._on_failure = on_failure
         self._ended = ended
         self._mine: Record | None = None  # this rank's verdict, once it has one
+        self._traceback = ""  # of the exception that ended this rank's part
         self._entered = self._closed = False
+        self._watchdog: Watchdog | None = None
+
+    def stand_by(self) -> None:
+        """Be there when the interpreter ends, until the run is closed."""
+        exits.add(self._path, self._end_at_exit)
+
+    def watch(self, timeout: float, *, abort: bool) -> None:
+        """Watch over this rank until the run is closed, in place of an earlier watch.
+
+        Args:
+            timeout: Seconds without a sign of life after which its stacks are written; 0 for ever.
+            abort: Whether the job is ended then.
+
+        Ranks: independent.
+        """
+        self._watch_no_more()
+        if timeout and not self._closed:
+            give_up = self._end_stuck if abort else None
+            self._watchdog = Watchdog(timeout, self._log, self.folder, give_up)
+
+    def _watch_no_more(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.stop()
+            self._watchdog = None
+
+    def _end_stuck(self, reason: str) -> None:
+        """End the job of ranks that are stuck; called by the watchdog."""
+        stuck: Record = {"status": lifecycle.FAILED, "reason": reason}
+        try:
+            if self.topology.parallel:
+                self._note_end(stuck, [])
+            if self.topology.is_root:
+                self._apply(stuck)
+            elif not self.attempt.outdated:
+                lifecycle.speak_for_root(self._path, reason, self.elapsed)
+        finally:
+            end_job(self.topology.comm, f"ending the job: {reason}")
 
     # ----- closing -----
 
@@ -53,7 +95,8 @@ class Session(Opened):
 
         Ranks: inside a `with` block independent, else collective with a communicator.
         """
-        verdict: Record = {"status": status, "reason": None if reason is None else _text(reason)}
+        told = None if reason is None else failure.plain_text(reason)
+        verdict: Record = {"status": status, "reason": told}
         self._mine = verdict
         if not self._entered or not self.topology.parallel or self._closed:
             self._close(verdict)
@@ -66,7 +109,7 @@ class Session(Opened):
         Ranks: root only.
         """
         if self.topology.parallel and not self._closed:
-            self._mine = {"status": lifecycle.FAILED, "reason": _text(reason)}
+            self._mine = {"status": lifecycle.FAILED, "reason": failure.plain_text(reason)}
             self._apply(self._mine)
         else:
             self.say(lifecycle.FAILED, reason)
@@ -82,9 +125,8 @@ class Session(Opened):
         if not self.topology.is_root:
             return
         failed, reason = self.status == lifecycle.FAILED, verdict.get("reason")
-        fields = {"status": self.status, "end_time": now(), "runtime_sec": round(self.elapsed, 6)}
-        why = {"failure_reason": reason} if failed else {}
-        self.metadata.update(fields | why | dict(facts), drop=["failure_reason"])
+        fields = lifecycle.outcome_fields(self.status, reason, self.elapsed)
+        self.metadata.update(fields | dict(facts), drop=["failure_reason"])
         self._log.write(messages.INFO, f"Marked failed: {reason}" if failed else "Marked complete")
 
     def _close(self, mine: Record) -> Record:
@@ -93,16 +135,22 @@ class Session(Opened):
             self._apply(mine)
             return mine
         self._closed = True
+        exits.remove(self._path, self._end_at_exit)
+        if self._watchdog is not None:
+            self._watchdog.spare()
         trouble: list[Exception] = []
         if self.topology.parallel and (self.folder.claimed or mine.get("raised")):
             mine = self._note_end(mine, trouble)
         outcome: Record = {}
         try:
+            if self._on_failure == "abort" and mine.get("raised") and self._agreement.talks:
+                self._close_alone(mine, "on_failure='abort'", asked=False)
             outcome = self._agree_to_close(mine)
         except RanksMissingError as error:
-            self._apply({"status": lifecycle.FAILED, "reason": mine.get("reason") or str(error)})
+            self._close_alone(mine, str(error))
             raise
         finally:
+            self._watch_no_more()
             self._agreement.end()
             self.folder.close()
             self._log.close()
@@ -111,6 +159,21 @@ class Session(Opened):
         if trouble:
             raise trouble[0]
         return outcome
+
+    def _close_alone(self, mine: Record, why: str, *, asked: bool = True) -> None:
+        """Say that the run failed, without the other ranks; if this one failed, end them."""
+        rank, broke = self.topology.rank, mine.get("raised")
+        reason = str(mine.get("reason") or why)
+        told = lifecycle.blamed(rank, reason) if broke or not self.topology.is_root else reason
+        no_answer = self._agreement.gave_up or not asked
+        try:
+            if self.topology.is_root:
+                self._apply({"status": lifecycle.FAILED, "reason": told})
+            elif no_answer and not self.attempt.outdated:
+                lifecycle.speak_for_root(self._path, told, self.elapsed)
+        finally:
+            if no_answer and broke and self._on_failure != "raise":
+                end_job(self.topology.comm, f"{why}: ending the job. {told}\n{self._traceback}")
 
     def _agree_to_close(self, mine: Record) -> Record:
         told = mine | {"pieces": self.folder.pieces, "params": self.params.digest()}
@@ -138,7 +201,7 @@ class Session(Opened):
         except Exception as error:  # the other ranks wait to hear of this one, whatever it met
             trouble.append(error)
             if mine["status"] == lifecycle.COMPLETE:
-                mine = mine | {"status": lifecycle.FAILED, "reason": str(error), "raised": True}
+                mine = mine | failure.verdict(error)
         return mine
 
     def _decide(self, records: list[Record]) -> Record:
@@ -196,15 +259,10 @@ class Session(Opened):
             raise RankFailed(f"run {self._run_id!r} failed: {outcome['reason']}")
 
     def _leave_broken(self, error: BaseException) -> None:
-        mine: Record = {"status": lifecycle.FAILED, "reason": _reason(error), "raised": True}
+        mine = failure.verdict(error)
         troubles: list[Exception] = []
         if self.topology.parallel:
-            text = "".join(traceback.format_exception(error)).rstrip()
-            try:
-                self.folder.note(error=type(error).__name__, traceback=text)
-            except Exception as another:
-                troubles.append(another)
-            self._log.write(messages.ERROR, text)
+            self._traceback, troubles = failure.write_down(error, self.folder, self._log)
         try:
             self._close(mine)
         except Exception as another:
@@ -212,14 +270,20 @@ class Session(Opened):
         for trouble in troubles:  # the program's own error is the one to be seen
             error.add_note(f"notata, while closing run {self._run_id!r}: {trouble}")
 
+    def _end_at_exit(self) -> None:
+        """End a run that the program left open, as far as it is still this run that is there."""
+        if self.topology.is_root and not self.metadata.stands:
+            return
+        if self._mine is None and (error := _uncaught()) is not None:
+            self._leave_broken(error)
+            return
+        self._close(self._mine or {"status": lifecycle.FAILED, "reason": _NEVER_CLOSED})
 
-def _text(text: str) -> str:
-    """Text that any file takes: a name that is not UTF-8 comes as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
+
+_NEVER_CLOSED = "the program ended without closing the run"
 
 
-def _reason(error: BaseException) -> str:
-    try:
-        return _text(str(error)) or type(error).__name__
-    except Exception:  # an error that can't even say what it is must not hide that there was one
-        return type(error).__name__
+def _uncaught() -> BaseException | None:
+    """The exception that ended the program, if one did."""
+    interactive = hasattr(sys, "ps1")  # there, errors come and go
+    return None if interactive else getattr(sys, "last_value", None)

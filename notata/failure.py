@@ -1,0 +1,89 @@
+"""What a rank that breaks leaves behind, before any other rank hears of it."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import Any
+
+from notata import messages
+from notata.agreement import Record
+from notata.logwriter import LogWriter
+from notata.messages import now
+from notata.rankfolder import RankFolder
+
+_POLICIES = ("grace", "abort", "raise")
+
+
+def policy(on_failure: Any) -> str:
+    """What becomes of ranks that don't come to the end of a run in which this one failed.
+
+    Raises:
+        ValueError: If it is none of `grace`, `abort` and `raise`.
+
+    Ranks: independent.
+    """
+    if on_failure not in _POLICIES:
+        raise ValueError(f"on_failure={on_failure!r}: give one of {', '.join(_POLICIES)}")
+    return str(on_failure)
+
+
+def verdict(error: BaseException) -> Record:
+    """What a rank says of a run that it leaves by an exception.
+
+    Example:
+        >>> verdict(SystemExit(3))["reason"]
+        'sys.exit(3)'
+
+    Ranks: independent.
+    """
+    return {"status": "failed", "reason": _reason(error), "raised": True, "at": time.time()}
+
+
+def _reason(error: BaseException) -> str:
+    try:
+        if isinstance(error, SystemExit):
+            return plain_text(f"sys.exit({error.code!r})")
+        return plain_text(str(error)) or type(error).__name__
+    except Exception:  # an error that can't even say what it is must not hide that there was one
+        return type(error).__name__
+
+
+def plain_text(text: str) -> str:
+    """Text that any file takes: a name that is not UTF-8 comes as escapes.
+
+    Ranks: independent.
+    """
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def write_down(
+    error: BaseException, folder: RankFolder, log: LogWriter
+) -> tuple[str, list[Exception]]:
+    """Have the traceback on disk: in the rank's record, with host and time, and in its log.
+
+    Both are synced, so that they survive whatever becomes of the node.
+
+    Args:
+        error: The exception that leaves the run.
+        folder: The folder that this rank alone writes to.
+        log: The log that this rank writes.
+
+    Returns:
+        The traceback, and what went wrong while it was written down.
+
+    Ranks: independent.
+    """
+    text = plain_text("".join(traceback.format_exception(error)).rstrip())
+    troubles: list[Exception] = []
+    try:
+        folder.note(error=type(error).__name__, traceback=text, failed_at=now())
+        folder.sync()
+    except Exception as trouble:
+        troubles.append(trouble)
+    log.write(messages.ERROR, text)
+    try:
+        log.sync()
+    except OSError as trouble:
+        troubles.append(trouble)
+    return text, troubles

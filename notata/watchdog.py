@@ -1,0 +1,130 @@
+"""Notices that a rank is stuck, while it is: a thread that counts the rank's signs of life."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from notata import layout, stacks
+from notata.logwriter import LogWriter
+from notata.rankfolder import RankFolder
+from notata.topology import hostname
+
+_SOONEST = 5.0  # seconds between two looks at most
+_HEAD_START = 1.0  # seconds that ranks have to write their stacks, and rank 0 to speak first
+
+
+def seconds(timeout: Any = None) -> float:
+    """How long a rank may be silent: the argument, else `NOTATA_WATCH`, else 0, for ever.
+
+    Raises:
+        ValueError: If it is not a number of seconds.
+
+    Ranks: independent.
+    """
+    given: Any = os.environ.get("NOTATA_WATCH") or 0 if timeout is None else timeout
+    try:
+        value = float(given)
+    except (TypeError, ValueError):
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"timeout={given!r} (NOTATA_WATCH) is not a number of seconds")
+    return value
+
+
+class Watchdog:
+    """A thread that writes down where its process stands when that is silent for too long.
+
+    A log line and a tick are signs of life. Where the program holds Python's lock for all that
+    time, in an extension, the thread can't run: then `faulthandler` writes the stacks, from a
+    thread without Python, to what is open: this rank's log, else standard error.
+    """
+
+    def __init__(
+        self,
+        timeout: float,
+        log: LogWriter,
+        folder: RankFolder,
+        give_up: Callable[[str], object] | None,
+    ) -> None:
+        """Start to watch.
+
+        Args:
+            timeout: Seconds without a sign of life after which the stacks are written.
+            log: The rank's log, which counts the signs.
+            folder: The folder that this rank alone writes to.
+            give_up: Called with where the ranks stand if there is no sign of life after that
+                either; it ends the job.
+        """
+        self._timeout, self._log, self._folder = timeout, log, folder
+        self._give_up = give_up
+        place = folder.topology
+        self._path = os.path.join(folder.path if place.parallel else folder.run, layout.STACKS)
+        self._spare = -1  # where stacks go that Python can't write
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="notata-watchdog", daemon=True)
+        self._thread.start()
+
+    def spare(self) -> None:
+        """Let the job live, whatever comes: this rank waits for the others at the run's end."""
+        self._give_up = None
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._over.set()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        faulthandler.cancel_dump_traceback_later()
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+
+    def _watch(self) -> None:
+        seen, since, told = self._log.signs, time.monotonic(), False
+        pause = min(self._timeout / 10, _SOONEST)
+        head_start = _HEAD_START * (1 if self._folder.topology.is_root else 2)
+        self._arm(pause)
+        while not self._over.wait(pause):
+            self._arm(pause)
+            silent = time.monotonic() - since
+            if self._log.signs != seen:
+                seen, since = self._log.signs, time.monotonic()
+                if told:
+                    told = False
+                    self._attempt(stacks.note_going_on, self._path)
+            elif not told and silent >= self._timeout:
+                told = True
+                self._attempt(self._write, silent)
+            elif told and self._give_up and silent >= self._timeout + head_start:
+                self._give_up(self._where(silent))
+
+    def _arm(self, pause: float) -> None:
+        if self._spare < 0 and self._log.fileno() >= 0:
+            self._spare = os.dup(self._log.fileno())
+        target: Any = self._spare if self._spare >= 0 else sys.__stderr__
+        with suppress(OSError, ValueError, AttributeError, RuntimeError):  # no standard error
+            faulthandler.dump_traceback_later(self._timeout + 2 * pause, file=target)
+
+    def _attempt(self, action: Callable[..., object], *args: object) -> None:
+        """Write something down; a disk that doesn't take it keeps nobody from watching."""
+        try:
+            action(*args)
+        except Exception as error:
+            print(f"notata: {self._path} could not be written: {error}", file=sys.stderr)
+
+    def _write(self, silent: float) -> None:
+        place = self._folder.topology
+        if place.parallel:
+            self._folder.claim()
+        stacks.write(self._path, place.rank, hostname(), silent)
+
+    def _where(self, silent: float) -> str:
+        size = self._folder.topology.size
+        where = stacks.told(stacks.groups(stacks.read(self._folder.run, size)))
+        return f"no sign of life for {silent:.0f} s: {where}"
