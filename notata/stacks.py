@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from notata import files, gather, layout
 from notata.ranges import ranks_text
+from notata.stored import read_json
 
 
 class Frame(NamedTuple):
@@ -30,8 +31,8 @@ class Stand(NamedTuple):
 
     Attributes:
         rank: The rank.
-        time: When its stacks were written, in its local time.
-        host: Its node.
+        time: When its stacks were written, in its local time; empty where that is not known.
+        host: Its node; likewise.
         silent: For how many seconds it had given no sign then.
         frames: What its main thread did, the innermost first.
         went_on: Whether it gave a sign after that.
@@ -69,7 +70,9 @@ _HEAD = re.compile(
 )
 _THREAD = re.compile(rb"(?:Current thread|Thread) 0x([0-9a-f]+)")
 _FRAME = re.compile(rb'  File "(.*)", line (\d+) in (.*)')
+_TIMEOUT = re.compile(rb"Timeout \((\d+):(\d\d):(\d\d(?:\.\d+)?)\)!")
 _WENT_ON = b"went on"
+_TAIL = 1 << 16  # bytes at the end of a log that are looked at
 
 
 def write(path: str, rank: int, host: str, silent: float) -> None:
@@ -118,32 +121,104 @@ def read(run: str, size: int) -> dict[int, Stand]:
     Ranks: independent.
     """
     folders = gather.rank_folders(run) if size > 1 else {0: run}
-    found = {rank: _last(os.path.join(path, layout.STACKS)) for rank, path in folders.items()}
-    return {rank: stand for rank, stand in found.items() if stand is not None}
+    found: dict[int, Stand] = {}
+    for rank, folder in folders.items():
+        log = os.path.join(run if rank == 0 else folder, layout.LOG)
+        stand = _from_log(log, rank) or _last(os.path.join(folder, layout.STACKS))
+        if stand is not None:
+            found[rank] = stand
+    return found
 
 
 def _last(path: str) -> Stand | None:
+    """The newest stacks in a file of them."""
     lines = (files.read_bytes(path) or b"").split(b"\n")
     starts = [number for number, line in enumerate(lines) if _HEAD.match(line)]
-    if not starts:
+    match = _HEAD.match(lines[starts[-1]]) if starts else None
+    if match is None:
         return None
-    head = _HEAD.match(lines[starts[-1]])
-    assert head is not None
-    stamp, rank, host, silent, main = head.groups()
-    frames: list[Frame] = []
-    thread, went_on = b"", False
-    for line in lines[starts[-1] + 1 :]:
+    stamp, rank, host, silent, main = match.groups()
+    below = lines[starts[-1] + 1 :]
+    threads = _threads(below)
+    frames = threads.get(int(main, 16), ())
+    went_on = any(line.endswith(_WENT_ON) for line in below)
+    return Stand(int(rank), _text(stamp), _text(host), float(silent), frames, went_on)
+
+
+def _from_log(path: str, rank: int) -> Stand | None:
+    """The stacks of a rank that held Python's lock all the time, at the end of its log."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.stat(path).st_size - _TAIL))
+            lines = file.read().split(b"\n")
+    except OSError:
+        return None
+    starts = [number for number, line in enumerate(lines) if _TIMEOUT.match(line)]
+    match = _TIMEOUT.match(lines[starts[-1]]) if starts else None
+    if match is None:
+        return None
+    hours, minutes, seconds = map(float, match.groups())
+    below = lines[starts[-1] + 1 :]
+    frames = list(_threads(below).values())
+    went_on = any(line.startswith(b"[") for line in below)
+    silent = 3600 * hours + 60 * minutes + seconds
+    return Stand(rank, "", "", silent, frames[-1] if frames else (), went_on)  # the first thread
+
+
+def _threads(lines: Iterable[bytes]) -> dict[int, tuple[Frame, ...]]:
+    """The stacks of a process by thread, as `faulthandler` lists them: the newest thread first."""
+    found: dict[int, tuple[Frame, ...]] = {}
+    thread = 0
+    for line in lines:
         if match := _THREAD.match(line):
-            thread = match[1]
-        elif (match := _FRAME.fullmatch(line)) and int(thread or b"0", 16) == int(main, 16):
-            frames.append(Frame(_text(match[1]), int(match[2]), _text(match[3])))
-        elif line.endswith(_WENT_ON):
-            went_on = True
-    return Stand(int(rank), _text(stamp), _text(host), float(silent), tuple(frames), went_on)
+            thread = int(match[1], 16)
+        elif match := _FRAME.fullmatch(line):
+            frame = Frame(_text(match[1]), int(match[2]), _text(match[3]))
+            found[thread] = (*found.get(thread, ()), frame)
+    return found
 
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
+
+
+class Survey(NamedTuple):
+    """Which ranks of a run stand where.
+
+    Attributes:
+        groups: Ranks that stand together, as `groups` gives them.
+        went_on: Ranks that gave a sign of life after their stacks were written.
+        ended: What ranks say of their end, by rank: `complete`, or `failed` and why.
+        silent: Ranks that left nothing to tell.
+    """
+
+    groups: list[list[Stand]]
+    went_on: list[int]
+    ended: dict[int, str]
+    silent: list[int]
+
+
+def survey(run: str, size: int) -> Survey:
+    """See which ranks of a run stand where.
+
+    Args:
+        run: The run's folder.
+        size: Number of its ranks.
+
+    Ranks: independent.
+    """
+    stands = read(run, size)
+    ended: dict[int, str] = {}
+    for rank, folder in gather.rank_folders(run).items():
+        record = read_json(os.path.join(folder, layout.RANK_RECORD)) or {}
+        if record.get("status") in ("complete", "failed"):
+            why = record.get("failure_reason")
+            ended[rank] = f"{record['status']}: {why}" if why else str(record["status"])
+    standing = {rank for rank, stand in stands.items() if not stand.went_on}
+    went_on = sorted(stands.keys() - standing - ended.keys())
+    silent = [rank for rank in range(size) if rank not in stands and rank not in ended]
+    elsewhere = {rank: told for rank, told in ended.items() if rank not in standing}
+    return Survey(groups(stands), went_on, elsewhere, silent)
 
 
 def groups(stands: Mapping[int, Stand]) -> list[list[Stand]]:

@@ -23,6 +23,7 @@ from notata.version import __version__
 _COMMANDS = {
     "ls": "list_runs",
     "merge": "merge",
+    "stuck": "stuck",
 }
 
 _HELP = f"""Structured filesystem logging for scientific runs, from one process to a cluster.
