@@ -277,6 +277,10 @@ class Attempt:
         """Look on disk whether this attempt is outdated; what is to stop then is told."""
         _ = self.outdated
 
+    def is_newest(self) -> bool:
+        """Whether no newer attempt goes on in the run, as far as the disk says now."""
+        return not self.outdated
+
     def when_outdated(self, stop: Callable[[], object]) -> None:
         """Call something once it is known that this attempt is outdated."""
         self._when_outdated.append(stop)

@@ -20,6 +20,7 @@ would expect (and that notata 0.3.0 raises)::
     ├── RanksMissingError       TimeoutError        some ranks didn't come to open or close a run
     ├── RanksDisagreeError      ValueError          the ranks opened different runs
     ├── LauncherMismatchError   RuntimeError        N programs of one rank instead of one of N
+    ├── SettingError            ValueError          a variable NOTATA_… that makes no sense
     └── RankFailed              RuntimeError        another rank of this run failed
 """
 
@@ -113,6 +114,10 @@ class LauncherMismatchError(NotataError, RuntimeError):
     """The launcher started several processes, but MPI sees each of them alone."""
 
 
+class SettingError(NotataError, ValueError):
+    """A variable of the environment that sets something, and has no value that it can have."""
+
+
 class RankFailed(NotataError, RuntimeError):  # noqa: N818
     """Another rank of this run failed, so this rank's part of it can't be complete either."""
 
@@ -130,6 +135,7 @@ _BY_NAME: dict[str, type[Exception]] = {
         OutdatedError,
         RanksMissingError,
         RanksDisagreeError,
+        SettingError,
         RankFailed,
     )
 }

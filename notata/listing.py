@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from notata import layout
 from notata.errors import NotARunError, RunNotFoundError
 from notata.messages import stamp_seconds
+from notata.pulse import Clock, state
 from notata.stored import DAMAGED as DAMAGED
 from notata.stored import StrPath, read_json, run_folders
 
@@ -23,7 +24,8 @@ class Entry(NamedTuple):
     Attributes:
         path: The folder.
         kind: `run` or `experiment`.
-        statuses: How many runs have each status; for a run, one has one.
+        statuses: How many runs are in each state: what their metadata say, but `running` or `lost`
+            where they haven't ended; for a run, one has one.
         ranks: The least and the largest number of ranks, or None where it isn't known.
         runtime: Seconds that the runs which ended took, in sum, or None if none ended.
         started: When the newest run began, in seconds since the epoch, or None if unknown.
@@ -49,6 +51,7 @@ def find(folder: StrPath) -> list[Entry]:
     Raises:
         RunNotFoundError: If there is no such folder (a `FileNotFoundError`).
         NotARunError: If it is a file (a `ValueError`).
+        SettingError: If `NOTATA_LOST_AFTER` is not a number of seconds.
         OSError: If it can't be read.
 
     Ranks: independent.
@@ -58,13 +61,14 @@ def find(folder: StrPath) -> list[Entry]:
         raise RunNotFoundError(f"no such folder: {path}")
     if not path.is_dir():
         raise NotARunError(f"{path} is a file, not a folder of runs")
+    clock = Clock(path)
     if _holds_run(path):
-        return [_run(path)]
+        return [_run(path, clock)]
     if is_experiment(path):
-        return [_run(run) for run in runs_of(path)]
-    runs = {run: _run(run) for run in _runs_in(path)}
+        return [_run(run, clock) for run in runs_of(path)]
+    runs = {run: _run(run, clock) for run in _runs_in(path)}
     others = [path / name for name in os.listdir(path) if path / name not in runs]
-    sweeps = {exp: _experiment(exp) for exp in others if is_experiment(exp)}
+    sweeps = {exp: _experiment(exp, clock) for exp in others if is_experiment(exp)}
     return [entry for _, entry in sorted((runs | sweeps).items())]
 
 
@@ -119,7 +123,7 @@ def _has_ranks(path: Path) -> bool:
     return any(layout.rank_of(name) is not None for name in names)
 
 
-def _run(path: Path) -> Entry:
+def _run(path: Path, clock: Clock) -> Entry:
     file = path / layout.METADATA
     try:
         meta = read_json(file)
@@ -131,12 +135,12 @@ def _run(path: Path) -> Entry:
     size = _ranks(meta)
     runtime = _number(meta.get("runtime_sec"))
     status = meta.get("status")
-    status = status if isinstance(status, str) else "unknown"
+    status = state(status, path, clock) if isinstance(status, str) else "unknown"
     return Entry(path, "run", {status: 1}, (size, size), runtime, _started(meta), ())
 
 
-def _experiment(path: Path) -> Entry:
-    runs = [_run(run) for run in runs_of(path)]
+def _experiment(path: Path, clock: Clock) -> Entry:
+    runs = [_run(run, clock) for run in runs_of(path)]
     ranks = [entry.ranks for entry in runs if entry.ranks is not None]
     runtimes = [entry.runtime for entry in runs if entry.runtime is not None]
     started = [entry.started for entry in runs if entry.started is not None]

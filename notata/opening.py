@@ -7,12 +7,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from notata import attempts, layout, lifecycle, messages, provenance, writers
+from notata import attempts, layout, lifecycle, messages, provenance, pulse, writers
 from notata.agreement import Agreement, Record
 from notata.errors import DamagedError
 from notata.logwriter import LogWriter
 from notata.messages import now
 from notata.parameters import Params
+from notata.pulse import Beat
 from notata.rankfolder import RankFolder
 from notata.stored import params_format, read_params
 
@@ -30,6 +31,7 @@ class Opened:
         params: The run's parameters, as this rank has them.
         metadata: The run's metadata, on rank 0.
         status: `initialized`, `complete` or `failed`, as far as this rank knows.
+        beat: The run's sign of life, given by rank 0.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Opened:
         self._run_id, self._path, self._log = run_id, path, log
         self._agreement = Agreement(folder.topology, grace, may_abort=may_abort)
         self._began = time.monotonic()
+        self.beat = Beat(path, self.attempt.is_newest)
         self._differing: set[str] = set()  # parameters unlike rank 0's, as far as they were told
 
     @property
@@ -87,6 +90,7 @@ class Opened:
             resume: Whether to go on in an earlier run; None leaves it to the scheduler.
 
         Raises:
+            SettingError: If `NOTATA_HEARTBEAT` is not a number of seconds.
             Exception: This rank's failure, else whatever any rank met.
 
         Ranks: collective with a communicator.
@@ -132,6 +136,7 @@ class Opened:
     ) -> Record:
         """Make the run, or go on in it; called on rank 0, with what all ranks told."""
         lifecycle.check_opening(records)
+        pulse.interval()  # before anything is made, if the variable makes no sense
         place, attempt = self.topology, self.attempt
         history = lifecycle.make_run_folder(
             self._path, attempt, place, overwrite=overwrite, resume=resume
@@ -161,6 +166,7 @@ class Opened:
         self._log.write(messages.INFO, resumed if history else "Logbook initialized")
         for note in place.notes:
             self._log.write(messages.WARNING, note)
+        self.beat.start(pulse.interval())
         return {"params": self.params.digest(), "attempt": attempt.number}
 
     def _merge_params(self) -> None:

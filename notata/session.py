@@ -151,6 +151,7 @@ class Session(Opened):
             raise
         finally:
             self._watch_no_more()
+            self.beat.stop()
             self._agreement.end()
             self.folder.close()
             self._log.close()

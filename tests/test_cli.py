@@ -241,7 +241,7 @@ def test_ls_of_runs_and_experiments(serial: Path, launch: Launch, sweep: Path) -
     assert result.exit_code == 0, result.stderr
     assert {name: cells[:3] for name, cells in rows(result).items()} == {
         "log_broken": ["run", "failed", "1"],
-        "log_going": ["run", "initialized", "4"],
+        "log_going": ["run", "running", "4"],
         "log_heat": ["run", "complete", "3"],
         "log_serial": ["run", "complete", "1"],
         "sweep": ["experiment", "2 complete, 1 failed", "1-2"],

@@ -21,6 +21,9 @@ _HELP = f"""List the runs and experiments in DIR (outputs by default).
 If DIR is an experiment, its runs are listed. For an experiment, the status says how many of its
 runs have which, the duration is the sum of theirs, and the age is that of the newest.
 
+A run that has not ended is running, or lost if it gave no sign of life for ten minutes
+(NOTATA_LOST_AFTER, in seconds).
+
 {KEEP}Example:
   notata ls
   notata ls outputs/sweep
@@ -73,8 +76,10 @@ def _status(entry: Entry) -> Text:
     from rich.text import Text
 
     from notata.listing import DAMAGED
+    from notata.pulse import LOST, RUNNING
 
-    colours = {"complete": "green", "failed": "red", DAMAGED: "bold red", "initialized": "yellow"}
+    colours = {"complete": "green", "failed": "red", RUNNING: "yellow"}
+    colours |= dict.fromkeys((DAMAGED, LOST), "bold red")
     parts = []
     for status, count in sorted(entry.statuses.items()):
         told = f"{count} {status}" if entry.kind == "experiment" else status
