@@ -27,7 +27,7 @@ $ eval "$(_NOTATA_COMPLETE=bash_source notata)"
 
 def page() -> str:
     """The page, with the help of each command as it prints it on a line of 100 characters."""
-    context = click.Context(main, info_name="notata", terminal_width=100)
+    context = click.Context(main, info_name="notata", **main.context_settings)
     parts = [INTRODUCTION]
     for name in main.list_commands(context):
         command = main.get_command(context, name)
