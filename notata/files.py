@@ -18,11 +18,15 @@ StrPath = str | os.PathLike[str]
 
 
 @contextmanager
-def replacing(path: StrPath) -> Iterator[BinaryIO]:
+def replacing(
+    path: StrPath, *, durable: bool = False, temporary: str | None = None
+) -> Iterator[BinaryIO]:
     """Write a file under a temporary name and put it in place once it is whole.
 
     Args:
         path: The file to make or replace; its folder is made where it is missing.
+        durable: Whether to wait until it is on disk, so that it outlives a power failure.
+        temporary: The temporary name; by default one that no other process can choose.
 
     Yields:
         The file to write to.
@@ -33,12 +37,17 @@ def replacing(path: StrPath) -> Iterator[BinaryIO]:
     Ranks: independent.
     """
     folder, name = os.path.split(os.fspath(path))
-    temporary = os.path.join(folder, layout.temporary())
+    temporary = os.path.join(folder, temporary or layout.temporary())
     file = _create(temporary, folder)
     try:
         with file:
             yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, os.path.join(folder, name))
+        if durable:
+            sync(folder or ".")
     except BaseException:
         with suppress(OSError):
             os.unlink(temporary)
@@ -53,12 +62,14 @@ def _create(temporary: str, folder: str) -> BinaryIO:
         return open(temporary, "xb")
 
 
-def replace_bytes(path: StrPath, data: bytes) -> None:
+def replace_bytes(
+    path: StrPath, data: bytes, *, durable: bool = False, temporary: str | None = None
+) -> None:
     """Put these bytes into a file, wholly or not at all.
 
     Ranks: independent.
     """
-    with replacing(path) as file:
+    with replacing(path, durable=durable, temporary=temporary) as file:
         file.write(data)
 
 
@@ -78,6 +89,24 @@ def create(path: StrPath, data: bytes) -> None:
 
 
 def sync(path: StrPath) -> None:
+    """Wait until a file, or the names in a folder, are on disk.
+
+    Raises:
+        OSError: If they can't be written there.
+
+    Ranks: independent.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # no such thing as its folders' fsync
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_with_name(path: StrPath) -> None:
     """Have a file, and its name in its folder, survive the loss of this node.
 
     Raises:
@@ -85,12 +114,8 @@ def sync(path: StrPath) -> None:
 
     Ranks: independent.
     """
-    for each in (path, os.path.dirname(os.fspath(path)) or "."):
-        descriptor = os.open(each, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    sync(path)
+    sync(os.path.dirname(os.fspath(path)) or ".")
 
 
 def read_bytes(path: StrPath) -> bytes | None:

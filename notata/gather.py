@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from notata import files, layout, npy
+from notata import files, layout, npy, rankfiles
 from notata.assembly import Box, Part, Whole, flaws, intersection
 from notata.errors import DamagedError, HoleError
 from notata.pieces import Piece
@@ -32,7 +32,8 @@ def run_size(run: str, meta: Mapping[str, Any]) -> int:
     size = parallel.get("size") if isinstance(parallel, dict) else None
     if type(size) is int and size > 0:
         return size
-    if parallel is None or not os.path.isdir(os.path.join(run, layout.RANKS)):
+    ranks = (layout.RANKS, layout.ARCHIVE)
+    if parallel is None or not any(os.path.exists(os.path.join(run, name)) for name in ranks):
         return 1
     raise DamagedError(
         f"{os.path.join(run, layout.METADATA)} is damaged: parallel.size is {size!r}, not the "
@@ -68,7 +69,22 @@ def read_manifest(folder: str) -> list[Piece]:
     Ranks: independent.
     """
     path = os.path.join(folder, layout.MANIFEST)
-    lines = (files.read_bytes(path) or b"").split(b"\n")
+    return parse_manifest(files.read_bytes(path) or b"", path)
+
+
+def parse_manifest(data: bytes, path: str) -> list[Piece]:
+    """The pieces that a manifest lists, as they were last written.
+
+    Args:
+        data: What the manifest holds.
+        path: Where it lies, for errors.
+
+    Raises:
+        DamagedError: If a line other than a torn last one is not of a manifest.
+
+    Ranks: independent.
+    """
+    lines = data.split(b"\n")
     found: dict[str, dict[str, Piece]] = {}  # of each file
     for number, line in enumerate(lines, 1):
         if not line:
@@ -93,11 +109,16 @@ def _is_torn(line: bytes) -> bool:
 
 
 def read_manifests(run: str) -> dict[int, list[Piece]]:
-    """All ranks' pieces, by rank.
+    """All ranks' pieces, by rank, also of ranks whose folders were pruned.
 
     Ranks: independent.
     """
-    return {rank: read_manifest(folder) for rank, folder in rank_folders(run).items()}
+    found: dict[int, list[Piece]] = {}
+    for rank in sorted({*rank_folders(run), *rankfiles.archived_ranks(run)}):
+        data = rankfiles.files_of(run, rank).read(layout.MANIFEST) or b""
+        path = os.path.join(run, layout.rank_dir(rank), layout.MANIFEST)
+        found[rank] = parse_manifest(data, path)
+    return found
 
 
 def load_piece(run: str, part: Part, *, mapped: bool) -> Array:
@@ -208,84 +229,3 @@ def load_whole(run: str, whole: Whole, box: Box) -> Array:
     for _ in copy_parts(run, whole, box, target):
         pass
     return target
-
-
-# ----- is what was merged still made of these pieces -----
-
-Fingerprints = dict[str, list[int]]  # of each file, relative to the run: size and time of change
-Merged = Mapping[str, Mapping[str, Any]]  # of each file that a merge made: its own, its inputs'
-
-
-def merged_files(record: Mapping[str, Any] | None) -> Merged:
-    """The files that are a merge's own, from its record.
-
-    Args:
-        record: What `merge.json` holds.
-
-    Returns:
-        For each file what is known of it: `inputs` and `self`, or nothing where a merge was cut
-        off before it could say so.
-
-    Ranks: independent.
-    """
-    outputs, pending = ((record or {}).get(name) for name in ("outputs", "pending"))
-    known: dict[str, Mapping[str, Any]] = {}
-    if isinstance(outputs, dict):
-        known |= {file: made if _is_told(made) else {} for file, made in outputs.items()}
-    if isinstance(pending, list):
-        known |= {str(file): {} for file in pending}
-    return known
-
-
-def _is_told(made: object) -> bool:
-    return isinstance(made, dict) and isinstance(made.get("inputs"), dict)
-
-
-def fingerprints(run: str, names: Iterable[str]) -> Fingerprints:
-    """Size and time of change of the files that exist.
-
-    Ranks: independent.
-    """
-    found: Fingerprints = {}
-    for name in sorted(names):
-        try:
-            status = os.stat(os.path.join(run, name))
-        except FileNotFoundError:
-            continue
-        found[name] = [status.st_size, status.st_mtime_ns]
-    return found
-
-
-def is_fresh(run: str, file: str, inputs: Fingerprints, merged: Merged) -> bool:
-    """Whether a merge made a file of these very inputs, and it is still as it was made.
-
-    Ranks: independent.
-    """
-    made = merged.get(file, {})
-    itself = fingerprints(run, [file]).get(file)
-    return itself is not None and made.get("inputs") == inputs and made.get("self") == itself
-
-
-def is_outdated(run: str, name: str, merged: Merged) -> bool:
-    """Whether pieces of an array are to be read, though a merge made it one file.
-
-    They are if they have changed since. Where some have been taken away, the file is all there is.
-
-    Args:
-        run: The run's folder.
-        name: Name of the array, or `bundle:key`.
-        merged: What the merge made.
-
-    Ranks: independent.
-    """
-    for file, made in merged.items():
-        stem, extension = os.path.splitext(file.removeprefix(f"{layout.DATA}/"))
-        if not (extension == ".npy" and name == stem) and not (
-            extension == ".npz" and name.startswith(f"{stem}:")
-        ):
-            continue
-        inputs = fingerprints(run, (f"{layout.rank_dir(r)}/{file}" for r in rank_folders(run)))
-        gone = made.get("inputs", {}).keys() - inputs.keys()
-        if not gone and not is_fresh(run, file, inputs, merged):
-            return True
-    return False

@@ -25,6 +25,7 @@ STACKS = "stacks.txt"  # where a rank stood that gave no sign of life
 MERGE_RECORD = "merge.json"
 MERGE_LOCK = ".merge.lock"
 _ATTEMPT = ".attempt-"
+ARCHIVE = "ranks.zip"  # what a pruning left of the ranks' folders
 
 INDEX = "index.csv"
 INDEX_LOCK = ".index.csv.lock"
@@ -35,6 +36,7 @@ METRICS = "artifacts/metrics.json"
 RUN_PREFIX = "log_"
 TEMP_PREFIX = ".notata-"
 SPEAKER = TEMP_PREFIX + "speaker"  # held by the rank that writes metadata.json in rank 0's place
+PRUNED = f"{TEMP_PREFIX}pruned"  # the ranks' folders while a pruning deletes them
 NAME_BYTES = 255  # the longest name that ext4, xfs, Lustre, GPFS and NFS take
 
 _RANK_DIR = re.compile(r"rank_(\d{5,})")
@@ -93,6 +95,21 @@ def rank_dir(rank: int) -> str:
     Ranks: independent.
     """
     return f"{RANKS}/rank_{rank:05d}"
+
+
+def inside_rank(file: str) -> tuple[int, str] | None:
+    """The rank that a file of the run belongs to, and its name there; None if to none.
+
+    Example:
+        >>> inside_rank("ranks/rank_00003/data/T.npy")
+        (3, 'data/T.npy')
+
+    Ranks: independent.
+    """
+    ranks, _, rest = file.partition("/")
+    folder, _, name = rest.partition("/")
+    rank = rank_of(folder) if ranks == RANKS else None
+    return None if rank is None or not name else (rank, name)
 
 
 def rank_of(folder: str) -> int | None:
@@ -177,6 +194,17 @@ def temporary() -> str:
     Ranks: independent.
     """
     return f"{TEMP_PREFIX}{os.urandom(8).hex()}.tmp"
+
+
+MERGE_PREFIX = f"{TEMP_PREFIX}merge-"
+
+
+def merge_temporary() -> str:
+    """A file name for what a merge makes; the next merge takes it away if this one dies.
+
+    Ranks: independent.
+    """
+    return f"{MERGE_PREFIX}{os.urandom(8).hex()}.tmp"
 
 
 _ID_LENGTH = 150  # leaves room for prefix, hash and what people put around it

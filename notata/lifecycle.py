@@ -232,7 +232,7 @@ def speak_for_root(path: str, reason: str, elapsed: float) -> bool:
             return False
         values = mirrored(values | outcome_fields(FAILED, reason, elapsed))
         files.replace_bytes(file, writers.json_bytes(values, "meta"))
-        files.sync(file)
+        files.sync_with_name(file)
     return True
 
 

@@ -118,12 +118,19 @@ def write_bundle(file: BinaryIO, arrays: Mapping[str, Array], compressed: bool) 
                 npy_format.write_array(member, array, allow_pickle=False)
 
 
-def load(path: str | os.PathLike[str], *, mapped: bool = False) -> Array:
+Source = str | os.PathLike[str] | BinaryIO  # a path, or an open file that can seek
+
+
+def _told(source: Source) -> str:
+    return str(getattr(source, "name", None) or source)
+
+
+def load(path: Source, *, mapped: bool = False) -> Array:
     """Read a `.npy` file.
 
     Args:
         path: The file.
-        mapped: Whether to map it instead, so that only what is used is read.
+        mapped: Whether to map it instead, so that only what is used is read, if it is a path.
 
     Raises:
         FileNotFoundError: If there is none.
@@ -134,13 +141,14 @@ def load(path: str | os.PathLike[str], *, mapped: bool = False) -> Array:
     import numpy as np
 
     try:
-        found = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+        mode: Any = "r" if mapped and isinstance(path, str | os.PathLike) else None
+        found = np.load(path, mmap_mode=mode, allow_pickle=False)
         return np.asarray(found)  # users don't expect a subclass
-    except (ValueError, EOFError, SyntaxError) as error:
-        raise DamagedError(f"{os.fspath(path)} is not a whole .npy file: {error}") from None
+    except (ValueError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
+        raise DamagedError(f"{_told(path)} is not a whole .npy file: {error}") from None
 
 
-def load_member(path: str | os.PathLike[str], key: str) -> Array:
+def load_member(path: Source, key: str) -> Array:
     """Read one array of a `.npz` file.
 
     Raises:
@@ -161,10 +169,10 @@ def load_member(path: str | os.PathLike[str], key: str) -> Array:
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
-        raise DamagedError(f"{os.fspath(path)} is not a whole .npz file: {error}") from None
+        raise DamagedError(f"{_told(path)} is not a whole .npz file: {error}") from None
 
 
-def bundle_keys(path: str | os.PathLike[str]) -> list[str]:
+def bundle_keys(path: Source) -> list[str]:
     """The keys of a `.npz` file, in its order.
 
     Raises:
@@ -176,4 +184,4 @@ def bundle_keys(path: str | os.PathLike[str]) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
     except zipfile.BadZipFile as error:
-        raise DamagedError(f"{os.fspath(path)} is not a whole .npz file: {error}") from None
+        raise DamagedError(f"{_told(path)} is not a whole .npz file: {error}") from None

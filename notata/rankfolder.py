@@ -194,7 +194,7 @@ class RankFolder:
 
         Ranks: independent.
         """
-        files.sync(os.path.join(self.path, layout.RANK_RECORD))
+        files.sync_with_name(os.path.join(self.path, layout.RANK_RECORD))
 
     def add(self, pieces: Sequence[Piece]) -> None:
         """Enter the pieces of a file that is on disk into the manifest.

@@ -7,74 +7,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from notata import gather, layout, stored
+from notata import gather, layout, mergerecord, stored
 from notata.assembly import Whole, assemble
 from notata.errors import ArrayNotFoundError, KeyNotFoundError, NotARunError, RunNotFoundError
 from notata.messages import Record
+from notata.rankfiles import Folder
+from notata.rankreader import RankReader
 from notata.regions import region_of
 from notata.stored import DAMAGED, Made, Shelf, StrPath
 from notata.streams import read_messages
 
 if TYPE_CHECKING:
     from notata.npy import Array
-
-
-class RankReader(Shelf):
-    """What one rank wrote.
-
-    Attributes:
-        rank: The rank.
-        path: Folder of its log, artifacts and plots; need not exist if it wrote nothing.
-
-    Ranks: independent.
-    """
-
-    def __init__(self, run: Path, rank: int, size: int) -> None:
-        self.rank = rank
-        own = run / layout.rank_dir(rank) if size > 1 else run
-        super().__init__(run if rank == 0 else own, own)
-        self._own = own
-        self._run = run
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """What the rank said of itself: host, status, traceback; empty if it wrote nothing.
-
-        Ranks: independent.
-        """
-        return stored.read_json(self._own / layout.RANK_RECORD) or {}
-
-    @property
-    def arrays(self) -> list[str]:
-        """Names of the arrays that the rank has a piece of.
-
-        Ranks: independent.
-        """
-        return sorted(self.stored())
-
-    def load_array(self, name: str, region: Any = None) -> Array:
-        """Load this rank's piece of an array.
-
-        Args:
-            name: `"T"`, or `"bundle:key"`.
-            region: The part of the piece to read, as `numpy.s_` gives it.
-
-        Raises:
-            ArrayNotFoundError: If the rank wrote none of this name.
-
-        Ranks: independent.
-        """
-        found = self.load_stored(name, region)
-        if found is None:
-            raise ArrayNotFoundError(f"rank {self.rank} wrote no array {name!r} in {self._own}")
-        return found
-
-    def messages(self, level: str | int = 0) -> Iterator[Record]:
-        """The rank's messages, in the order in which it wrote them.
-
-        Ranks: independent.
-        """
-        return read_messages(os.fspath(self._run), level, [self.rank])
 
 
 class LogReader(Shelf):
@@ -97,7 +41,8 @@ class LogReader(Shelf):
 
     def __init__(self, path: StrPath) -> None:
         folder = Path(path)
-        super().__init__(folder, folder)
+        home = Folder(os.fspath(folder))
+        super().__init__(folder, home, home)
         if not folder.exists():
             raise RunNotFoundError(f"no such run: {folder}")
         if not (folder / layout.METADATA).exists():
@@ -182,8 +127,8 @@ class LogReader(Shelf):
 
         Ranks: independent.
         """
-        merged = gather.merged_files(stored.read_json(self.path / layout.MERGE_RECORD))
-        old = gather.is_outdated(os.fspath(self.path), name, merged)
+        run = os.fspath(self.path)
+        old = mergerecord.is_outdated(run, name, mergerecord.read(run), gather.rank_folders(run))
         whole = self._wholes().get(name) if old else None
         found = self.load_stored(name, region) if whole is None else None
         if found is not None:
@@ -194,7 +139,7 @@ class LogReader(Shelf):
             raise ArrayNotFoundError(f"no array {name!r} in {self.path}; there is: {known}")
         gather.check(whole, ((0,) * len(whole.shape), (0,) * len(whole.shape)))
         box = region_of(region, whole.shape)
-        part = gather.load_whole(os.fspath(self.path), whole, (box.start, box.shape))
+        part = gather.load_whole(run, whole, (box.start, box.shape))
         return part if region is None else part[box.pick]
 
     def messages(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from notata import files, layout, npy
 from notata.errors import DamagedError, KeyNotFoundError, UnsafeNameError
+from notata.rankfiles import RankFiles
 from notata.regions import region_of
 
 if TYPE_CHECKING:
@@ -68,7 +69,14 @@ def read_json(path: StrPath) -> dict[str, Any] | None:
 
     Ranks: independent.
     """
-    data = files.read_bytes(path)
+    return json_object(files.read_bytes(path))
+
+
+def json_object(data: bytes | None) -> dict[str, Any] | None:
+    """The JSON object that bytes hold, or None where they hold none.
+
+    Ranks: independent.
+    """
     with contextlib.suppress(*_NO_JSON):
         found = json.loads(data) if data else None
         return found if isinstance(found, dict) else None
@@ -217,9 +225,9 @@ class Made(Sequence[T_co]):
 class Shelf:
     """Arrays, artifacts and plots in one pair of folders."""
 
-    def __init__(self, path: Path, data_home: Path) -> None:
+    def __init__(self, path: Path, home: RankFiles, own: RankFiles) -> None:
         self.path = path
-        self._data = data_home / layout.DATA
+        self._home, self._own = home, own
 
     @property
     def artifacts(self) -> list[str]:
@@ -227,7 +235,7 @@ class Shelf:
 
         Ranks: independent.
         """
-        return _names(self.path / layout.ARTIFACTS)
+        return self._home.names(layout.ARTIFACTS)
 
     @property
     def plots(self) -> list[str]:
@@ -235,7 +243,7 @@ class Shelf:
 
         Ranks: independent.
         """
-        return _names(self.path / layout.PLOTS)
+        return self._home.names(layout.PLOTS)
 
     def load_json(self, name: str) -> Any:
         """Load a JSON artifact; the extension may be left out. Empty where there is none.
@@ -245,9 +253,9 @@ class Shelf:
 
         Ranks: independent.
         """
-        path = self.path / layout.ARTIFACTS / layout.inside(name.removesuffix(".json"), ".json")
-        data = files.read_bytes(path)
-        return {} if data is None else parse_json(data, path)
+        file = f"{layout.ARTIFACTS}/{layout.inside(name.removesuffix('.json'), '.json')}"
+        data = self._home.read(file)
+        return {} if data is None else parse_json(data, self.path / file)
 
     def stored(self) -> list[str]:
         """Names of the arrays that lie in `data/`.
@@ -255,13 +263,14 @@ class Shelf:
         Ranks: independent.
         """
         found = []
-        for name in _names(self._data):
+        for name in self._own.names(layout.DATA):
             if name.endswith(".npy"):
                 found.append(name.removesuffix(".npy"))
             elif name.endswith(".npz"):
                 with contextlib.suppress(Exception):  # a damaged bundle lists nothing
                     bundle = name.removesuffix(".npz")
-                    found += [f"{bundle}:{key}" for key in npy.bundle_keys(self._data / name)]
+                    keys = npy.bundle_keys(self._own.source(f"{layout.DATA}/{name}"))
+                    found += [f"{bundle}:{key}" for key in keys]
         return found
 
     def load_stored(self, name: str, region: Any) -> Array | None:
@@ -274,15 +283,15 @@ class Shelf:
         tried = False
         for stem, key in [(name, None), *_splits(name)]:
             try:
-                path = self._data / layout.inside(stem, ".npy" if key is None else ".npz")
+                file = layout.inside(stem, ".npy" if key is None else ".npz")
                 tried = True
-                return _loaded(path, key, region)
+                return _loaded(self._own.source(f"{layout.DATA}/{file}"), key, region)
             except UnsafeNameError as error:  # "bundle:key" may be longer than a file's name
                 refused = error
             except FileNotFoundError:
                 continue
             except KeyError:
-                without = f"no key {key!r} in bundle {path}"
+                without = f"no key {key!r} in bundle {self.path / layout.DATA / file}"
         if refused is not None and not tried:
             raise refused
         if without:
@@ -290,23 +299,15 @@ class Shelf:
         return None
 
 
-def _loaded(path: Path, key: str | None, region: Any) -> Array:
-    if key is not None:
-        array = npy.load_member(path, key)
-    else:
-        array = npy.load(path, mapped=region is not None)
-    return array if region is None else _part(array, region)
-
-
-def _names(folder: Path) -> list[str]:
-    """Files below a folder, as paths relative to it; what is being written is left out."""
-    found = []
-    for parent, _, names in os.walk(folder):
-        relative = os.path.relpath(parent, folder)
-        for name in names:
-            if not name.startswith(layout.TEMP_PREFIX):
-                found.append(name if relative == "." else f"{relative}/{name}")
-    return sorted(found)
+def _loaded(source: npy.Source, key: str | None, region: Any) -> Array:
+    with contextlib.ExitStack() as stack:
+        if not isinstance(source, str | os.PathLike):
+            stack.enter_context(source)
+        if key is not None:
+            array = npy.load_member(source, key)
+        else:
+            array = npy.load(source, mapped=region is not None)
+        return array if region is None else part_of(array, region)
 
 
 def _splits(name: str) -> Iterator[tuple[str, str]]:
@@ -316,8 +317,11 @@ def _splits(name: str) -> Iterator[tuple[str, str]]:
             yield name[:position], name[position + 1 :]
 
 
-def _part(array: Array, region: Any) -> Array:
-    """The part of an array that a region means, as an array of its own."""
+def part_of(array: Array, region: Any) -> Array:
+    """The part of an array that a region means, as an array of its own.
+
+    Ranks: independent.
+    """
     box = region_of(region, array.shape)
     part: Array = array[_slices(box.start, box.shape)][box.pick].copy()
     return part

@@ -1,9 +1,12 @@
 """Many pieces into one: what all ranks of a run wrote, as one process would have written it.
 
 A merge is planned, then joined under temporary names, then committed. Nothing is put in place
-unless everything could be joined, and the ranks' own files are left alone.
+unless everything could be joined, and the ranks' own files are left alone, unless they are to be
+pruned.
 """
 
-from notata.merging.commit import Report, Row, merge
+from notata.merging.plan import Plan, make_plan
+from notata.merging.runs import Report, Row, merge
+from notata.merging.verify import Verdict, verify
 
-__all__ = ["Report", "Row", "merge"]
+__all__ = ["Plan", "Report", "Row", "Verdict", "make_plan", "merge", "verify"]

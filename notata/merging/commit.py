@@ -2,148 +2,194 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from notata import files, gather, layout
-from notata.assembly import Whole
+from notata import files, layout, mergerecord
 from notata.errors import DamagedError, MergeError
 from notata.lock import locked
-from notata.merging import hosts
-from notata.merging.joining import join
-from notata.merging.plan import Output, Plan, bytes_of, make_plan
-from notata.stored import read_json
-from notata.version import __version__
+from notata.mergerecord import MergeRecord
+from notata.merging import hosts, record, room, small
+from notata.merging.artifacts import Metric
+from notata.merging.joining import Made, join
+from notata.merging.output import Output, Problem
+from notata.merging.plan import Plan, make_plan
+
+Progress = Callable[[int, int], None]  # bytes that are done, of how many
 
 
-class Row(NamedTuple):
-    """A line of the report: one array, or the log.
-
-    Attributes:
-        name: The name that a reader loads it by, or `log.txt`.
-        kind: `array`, `bundle` or `log`.
-        pieces: Number of ranks whose pieces were joined.
-        shape: Shape of the whole, or None for the log.
-        bytes: Bytes of the array, or of the log.
-        action: `joined` or `unchanged`.
-    """
-
-    name: str
-    kind: str
-    pieces: int
-    shape: tuple[int, ...] | None
-    bytes: int
-    action: str
-
-
-class Report(NamedTuple):
-    """What a merge did.
+class Done(NamedTuple):
+    """What was done.
 
     Attributes:
-        run: Folder of the run.
-        rows: One for each array and the log.
-        nothing_to_do: Whether everything had been merged before.
-        note: The same in a sentence.
+        plan: The plan that was carried out.
+        joined: The files that were made.
+        metrics: Numbers across ranks, of the tables that were made.
     """
 
-    run: str
-    rows: tuple[Row, ...]
-    nothing_to_do: bool
-    note: str
+    plan: Plan
+    joined: tuple[Output, ...] = ()
+    metrics: tuple[Metric, ...] = ()
 
 
-def merge(path: str | os.PathLike[str], *, unfinished: bool = False) -> Report:
-    """Make of all ranks' outputs what one process would have written.
+class Way(NamedTuple):
+    """How a merge is to be done.
 
-    Arrays are joined into the run's `data/`, all ranks' messages into its `log.txt`. The ranks'
-    own folders are left alone. A second call joins just what has changed since.
+    Attributes:
+        unfinished: Whether a run is merged as far as it got.
+        allow_missing: Whether holes are left where something is missing.
+        timeout: Seconds to wait for another merge; by default `NOTATA_LOCK_TIMEOUT`, or 60.
+        executor: Shares the work; None for this process alone.
+        progress: Told of the bytes that are done.
+    """
+
+    unfinished: bool = False
+    allow_missing: bool = False
+    timeout: float | None = None
+    executor: Executor | None = None
+    progress: Progress = lambda done, total: None
+
+
+def carry_out(run: str, way: Way, after: Callable[[Done], None] | None = None) -> Done:
+    """Plan, join and commit, unless there is nothing to do.
 
     Args:
-        path: Folder of the run.
-        unfinished: Whether a run is merged as far as it got, though it never closed, or one of its
-            ranks failed, or left nothing and was not counted.
-
-    Returns:
-        What was joined.
+        run: Folder of the run.
+        way: How.
+        after: What to do at the end, while no other merge of the run can begin.
 
     Raises:
-        MergeError: If anything is missing, cut off, overlapping or contradictory; `problems` lists
-            all of it, and nothing was written.
+        MergeError: If anything is wrong that `way` does not let pass; nothing was written.
         DamagedError: If the run's metadata does not say what it says of a run of several ranks.
         OSError: If a file can't be written, such as on a full disk; nothing was replaced.
-        RunNotFoundError: If there is no such folder.
-        NotARunError: If no run was written there.
         LockTimeoutError: If another merge of this run does not end.
 
-    Example:
-        >>> merge("outputs/log_demo").note
-        'one rank: nothing to merge'
-
-    Ranks: independent; call it after the run, from one process.
+    Ranks: root only.
     """
-    run = os.fspath(path)
-    plan = make_plan(run, unfinished=unfinished)
-    _refuse(run, plan.problems)
-    if plan.size == 1:
-        return Report(run, (), True, "one rank: nothing to merge")
-    plan = _merged(plan, unfinished)
-    if not plan.outputs:
-        return Report(run, (), True, "no rank but 0 wrote anything: nothing to merge")
-    done = all(output.fresh for output in plan.outputs)
-    rows = tuple(row for output in plan.outputs for row in _rows(run, output))
-    joined = sum(row.action == "joined" for row in rows)
-    note = "nothing to do: merged before" if done else f"joined {joined} of {len(rows)}"
-    return Report(run, rows, done, note)
+    plan = _planned(run, way, None)
+    if plan.size == 1 or (not after and not _has_work(plan)):
+        return Done(plan)
+    with locked(os.path.join(run, layout.MERGE_LOCK), way.timeout):
+        _sweep(run, plan.outputs)
+        if _has_work(plan):
+            plan = _planned(run, way, plan)  # another merge may have been at work
+        done = _carry_out(plan, way)
+        if after is not None:
+            after(done)
+    return done
 
 
-def _merged(plan: Plan, unfinished: bool) -> Plan:
-    """Carry a plan out, unless there is nothing to do; gives the plan that was carried out."""
-    if plan.metadata is None and all(output.fresh for output in plan.outputs):
-        return plan
-    with locked(os.path.join(plan.run, layout.RANKS, layout.MERGE_LOCK)):
-        # Another merge may have been at work.
-        plan = make_plan(plan.run, unfinished=unfinished, before=plan)
-        _refuse(plan.run, plan.problems)
-        if not all(output.fresh for output in plan.outputs):
-            _carry_out(plan)
-        if plan.metadata is not None:
-            hosts.save(plan.run, plan.metadata)
+def _planned(run: str, way: Way, before: Plan | None) -> Plan:
+    plan = make_plan(
+        run,
+        unfinished=way.unfinished,
+        allow_missing=way.allow_missing,
+        before=before,
+        quick=True,
+    )
+    refuse(run, plan.problems)
     return plan
 
 
-def _refuse(run: str, problems: Iterable[str]) -> None:
+def _has_work(plan: Plan) -> bool:
+    return not plan.unchanged and bool(
+        plan.outputs or plan.merged.files or plan.metadata is not None
+    )
+
+
+def refuse(run: str, problems: Iterable[Problem]) -> None:
+    """Raise an error if there are problems.
+
+    Raises:
+        MergeError: It lists them all.
+
+    Ranks: independent.
+    """
     found = list(problems)
     if found:
-        told = "; ".join(found[:3]) + (f"; and {len(found) - 3} more" if len(found) > 3 else "")
-        raise MergeError(f"{run} can't be merged: {told}", found)
+        told = "; ".join(map(str, found[:3]))
+        told += f"; and {len(found) - 3} more" if len(found) > 3 else ""
+        raise MergeError(f"{run} can't be merged: {told}", list(map(str, found)))
 
 
-def _carry_out(plan: Plan) -> None:
-    """Join everything that is not fresh, then put it in place."""
-    run = plan.run
-    stale = [output for output in plan.outputs if not output.fresh]
+def _sweep(run: str, outputs: Iterable[Output]) -> None:
+    """Take away what a merge that was killed left under temporary names."""
+    for folder in {run, *(os.path.dirname(os.path.join(run, output.file)) for output in outputs)}:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            for name in os.listdir(folder):
+                if name.startswith(layout.MERGE_PREFIX):
+                    with suppress(FileNotFoundError, IsADirectoryError):
+                        os.unlink(os.path.join(folder, name))
+    shutil.rmtree(os.path.join(run, layout.PRUNED), ignore_errors=True)
+
+
+def _carry_out(plan: Plan, way: Way) -> Done:
+    """Join everything that is not fresh, put it in place and record it."""
+    stale = plan.stale
+    metrics: list[Metric] = []
+    if stale:
+        made = _join(plan, way)
+        metrics = [
+            metric
+            for output in stale
+            if output.kind == "table"
+            for metric in small.metrics(plan.run, output)
+        ]
+    else:
+        made = {}
+    if plan.metadata is not None:
+        hosts.save(plan.run, plan.metadata)
+    if not plan.unchanged and (plan.outputs or plan.merged.files):
+        now = _recorded(plan, made)
+        if now != plan.merged:
+            record.save(plan.run, now)
+    return Done(plan, stale, tuple(metrics))
+
+
+def _join(plan: Plan, way: Way) -> dict[str, Made]:
+    run, stale = plan.run, plan.stale
+    room.check(run, sum(room.needed(output) for output in stale))
+    total = sum(output.bytes for output in stale)
+    done = 0
+
+    def progress(count: int) -> None:
+        nonlocal done
+        done += count
+        way.progress(min(done, total), total)
+
     temporaries: dict[str, str] = {}
-    made: list[str] = []
+    folders: list[str] = []
     try:
         for output in stale:
             folder = os.path.dirname(os.path.join(run, output.file))
-            made += _missing_folders(folder)
+            folders += _missing_folders(folder)
             os.makedirs(folder, exist_ok=True)
-            temporaries[output.file] = os.path.join(folder, layout.temporary())
-        join(run, [(o, temporaries[o.file]) for o in stale], None, lambda count: None)
+            temporaries[output.file] = os.path.join(folder, layout.merge_temporary())
+        way.progress(0, total)
+        large = [(out, temporaries[out.file]) for out in stale if out.kind in _LARGE]
+        made = join(run, large, way.executor, progress)
+        for output in stale:
+            if output.kind not in _LARGE:
+                made[output.file] = small.make(run, output, temporaries[output.file])
+                progress(output.bytes)
         _put_in_place(plan, temporaries)
+        return made
     except DamagedError as error:
         raise MergeError(f"{run} can't be merged: {error}", [str(error)]) from error
     finally:
         for temporary in temporaries.values():
             with suppress(FileNotFoundError):
                 os.unlink(temporary)
-        for folder in reversed(made):
+        for folder in reversed(folders):
             with suppress(OSError):  # it is empty only if this merge came to nothing
                 os.rmdir(folder)
+
+
+_LARGE = ("array", "bundle", "log")
 
 
 def _missing_folders(path: str) -> list[str]:
@@ -155,46 +201,61 @@ def _missing_folders(path: str) -> list[str]:
     return missing
 
 
-def _put_in_place(plan: Plan, temporaries: dict[str, str]) -> None:
+def _put_in_place(plan: Plan, temporaries: Mapping[str, str]) -> None:
     """Replace the targets.
 
     The record first says which files are about to be the merge's own. Cut off in between, the next
-    merge knows them and makes them again.
+    merge knows them and makes them again, and readers take the pieces. A mask comes before its
+    array, so that nobody takes a zero of a hole for a value.
     """
-    path = os.path.join(plan.run, layout.MERGE_RECORD)
-    merged = gather.merged_files(read_json(path))
-    outputs: dict[str, Any] = {
-        file: made for file, made in merged.items() if made and file not in temporaries
-    }
-    pending = sorted({*temporaries, *merged} - outputs.keys())
-    _write_record(path, outputs, pending)
-    for file, temporary in temporaries.items():
-        os.replace(temporary, os.path.join(plan.run, file))
+    run, merged = plan.run, plan.merged
+    for temporary in temporaries.values():
+        files.sync(temporary)
+    kept = {file: made for file, made in merged.outputs.items() if file not in temporaries}
+    pending = frozenset({*temporaries, *merged.files} - kept.keys())
+    record.save(run, merged._replace(outputs=kept, pending=pending, listing=""))
+    masks = {output.file for output in plan.outputs if output.kind == "mask"}
+    for file in sorted(temporaries, key=lambda file: file not in masks):
+        os.replace(temporaries[file], os.path.join(run, file))
+    for file in _obsolete(plan):
+        with suppress(FileNotFoundError):
+            os.unlink(os.path.join(run, file))
+    for folder in {os.path.dirname(os.path.join(run, file)) for file in temporaries}:
+        files.sync(folder)
+
+
+def _obsolete(plan: Plan) -> list[str]:
+    """Masks of arrays that have no holes any more."""
+    now = {output.file for output in plan.outputs}
+    old = (file for file, made in plan.merged.outputs.items() if made.kind == "mask")
+    return [file for file in old if file not in now]
+
+
+def _recorded(plan: Plan, made: Mapping[str, Made]) -> MergeRecord:
+    """What is to be known of this merge."""
+    run, merged = plan.run, plan.merged
+    obsolete = _obsolete(plan)
+    outputs = {file: old for file, old in merged.outputs.items() if file not in obsolete}
     for output in plan.outputs:
-        if output.file in temporaries:
-            made = gather.fingerprints(plan.run, [output.file])[output.file]
-            outputs[output.file] = {"inputs": output.inputs, "self": made}
-    _write_record(path, outputs, [])
+        if output.file not in made:
+            outputs[output.file] = record.renewed(run, outputs[output.file], output.file)
+            continue
+        new = made[output.file]
+        inputs = {
+            name: mergerecord.Stamp(size, changed, new.inputs.get(name) or _checksum(run, name))
+            for name, (size, changed) in output.inputs.items()
+        }
+        itself = record.stamp_of(run, output.file, new.checksum)
+        outputs[output.file] = mergerecord.Made(output.kind, itself, inputs, output.left)
+    clocks = getattr(made[layout.LOG], "clocks", None) if layout.LOG in made else merged.clocks
+    return merged._replace(
+        outputs=outputs,
+        pending=frozenset(),
+        listing=plan.listing,
+        holes=tuple(hole.told() for hole in plan.holes),
+        clocks=clocks,
+    )
 
 
-def _write_record(path: str, outputs: dict[str, Any], pending: list[str]) -> None:
-    record = {
-        "format": layout.FORMAT_VERSION,
-        "notata": __version__,
-        "outputs": outputs,
-        "pending": pending,
-    }
-    files.replace_bytes(path, json.dumps(record, indent=1, sort_keys=True).encode())
-
-
-def _rows(run: str, output: Output) -> Iterable[Row]:
-    action = "unchanged" if output.fresh else "joined"
-    if output.is_log:
-        size = os.stat(os.path.join(run, output.file)).st_size
-        return [Row(output.file, "log", len(output.inputs) + 1, None, size, action)]
-    return [_array_row(whole, action) for whole in output.wholes]
-
-
-def _array_row(whole: Whole, action: str) -> Row:
-    kind = "array" if whole.key is None else "bundle"
-    return Row(whole.label, kind, len(whole.parts), whole.shape, bytes_of(whole), action)
+def _checksum(run: str, name: str) -> str:
+    return record.stamp_of(run, name).checksum

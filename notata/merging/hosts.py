@@ -45,4 +45,5 @@ def save(run: str, meta: Mapping[str, Any]) -> None:
     Ranks: root only.
     """
     data = writers.json_bytes(meta, "meta")
-    files.replace_bytes(os.path.join(run, layout.METADATA), data)
+    path = os.path.join(run, layout.METADATA)
+    files.replace_bytes(path, data, durable=True, temporary=layout.merge_temporary())

@@ -2,64 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from notata import gather, layout, npy
-from notata.assembly import Box, Part, Whole, assemble
-from notata.errors import DamagedError, HoleError
-from notata.merging import hosts
-from notata.pieces import Piece
-from notata.ranges import expand, ranks_text
+from notata import gather, layout, mergerecord
+from notata.assembly import Whole, assemble
+from notata.mergerecord import Fingerprints, MergeRecord
+from notata.merging import artifacts, faults, hosts, record, survey
+from notata.merging.output import MISSING, Problem, has_nan
+from notata.merging.output import Output as Output
+from notata.merging.survey import ENDED, Survey
+from notata.ranges import ranks_text
 from notata.reader import LogReader
-from notata.stored import read_json
-
-ENDED = ("complete", "failed")
-
-
-class Output(NamedTuple):
-    """A file that the merge makes.
-
-    Attributes:
-        file: Its path, relative to the run.
-        wholes: The arrays in it; empty for the log.
-        inputs: The files that it is made of.
-        fresh: Whether an earlier merge made it of these very inputs.
-        holes: The boxes of each array, by its label, that no sound piece fills: they are to be
-            filled with NaN, or with zeros where the type has no NaN.
-    """
-
-    file: str
-    wholes: tuple[Whole, ...]
-    inputs: gather.Fingerprints
-    fresh: bool
-    holes: Mapping[str, tuple[Box, ...]] = {}
-
-    @property
-    def is_log(self) -> bool:
-        """Whether this is the log of all ranks."""
-        return not self.wholes
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of its arrays, or of the logs that it joins."""
-        sizes = (size for size, _ in self.inputs.values())
-        return sum(map(bytes_of, self.wholes)) if self.wholes else sum(sizes)
-
-    def is_like(self, other: Output | None) -> bool:
-        """Whether the same is to be made of the same inputs."""
-        mine = (self.wholes, self.inputs)
-        return other is not None and mine == (other.wholes, other.inputs)
-
-
-def bytes_of(whole: Whole) -> int:
-    """Bytes of an array.
-
-    Ranks: independent.
-    """
-    return npy.dtype_from_text(whole.dtype).itemsize * math.prod(whole.shape)
 
 
 class Plan(NamedTuple):
@@ -69,218 +24,224 @@ class Plan(NamedTuple):
         run: Folder of the run.
         size: Number of its ranks.
         outputs: The files to make, also those that are up to date.
-        problems: What is wrong, as sentences; nothing is merged unless this is empty.
+        problems: What is wrong; nothing is merged unless this is empty.
+        holes: What is wrong too, though the merge goes on.
         metadata: What the run's metadata is to be, if its ranks tell more than it says.
+        merged: What an earlier merge made.
+        unchanged: Whether nothing has changed since, so that `outputs` were not looked for.
+        listing: Digest of all that the ranks left.
+        looked: What was found in the pieces of outputs that are not up to date.
     """
 
     run: str
     size: int
-    outputs: tuple[Output, ...]
-    problems: tuple[str, ...]
+    outputs: tuple[Output, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    holes: tuple[Problem, ...] = ()
     metadata: Mapping[str, Any] | None = None
+    merged: MergeRecord = MergeRecord()
+    unchanged: bool = False
+    listing: str = ""
+    looked: Mapping[str, tuple[Output, faults.Found]] = {}
+
+    @property
+    def stale(self) -> tuple[Output, ...]:
+        """The files that have to be made."""
+        return tuple(output for output in self.outputs if not output.fresh)
 
 
-def make_plan(run: str, *, unfinished: bool = False, before: Plan | None = None) -> Plan:
+def make_plan(
+    run: str,
+    *,
+    unfinished: bool = False,
+    allow_missing: bool = False,
+    before: Plan | None = None,
+    quick: bool = False,
+) -> Plan:
     """Look at all that the ranks wrote.
 
     Args:
         run: Folder of the run.
         unfinished: Whether the run is to be merged as far as it got.
-        before: A plan without problems, made a moment ago: pieces that are as they were then are
-            not looked into again.
+        allow_missing: Whether holes are to be left where something is missing.
+        before: A plan made a moment ago: pieces that are as they were then are not looked into
+            again.
+        quick: Whether to look no further where no file has changed since the last merge.
 
     Raises:
         RunNotFoundError: If there is no such folder.
         NotARunError: If no run was written there.
         DamagedError: If its metadata does not say what it says of a run of several ranks.
+        OSError: If a folder can't be read.
 
     Ranks: independent.
     """
     meta = LogReader(run).meta
     size = gather.run_size(run, meta)
     if size == 1:
-        return Plan(run, size, (), ())
-    counted = _counted(run, meta)
-    folders = gather.rank_folders(run)
-    pieces, problems = _manifests(folders)
-    wholes = assemble(pieces, size)
-    if meta.get("status") not in ENDED and not unfinished:
-        problems.append(
-            f"the run has not ended (status {meta.get('status')!r}): merge it when it has, or with "
-            "--unfinished if it was killed"
-        )
-    if not problems:
-        problems += _missing(folders, pieces, size, counted or {})
-        problems += [] if unfinished else _unclear(meta, folders, wholes, size, counted)
-    merged = gather.merged_files(read_json(os.path.join(run, layout.MERGE_RECORD)))
-    outputs = tuple(_outputs(run, wholes, folders, merged))
-    sound = {} if before is None else {output.file: output for output in before.outputs}
-    for output in outputs:
-        if not output.fresh and not output.is_like(sound.get(output.file)):
-            problems += _faults(run, output)
-    problems += [
-        f"{out.file} is there already, written whole (log.root), and ranks wrote pieces of it: "
-        "move one of them away"
-        for out in outputs
-        if not out.is_log and out.file not in merged and os.path.exists(os.path.join(run, out.file))
-    ]
-    records = {rank: _record(folder) for rank, folder in folders.items()}
+        return Plan(run, size)
+    granted = {"unfinished"} if unfinished else set()
+    granted |= {"missing"} if allow_missing else set()
+    merged = mergerecord.read(run)
+    files = survey.walk(run)
+    listing = survey.digest(meta, files)
+    same = listing == merged.listing and record.as_made(run, merged)
+    if quick and same and record.holes_allowed(merged, granted):
+        return Plan(run, size, merged=merged, unchanged=True, listing=listing)
+    if merged.archive is not None and not _all_there(files, merged):
+        outputs, problems = _pruned(run, files, merged)
+        return Plan(run, size, outputs, problems, merged=merged, listing=listing)
+    found = survey.survey(run, meta, size, files)
+    wholes = assemble(found.pieces, size)
+    wrong = [*found.problems, *survey.doubts(found, wholes)]
+    looked: dict[str, tuple[Output, faults.Found]] = {}
+    made: list[Output] = []
+    for output in _arrays(found, wholes):
+        examined = _examined(found, output, merged, before)
+        looked[output.file] = output, examined
+        wrong += examined.problems
+        made += _with_mask(run, examined.output, merged)
+    for group in artifacts.gathered(found, merged):
+        made += group.outputs
+        wrong += group.problems
+    made += _log(found, merged)
+    wrong += _collisions(run, made, merged)
+    refused = tuple(problem for problem in wrong if not problem.excuses & granted)
+    holes = tuple(problem for problem in wrong if problem.excuses & granted)
     ended = meta.get("status") in ENDED
-    metadata = hosts.completed(run, meta, records) if ended else None
-    return Plan(run, size, outputs, tuple(problems), metadata)
+    metadata = hosts.completed(run, meta, found.records) if ended else None
+    plan = Plan(run, size, tuple(made), refused, holes, metadata, merged)
+    return plan._replace(listing=listing, looked=looked)
 
 
-def _counted(run: str, meta: Mapping[str, Any]) -> dict[int, int] | None:
-    """How many pieces each rank wrote, as the ranks told one another when they closed the run.
-
-    None without a communicator, or where the run was not closed by all of them.
-    """
-    told = meta["parallel"].get("pieces")
-    if told is None:
-        return None
-    try:
-        return {rank: int(count) for count, ranks in told.items() for rank in expand(ranks)}
-    except (AttributeError, ValueError):
-        raise DamagedError(
-            f"{os.path.join(run, layout.METADATA)} is damaged: parallel.pieces is {told!r:.80}, "
-            "not ranks by the number of their pieces"
-        ) from None
+def _all_there(files: Fingerprints, merged: MergeRecord) -> bool:
+    """Whether all that was merged is still in the ranks' folders: a pruning was cut off."""
+    inputs = {name for made in merged.outputs.values() for name in made.inputs}
+    return bool(files) and all(name in files for name in inputs if layout.inside_rank(name))
 
 
-def _manifests(folders: Mapping[int, str]) -> tuple[dict[int, list[Piece]], list[str]]:
-    """All ranks' pieces, and what is wrong with their manifests."""
-    pieces: dict[int, list[Piece]] = {}
-    problems: list[str] = []
-    for rank, folder in folders.items():
-        try:
-            pieces[rank] = gather.read_manifest(folder)
-        except DamagedError as error:
-            problems.append(str(error))
-    return pieces, problems
+def _pruned(
+    run: str, files: Fingerprints, merged: MergeRecord
+) -> tuple[tuple[Output, ...], tuple[Problem, ...]]:
+    """What a merge made of files that are gone: it can be looked at, and not be made again."""
+    outputs, problems = [], []
+    for file, made in merged.outputs.items():
+        outputs.append(Output(file, (), {}, True, kind=made.kind))
+        now = mergerecord.fingerprint(os.path.join(run, file))
+        if now is None or not record.is_same(run, file, made.itself, now):
+            text = f"{file} is not as it was merged, and the ranks' files were pruned"
+            problems.append(Problem(text, name=file))
+    if files:
+        ranks = sorted({place[0] for place in map(layout.inside_rank, files) if place})
+        text = f"{ranks_text(ranks)} wrote in {layout.RANKS}/ after the run was pruned"
+        hint = "what was pruned can't be joined with it: move these folders away"
+        problems.append(Problem(text, ranks=tuple(ranks), hint=hint))
+    return tuple(outputs), tuple(problems)
 
 
-def _missing(
-    folders: Mapping[int, str],
-    pieces: Mapping[int, list[Piece]],
-    size: int,
-    counted: Mapping[int, int],
-) -> Iterator[str]:
-    """Ranks that wrote more than what is there: silent ranks are none of them."""
-    promised = dict(counted)
-    for rank, folder in folders.items():
-        if rank >= size:
-            yield f"rank {rank} has a folder, but the run has {size} ranks"
-        count = _record(folder).get("pieces")
-        if type(count) is int:
-            promised.setdefault(rank, count)
-        elif count is not None:
-            path = os.path.join(folder, layout.RANK_RECORD)
-            yield f"{path} is damaged: pieces is {count!r:.80}, not a number"
-    for rank, count in sorted(promised.items()):
-        found = len(pieces.get(rank, []))
-        if found < count:
-            gone = "its folder is missing" if rank not in folders else f"{found} are listed"
-            yield f"rank {rank} wrote {count} pieces, but {gone}"
-
-
-def _record(folder: str) -> dict[str, Any]:
-    return read_json(os.path.join(folder, layout.RANK_RECORD)) or {}
-
-
-def _unclear(
-    meta: Mapping[str, Any],
-    folders: Mapping[int, str],
-    wholes: Mapping[str, Whole],
-    size: int,
-    counted: Mapping[int, int] | None,
-) -> Iterator[str]:
-    """Ranks that may have been about to write more, as far as what they left can tell."""
-    for rank, folder in folders.items():
-        record = _record(folder)
-        if "pieces" not in record and rank not in (counted or ()):
-            yield (
-                f"rank {rank} never closed the run: it was killed or is still writing; merge what "
-                "it finished with --unfinished"
-            )
-        elif record.get("status") == "failed" and meta.get("status") == "complete":
-            yield (
-                f"rank {rank} failed ({record.get('failure_reason')}), though the run says "
-                "complete: merge what it finished with --unfinished"
-            )
-        elif record.get("status") == "failed":
-            for whole in wholes.values():
-                if whole.join == "concat" and rank not in {part.rank for part in whole.parts}:
-                    yield (
-                        f"rank {rank} failed ({record.get('failure_reason')}) without a piece of "
-                        f"{whole.label!r}: join the others' with --unfinished"
-                    )
-    # Geometry tells whether a placed piece is missing. Rows that are joined one below the other
-    # make a whole without it too.
-    rows = [whole.label for whole in wholes.values() if whole.join == "concat"]
-    absent = [rank for rank in range(size) if rank not in folders]
-    if counted is None and rows and absent:
-        together = meta["parallel"].get("communicator")
-        why = "as not all ranks closed the run," if together else "without a communicator"
-        yield (
-            f"{ranks_text(absent)} left nothing, and {why} nobody counted their pieces of "
-            f"{rows[0]!r}: pass --unfinished if they were silent"
-        )
-
-
-def _faults(run: str, output: Output) -> Iterator[str]:
-    """Say what is wrong with pieces, as far as shapes, sizes of files and their headers tell."""
-    files: dict[tuple[int, str], list[Part]] = {}
-    for whole in output.wholes:
-        try:
-            gather.check(whole)
-        except HoleError as error:
-            yield str(error)
-        for part in whole.parts:
-            files.setdefault((part.rank, part.piece.file), []).append(part)
-    for parts in files.values():
-        yield from _faults_of_file(run, parts)
-
-
-def _faults_of_file(run: str, parts: list[Part]) -> Iterator[str]:
-    """Look at one file of a rank, once for all the pieces in it."""
-    rank, piece = parts[0].rank, parts[0].piece
-    path = os.path.join(run, layout.rank_dir(rank), piece.file)
-    try:
-        size = os.stat(path).st_size
-        sizes = {part.piece.size for part in parts}
-        if sizes != {size}:
-            told = ", ".join(map(str, sorted(sizes)))
-            yield (
-                f"rank {rank}'s piece of {piece.label!r} has {size} bytes, its manifest says "
-                f"{told}: {path}"
-            )
-        elif piece.key is None:
-            gather.load_piece(run, parts[0], mapped=True)
-        else:
-            keys = set(npy.bundle_keys(path))
-            for part in parts:
-                if part.piece.key not in keys:
-                    yield f"rank {rank}'s bundle {path} has no key {part.piece.key!r}"
-    except FileNotFoundError:
-        yield f"rank {rank}'s piece of {piece.label!r} is missing: {path}"
-    except DamagedError as error:
-        yield str(error)
-
-
-def _outputs(
-    run: str, wholes: Mapping[str, Whole], folders: Mapping[int, str], merged: gather.Merged
-) -> Iterator[Output]:
-    files: dict[str, list[Whole]] = {}
+def _arrays(found: Survey, wholes: Mapping[str, Whole]) -> Iterator[Output]:
+    members: dict[str, list[Whole]] = {}
     for whole in wholes.values():
         file = whole.name + (".npy" if whole.key is None else ".npz")
-        files.setdefault(f"{layout.DATA}/{layout.inside(file)}", []).append(whole)
-    for file, members in files.items():
-        names = {
-            f"{layout.rank_dir(part.rank)}/{part.piece.file}" for m in members for part in m.parts
-        }
-        inputs = gather.fingerprints(run, names)
-        yield Output(file, tuple(members), inputs, gather.is_fresh(run, file, inputs, merged))
-    logs = {f"{layout.rank_dir(rank)}/{layout.LOG}" for rank in folders if rank != 0}
-    inputs = gather.fingerprints(run, logs)
+        members.setdefault(f"{layout.DATA}/{layout.inside(file)}", []).append(whole)
+    labels = {whole.label: file for file, group in members.items() for whole in group}
+    names: dict[str, set[str]] = {file: set() for file in members}
+    ranks: dict[str, set[int]] = {file: set() for file in members}
+    for rank, pieces in found.pieces.items():
+        for piece in pieces:
+            whole_file = labels.get(piece.label)
+            if whole_file is not None:
+                names[whole_file].add(f"{layout.rank_dir(rank)}/{piece.file}")
+                ranks[whole_file].add(rank)
+    for file, group in members.items():
+        kind = "array" if group[0].key is None else "bundle"
+        inputs = _fingerprints(found, names[file])
+        who = tuple(sorted(ranks[file]))
+        yield Output(file, tuple(group), inputs, False, kind=kind, ranks=who)
+
+
+def _fingerprints(found: Survey, names: Iterable[str]) -> Fingerprints:
+    known = {name: found.files[name] for name in sorted(names) if name in found.files}
+    others = mergerecord.fingerprints(found.run, set(names) - known.keys())
+    return dict(sorted((known | others).items()))
+
+
+def _examined(
+    found: Survey, output: Output, merged: MergeRecord, before: Plan | None
+) -> faults.Found:
+    """Look into the pieces of an output, unless an earlier merge or plan has done so."""
+    run, file = found.run, output.file
+    fresh = record.is_fresh(run, file, output.inputs, merged)
+    if fresh and not merged.holes and not merged.outputs[file].left:
+        return faults.Found(output._replace(fresh=True), ())
+    seen = before.looked.get(file) if before is not None else None
+    if seen is not None and (seen[0].wholes, seen[0].inputs) == (output.wholes, output.inputs):
+        examined = seen[1]
+    else:
+        examined = faults.examine(run, output, found.pieces, found.size)
+    same = fresh and merged.outputs[file].left == examined.output.left
+    return examined._replace(output=examined.output._replace(fresh=same))
+
+
+def _with_mask(run: str, output: Output, merged: MergeRecord) -> Iterator[Output]:
+    """An output of arrays, and before it the mask of those that have holes and no NaN."""
+    masked = tuple(
+        whole for whole in output.wholes if output.holes.get(whole.label) and not has_nan(whole)
+    )
+    if masked:
+        stem, extension = os.path.splitext(output.file)
+        file = f"{stem}.mask{extension}"
+        fresh = output.fresh and record.is_fresh(run, file, output.inputs, merged)
+        yield output._replace(file=file, wholes=masked, kind="mask", fresh=fresh)
+    yield output
+
+
+def _log(found: Survey, merged: MergeRecord) -> Iterator[Output]:
+    names = {f"{layout.rank_dir(rank)}/{layout.LOG}": rank for rank in found.folders if rank}
+    inputs = _fingerprints(found, names)
     if inputs:
-        yield Output(layout.LOG, (), inputs, gather.is_fresh(run, layout.LOG, inputs, merged))
+        fresh = record.is_fresh(found.run, layout.LOG, inputs, merged)
+        ranks = (0, *sorted(names[name] for name in inputs))
+        yield Output(layout.LOG, (), inputs, fresh, kind="log", ranks=ranks)
+
+
+def _collisions(run: str, outputs: list[Output], merged: MergeRecord) -> Iterator[Problem]:
+    """Files that stand where the merge would put one of its own."""
+    taken: set[str] = set()
+    for output in outputs:
+        file = output.file
+        above = {file[:at] for at, letter in enumerate(file) if letter == "/"}
+        if file in taken or above & taken:
+            text = f"{file}: two outputs of the merge would have this name"
+            yield Problem(text, name=file, hint="give one of the arrays or artifacts another name")
+        taken.add(file)
+        there = os.path.lexists(os.path.join(run, file))
+        if output.kind == "log" or file in merged.files or not there:
+            continue
+        if output.wholes and output.kind != "mask":
+            text = f"{file} is there already, written whole (log.root), and ranks wrote pieces of"
+            yield Problem(f"{text} it", name=file, hint="move one of them away")
+        else:
+            text = f"{file} is there already, and no merge made it"
+            yield Problem(text, name=file, hint="move it away, or give it another name")
+
+
+EXCUSED_BY = {"missing": "--allow-missing", "unfinished": "--unfinished"}
+
+
+def ways_out(problems: Iterable[Problem]) -> list[str]:
+    """The options with which a merge would go on, where there are such.
+
+    Example:
+        >>> ways_out([Problem("rank 1's piece is missing", MISSING)])
+        ['--allow-missing']
+
+    Ranks: independent.
+    """
+    found = list(problems)
+    if any(not problem.excuses for problem in found):
+        return []
+    needed = {"missing"} if any(p.excuses == MISSING for p in found) else set()
+    if any(not problem.excuses & needed for problem in found):
+        needed.add("unfinished")
+    return [EXCUSED_BY[excuse] for excuse in sorted(needed)]

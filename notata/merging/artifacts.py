@@ -1,0 +1,187 @@
+"""JSON that several ranks wrote under one name: one document keyed by rank, and a table of numbers.
+
+`artifacts/metrics.json` of the run is rank 0's own and stays. The document of all ranks stands
+beside it as `metrics.ranks.json`, the table, where all values are flat numbers, as
+`metrics.ranks.csv`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from notata import files, layout
+from notata.errors import DamagedError
+from notata.mergerecord import Fingerprints, MergeRecord, fingerprint
+from notata.merging import record
+from notata.merging.output import MISSING, Output, Problem
+from notata.merging.survey import Survey
+
+_JSON = ".json"
+
+
+class Gathered(NamedTuple):
+    """The outputs of one name, and what is wrong with what they are made of."""
+
+    outputs: tuple[Output, ...]
+    problems: tuple[Problem, ...]
+
+
+def gathered(found: Survey, merged: MergeRecord) -> Iterator[Gathered]:
+    """What is to be made of the JSON that several ranks wrote under one name.
+
+    Args:
+        found: What the ranks left.
+        merged: What an earlier merge made.
+
+    Ranks: independent.
+    """
+    own = f"{layout.ARTIFACTS}/"
+    names: dict[str, dict[int, str]] = {}
+    for file in found.files:
+        place = layout.inside_rank(file)
+        # What is not named as a verb names things was put there by hand, or is being written.
+        named = place and place[1].startswith(own) and place[1].endswith(_JSON)
+        if place and place[0] and named and layout.TEMP_PREFIX not in file:
+            names.setdefault(place[1], {})[place[0]] = file
+    for name, ranked in sorted(names.items()):
+        if (root := fingerprint(os.path.join(found.run, name))) is not None:
+            ranked = {0: name, **ranked}
+        if len(ranked) > 1:
+            inputs: Fingerprints = {
+                file: found.files[file] if rank else root or (0, 0) for rank, file in ranked.items()
+            }
+            yield _of(found.run, name, ranked, inputs, merged)
+
+
+def _of(
+    run: str, name: str, ranked: Mapping[int, str], inputs: Fingerprints, merged: MergeRecord
+) -> Gathered:
+    stem = name.removesuffix(_JSON)
+    document, table = f"{stem}.ranks.json", f"{stem}.ranks.csv"
+    made = merged.outputs.get(document)
+    left = made.left if made else frozenset[str]()
+    ranks = tuple(ranked)
+    if made and not left and record.is_fresh(run, document, inputs, merged):
+        outputs = [Output(document, (), inputs, True, {}, "json", left, ranks)]
+        if table not in merged.outputs:
+            return Gathered(tuple(outputs), ())
+        if record.is_fresh(run, table, inputs, merged):
+            outputs.append(Output(table, (), inputs, True, {}, "table", left, ranks))
+            return Gathered(tuple(outputs), ())
+    bad, flat = _read_all(run, ranked)
+    if len(bad) == len(ranked):
+        return Gathered((), ())  # not JSON at all, whatever the name says
+    problems = tuple(
+        Problem(f"rank {rank}'s {text}", MISSING, (rank,), name) for rank, text in bad.items()
+    )
+    left = frozenset(ranked[rank] for rank in bad)
+    outputs = [Output(document, (), inputs, False, {}, "json", left, ranks)]
+    if flat:
+        outputs.append(Output(table, (), inputs, False, {}, "table", left, ranks))
+    outputs = [
+        out._replace(
+            fresh=record.is_fresh(run, out.file, inputs, merged)
+            and merged.outputs[out.file].left == left
+        )
+        for out in outputs
+    ]
+    return Gathered(tuple(outputs), problems)
+
+
+def _read_all(run: str, ranked: Mapping[int, str]) -> tuple[dict[int, str], bool]:
+    """The ranks whose files are no JSON, with why; and whether all others are flat numbers."""
+    bad: dict[int, str] = {}
+    flat = True
+    for rank, file in ranked.items():
+        try:
+            flat = is_flat(load(run, file)[1]) and flat
+        except DamagedError as error:
+            bad[rank] = str(error)
+    return bad, flat and len(bad) < len(ranked)
+
+
+def load(run: str, file: str) -> tuple[str, Any]:
+    """The text of a JSON file, and its value.
+
+    Raises:
+        DamagedError: If it holds no JSON, or is gone.
+
+    Ranks: independent.
+    """
+    path = os.path.join(run, file)
+    try:
+        data = files.read_bytes(path) or b""
+        text = data.decode(json.detect_encoding(data), "surrogatepass")
+        return text.strip(), json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{path} is damaged: {error}") from None
+
+
+def is_flat(value: Any) -> bool:
+    """Whether a value is an object of numbers.
+
+    Ranks: independent.
+    """
+    return isinstance(value, dict) and bool(value) and all(map(_is_number, value.values()))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class Metric(NamedTuple):
+    """One number across ranks.
+
+    Attributes:
+        name: Name of the artifact.
+        key: Name of the number.
+        ranks: How many ranks have it.
+        min: The least.
+        mean: The mean.
+        max: The largest.
+        imbalance: The largest over the mean, or None where the mean is not above zero.
+    """
+
+    name: str
+    key: str
+    ranks: int
+    min: float
+    mean: float
+    max: float
+    imbalance: float | None
+
+
+def summed_up(name: str, rows: Mapping[int, Mapping[str, float]]) -> list[Metric]:
+    """Each number of some metrics across ranks.
+
+    Args:
+        name: Name of the metrics.
+        rows: What each rank measured.
+
+    Example:
+        >>> summed_up("times", {0: {"solve": 1.0}, 1: {"solve": 3.0}})[0].imbalance
+        1.5
+
+    Ranks: independent.
+    """
+    found = []
+    for key in keys_of(rows):
+        values = [float(row[key]) for row in rows.values() if key in row]
+        mean = math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan
+        largest = max(values) if mean == mean else math.nan
+        least = min(values) if mean == mean else math.nan
+        ratio = largest / mean if mean > 0 else None
+        found.append(Metric(name, key, len(values), least, mean, largest, ratio))
+    return found
+
+
+def keys_of(rows: Mapping[int, Mapping[str, float]]) -> Sequence[str]:
+    """The names of all numbers, in the order in which ranks wrote them first.
+
+    Ranks: independent.
+    """
+    return list(dict.fromkeys(key for row in rows.values() for key in row))

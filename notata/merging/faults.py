@@ -1,0 +1,149 @@
+"""What is wrong with pieces, and what a merge makes of an array all the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from notata import gather, layout, mending, npy
+from notata.assembly import Box, Part, Whole
+from notata.errors import DamagedError, HoleError
+from notata.merging.output import MISSING, Output, Problem
+from notata.pieces import Piece
+from notata.ranges import ranks_text
+
+
+class Found(NamedTuple):
+    """What was found of an output that is made of arrays.
+
+    Attributes:
+        output: The output as it can be made, holes included.
+        problems: What is wrong; the holes are none where this is empty.
+    """
+
+    output: Output
+    problems: tuple[Problem, ...]
+
+
+def examine(run: str, output: Output, pieces: Mapping[int, list[Piece]], size: int) -> Found:
+    """Look into the pieces of an output, as far as shapes, sizes of files and headers tell.
+
+    Args:
+        run: Folder of the run.
+        output: The output, as manifests tell.
+        pieces: What the manifests list.
+        size: Number of ranks of the run.
+
+    Ranks: independent.
+    """
+    ranked = {whole.label: _ranked(whole.label, pieces) for whole in output.wholes}
+    bad: dict[str, set[int]] = {label: set() for label in ranked}
+    problems: list[Problem] = []
+    for problem in _files(run, ranked):
+        problems.append(problem)
+        for rank in problem.ranks:
+            bad[problem.name or ""].add(rank)
+    problems += [
+        problem
+        for whole in output.wholes
+        for problem in _geometry(whole, ranked[whole.label], size)
+    ]
+    if not problems:
+        return Found(output, ())
+    shown: list[Problem] = []
+    seen: set[tuple[str, tuple[int, ...]]] = set()
+    for problem in problems:  # a file of many keys is one problem
+        if (problem.text, problem.ranks) not in seen:
+            seen.add((problem.text, problem.ranks))
+            shown.append(problem)
+    return Found(*_mended(output, ranked, bad, size, shown))
+
+
+def _ranked(label: str, pieces: Mapping[int, list[Piece]]) -> dict[int, Piece]:
+    return {rank: piece for rank, own in pieces.items() for piece in own if piece.label == label}
+
+
+def _geometry(whole: Whole, ranked: Mapping[int, Piece], size: int) -> Iterator[Problem]:
+    """Say what contradicts, and what is not covered."""
+    try:
+        gather.check(whole)
+    except HoleError as error:
+        text = str(error)
+        absent = [rank for rank in range(size) if rank not in ranked]
+        if whole.join == "place" and absent and not whole.problems:
+            text += f" ({ranks_text(absent)} left no piece of it)"
+        yield Problem(text, MISSING, tuple(absent), whole.label)
+
+
+def _files(run: str, ranked: Mapping[str, Mapping[int, Piece]]) -> Iterator[Problem]:
+    """Look at each file of a rank once, for all the pieces in it."""
+    files: dict[tuple[int, str], list[Piece]] = {}
+    for own in ranked.values():
+        for rank, piece in own.items():
+            if piece.join != "none":
+                files.setdefault((rank, piece.file), []).append(piece)
+    for (rank, file), held in files.items():
+        path = os.path.join(run, layout.rank_dir(rank), file)
+        for text, wrong in _file(run, path, rank, held):
+            for piece in wrong:
+                yield Problem(text, MISSING, (rank,), piece.label)
+
+
+def _file(run: str, path: str, rank: int, held: list[Piece]) -> Iterator[tuple[str, list[Piece]]]:
+    """Say what is wrong with a file, and with which of the pieces that it should hold."""
+    whose = f"rank {rank}'s piece of {held[0].label!r}"
+    try:
+        size = os.stat(path).st_size
+        sizes = {piece.size for piece in held}
+        if sizes != {size}:
+            told = ", ".join(map(str, sorted(sizes)))
+            yield f"{whose} has {size} bytes, its manifest says {told}: {path}", held
+        elif held[0].key is None:
+            piece = held[0]
+            part = Part(rank, piece, (0,) * len(piece.shape), piece.shape)
+            gather.load_piece(run, part, mapped=True)
+        else:
+            keys = set(npy.bundle_keys(path))
+            for piece in held:
+                if piece.key not in keys:
+                    yield f"rank {rank}'s bundle {path} has no key {piece.key!r}", [piece]
+    except FileNotFoundError:
+        yield f"{whose} is missing: {path}", held
+    except DamagedError as error:
+        yield str(error), held
+
+
+def _mended(
+    output: Output,
+    ranked: Mapping[str, Mapping[int, Piece]],
+    bad: Mapping[str, set[int]],
+    size: int,
+    problems: list[Problem],
+) -> tuple[Output, tuple[Problem, ...]]:
+    """The output with holes, and the problems with the boxes that they cost."""
+    wholes: list[Whole] = []
+    holes: dict[str, tuple[Box, ...]] = {}
+    left: set[str] = set()
+    for whole in output.wholes:
+        label = whole.label
+        mended, boxes = mending.mend(ranked[label], size, bad[label])
+        wholes.append(mended._replace(problems=()))
+        if boxes:
+            holes[label] = boxes
+        joined = {part.rank for part in mended.parts}
+        left.update(
+            f"{layout.rank_dir(rank)}/{piece.file}"
+            for rank, piece in ranked[label].items()
+            if rank not in joined
+        )
+    told = set()
+    named = []
+    for problem in problems:
+        boxes = holes.get(problem.name or "", ())
+        first = problem.name not in told
+        told.add(problem.name)
+        named.append(problem._replace(boxes=boxes if first else ()))
+    left &= output.inputs.keys()
+    made = output._replace(wholes=tuple(wholes), holes=holes, left=frozenset(left))
+    return made, tuple(named)

@@ -1,0 +1,147 @@
+"""What has been joined goes; what nothing joins stays in one archive, which readers open."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+
+from notata import files, layout, mergerecord
+from notata.errors import MergeError
+from notata.mergerecord import Fingerprints, MergeRecord
+from notata.merging import record, room, survey, verify
+from notata.reader import LogReader
+
+
+def prune(run: str) -> tuple[int, int]:
+    """Put what nothing joins into `ranks.zip`, and delete the ranks' folders.
+
+    Nothing is deleted before the archive and all that was merged are on disk and have been read
+    back. The folders then disappear in one step, so that a reader sees all of them or the archive.
+
+    Args:
+        run: Folder of a run that has just been merged, and that nobody else merges now.
+
+    Returns:
+        How many files were deleted, and how many the archive holds.
+
+    Raises:
+        MergeError: If something is not as the record says, or can't be kept; nothing was deleted.
+        OSError: If the archive can't be written; nothing was deleted.
+
+    Ranks: root only.
+    """
+    found = survey.walk(run)
+    if not found:
+        _finish(run)
+        return 0, 0
+    merged = mergerecord.read(run)
+    _refuse(run, [*_not_as_recorded(run, merged, found), *_can_t_be_kept(run, found)])
+    kept = [name for name in found if name not in _joined(merged)]
+    path = os.path.join(run, layout.ARCHIVE)
+    room.check(run, sum(found[name][0] for name in kept if not _is_text(name)))
+    temporary = os.path.join(run, layout.merge_temporary())
+    try:
+        crcs = _write(run, kept, temporary)
+        files.sync(temporary)
+        _read_back(temporary, crcs)
+        _refuse(run, _lost(path, crcs))
+        if survey.walk(run) != found:
+            _refuse(run, ["a rank is still writing: its files changed while they were archived"])
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        raise
+    files.sync(run)
+    stamp = record.stamp_of(run, layout.ARCHIVE)
+    listing = survey.digest(LogReader(run).meta, {})
+    record.save(run, merged._replace(archive=stamp, listing=listing))
+    _finish(run)
+    return len(found), len(kept)
+
+
+def _finish(run: str) -> None:
+    """Let the ranks' folders disappear at once, and delete them after."""
+    aside, ranks = os.path.join(run, layout.PRUNED), os.path.join(run, layout.RANKS)
+    shutil.rmtree(aside, ignore_errors=True)
+    if os.path.isdir(ranks) and os.path.exists(os.path.join(run, layout.ARCHIVE)):
+        os.rename(ranks, aside)
+        files.sync(run)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _refuse(run: str, problems: list[str]) -> None:
+    if problems:
+        raise MergeError(f"{run} can't be pruned: {'; '.join(problems[:3])}", problems)
+
+
+def _joined(merged: MergeRecord) -> set[str]:
+    """The files whose contents are wholly in what was merged."""
+    inputs = {name for made in merged.outputs.values() for name in made.inputs}
+    left = {name for made in merged.outputs.values() for name in made.left}
+    return inputs - left
+
+
+def _not_as_recorded(run: str, merged: MergeRecord, found: Fingerprints) -> list[str]:
+    """What differs from the record: outputs are read, inputs must not have changed since."""
+    verdict = verify.outputs(run, {file: made.itself for file, made in merged.outputs.items()})
+    recorded = {name: s for made in merged.outputs.values() for name, s in made.inputs.items()}
+    changed = [
+        f"{name} has changed since it was merged"
+        for name, stamp in recorded.items()
+        if layout.inside_rank(name) and found.get(name) != stamp.fingerprint
+    ]
+    return [*verdict, *changed]
+
+
+def _can_t_be_kept(run: str, found: Fingerprints) -> Iterator[str]:
+    """Files that an archive can't hold: links to folders, and names that are no text."""
+    for parent, folders, names in os.walk(os.path.join(run, layout.RANKS)):
+        for name in folders + names:
+            path = os.path.join(parent, name)
+            file = os.path.relpath(path, run)
+            if not os.path.isdir(path) or os.path.islink(path):
+                if file not in found:
+                    yield f"{file} is no plain file: move it away"
+                elif not file.isprintable():
+                    yield f"{file!r}: an archive can't hold this name: rename it"
+
+
+def _is_text(name: str) -> bool:
+    return name.endswith((".json", ".jsonl", ".txt", ".csv", ".yaml"))
+
+
+def _write(run: str, kept: list[str], path: str) -> Mapping[str, tuple[int, int]]:
+    """Write the archive; gives size and checksum of each member as it was read from its file."""
+    crcs: dict[str, tuple[int, int]] = {}
+    with zipfile.ZipFile(path, "x", allowZip64=True, strict_timestamps=False) as archive:
+        for name in kept:
+            member = name.removeprefix(f"{layout.RANKS}/")
+            method = zipfile.ZIP_DEFLATED if _is_text(name) else zipfile.ZIP_STORED
+            archive.write(os.path.join(run, name), member, method)
+        for info in archive.infolist():
+            crcs[info.filename] = info.file_size, info.CRC
+    return crcs
+
+
+def _read_back(path: str, crcs: Mapping[str, tuple[int, int]]) -> None:
+    with zipfile.ZipFile(path) as archive:
+        bad = archive.testzip()
+        found = {info.filename: (info.file_size, info.CRC) for info in archive.infolist()}
+    if bad is not None or found != crcs:
+        raise MergeError(f"{path} does not hold what was written to it ({bad}); nothing is deleted")
+
+
+def _lost(path: str, crcs: Mapping[str, tuple[int, int]]) -> list[str]:
+    """What an archive of an earlier pruning holds and the new one would not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            old = {info.filename: (info.file_size, info.CRC) for info in archive.infolist()}
+    except FileNotFoundError:
+        return []
+    except zipfile.BadZipFile as error:
+        return [f"{path} is there, and is no whole archive ({error}): move it away"]
+    gone = [name for name, crc in old.items() if crcs.get(name) != crc]
+    return [f"{path} holds {name}, which is not in {layout.RANKS}/ any more" for name in gone[:5]]

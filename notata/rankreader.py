@@ -1,0 +1,108 @@
+"""What one rank wrote, in: from its folder, or from what a merge and a pruning made of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from notata import gather, layout, mending, rankfiles, stored
+from notata.errors import ArrayNotFoundError
+from notata.messages import Record
+from notata.pieces import Piece
+from notata.rankfiles import Folder, RankFiles
+from notata.streams import read_messages
+
+if TYPE_CHECKING:
+    from notata.npy import Array
+
+
+class RankReader(stored.Shelf):
+    """What one rank wrote.
+
+    Attributes:
+        rank: The rank.
+        path: Folder of its log, artifacts and plots; need not exist if it wrote nothing.
+
+    Ranks: independent.
+    """
+
+    def __init__(self, run: Path, rank: int, size: int) -> None:
+        self.rank = rank
+        folder = run / layout.rank_dir(rank) if size > 1 else run
+        home: RankFiles = Folder(os.fspath(run))
+        own = rankfiles.files_of(os.fspath(run), rank) if size > 1 else home
+        super().__init__(run if rank == 0 else folder, home if rank == 0 else own, own)
+        self._folder, self._run, self._size = folder, run, size
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the rank said of itself: host, status, traceback; empty if it wrote nothing.
+
+        Ranks: independent.
+        """
+        return stored.json_object(self._own.read(layout.RANK_RECORD)) or {}
+
+    @property
+    def arrays(self) -> list[str]:
+        """Names of the arrays that the rank has a piece of.
+
+        Ranks: independent.
+        """
+        return sorted({*self.stored(), *self._joined()})
+
+    def _joined(self) -> dict[str, Piece]:
+        """The pieces that are no file any more: a merge joined them, and they were pruned."""
+        if isinstance(self._own, Folder):
+            return {}
+        path = os.fspath(self._folder / layout.MANIFEST)
+        pieces = gather.parse_manifest(self._own.read(layout.MANIFEST) or b"", path)
+        there = {f"{layout.DATA}/{name}" for name in self._own.names(layout.DATA)}
+        return {piece.label: piece for piece in pieces if piece.file not in there}
+
+    def load_array(self, name: str, region: Any = None) -> Array:
+        """Load this rank's piece of an array.
+
+        Args:
+            name: `"T"`, or `"bundle:key"`.
+            region: The part of the piece to read, as `numpy.s_` gives it.
+
+        Raises:
+            ArrayNotFoundError: If the rank wrote none of this name.
+
+        Ranks: independent.
+        """
+        piece = self._joined().get(name)
+        found = self.load_stored(name, region) if piece is None else self._cut_out(piece, region)
+        if found is None:
+            raise ArrayNotFoundError(f"rank {self.rank} wrote no array {name!r} in {self._folder}")
+        return found
+
+    def _cut_out(self, piece: Piece, region: Any) -> Array | None:
+        """A piece that was pruned, from the whole that it became a part of."""
+        run = os.fspath(self._run)
+        ranked = {
+            rank: other
+            for rank, pieces in gather.read_manifests(run).items()
+            for other in pieces
+            if other.label == piece.label
+        }
+        whole, _ = mending.mend(ranked, self._size)
+        part = next((part for part in whole.parts if part.rank == self.rank), None)
+        if part is None:
+            return None
+        box = tuple(slice(a, a + n) for a, n in zip(part.start, part.shape, strict=True))
+        home = Folder(run)
+        found = stored.Shelf(self._run, home, home).load_stored(piece.label, box)
+        if found is None:
+            return None
+        found = found.reshape(piece.shape)
+        return found if region is None else stored.part_of(found, region)
+
+    def messages(self, level: str | int = 0) -> Iterator[Record]:
+        """The rank's messages, in the order in which it wrote them.
+
+        Ranks: independent.
+        """
+        return read_messages(os.fspath(self._run), level, [self.rank])
