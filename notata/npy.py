@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+import io
 import json
 import os
 import zipfile
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from notata.errors import DamagedError, UnsupportedValueError
 
@@ -92,6 +95,105 @@ def _tuples(fields: list[Any]) -> list[Any]:
         name = tuple(name) if isinstance(name, list) else name
         made.append((name, kind, *(tuple(s) for s in shape)))
     return made
+
+
+class Header(NamedTuple):
+    """What stands before the elements of a `.npy` file."""
+
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: np.dtype[Any]
+
+
+def read_header(file: IO[bytes]) -> Header:
+    """Read the head of a `.npy` file; the file is then at its first element.
+
+    Raises:
+        DamagedError: If it is none.
+
+    Ranks: independent.
+    """
+    from numpy.lib import format as npy_format
+
+    try:
+        version = npy_format.read_magic(file)
+        size = file.read(2 if version == (1, 0) else 4)
+        text = file.read(int.from_bytes(size, "little"))
+        found = ast.literal_eval(text.decode("utf-8" if version == (3, 0) else "latin-1"))
+        dtype = npy_format.descr_to_dtype(found["descr"])
+        return Header(tuple(found["shape"]), bool(found["fortran_order"]), dtype)
+    except (ValueError, SyntaxError, KeyError, TypeError) as error:
+        raise DamagedError(f"no head of a .npy file: {error}") from None
+
+
+def header_bytes(header: Header) -> bytes:
+    """The head of a `.npy` file, byte for byte as numpy writes it.
+
+    Example:
+        >>> import numpy as np
+        >>> len(header_bytes(Header((3, 4), False, np.dtype("<f8"))))
+        128
+
+    Ranks: independent.
+    """
+    from numpy.lib import format as npy_format
+
+    descr = npy_format.dtype_to_descr(header.dtype)
+    found = {"descr": descr, "fortran_order": header.fortran, "shape": header.shape}
+    for write_head in (npy_format.write_array_header_1_0, npy_format.write_array_header_2_0):
+        file = io.BytesIO()
+        with suppress(ValueError):  # too long; or names that only version 3 can spell
+            write_head(file, found)
+            return file.getvalue()
+    # numpy has no public function for version 3. It leaves room for axis 0 to grow to 21 digits.
+    text = "{" + "".join(f"{key!r}: {value!r}, " for key, value in found.items()) + "}"
+    growing = header.shape[-1 if header.fortran else 0] if header.shape else None
+    text += "" if growing is None else " " * (21 - len(repr(growing)))
+    line = text.encode()
+    line += b" " * (-(12 + len(line) + 1) % 64) + b"\n"
+    return npy_format.magic(3, 0) + len(line).to_bytes(4, "little") + line
+
+
+def missing_value(dtype: np.dtype[Any]) -> Array:
+    """What stands for elements that nobody wrote, as an array of no axes.
+
+    NaN, or NaT for times; zero, or nothing, where the type has no such value. Fields of a record
+    each have their own.
+
+    Example:
+        >>> import numpy as np
+        >>> float(missing_value(np.dtype("<f4"))), int(missing_value(np.dtype("<i4")))
+        (nan, 0)
+
+    Ranks: independent.
+    """
+    import numpy as np
+
+    value = np.zeros((), dtype)
+    if dtype.names:
+        for name in dtype.names:
+            field = dtype[name]
+            value[name] = missing_value(field.base if field.shape else field)
+    elif dtype.kind in "fc":
+        value[...] = np.nan
+    elif dtype.kind in "mM":
+        value[...] = "NaT"
+    return value
+
+
+def can_be_missing(dtype: np.dtype[Any]) -> bool:
+    """Whether `missing_value` can't be mistaken for an element that somebody wrote.
+
+    Example:
+        >>> import numpy as np
+        >>> [can_be_missing(np.dtype(kind)) for kind in ("<c8", "<M8[s]", "<i4", "<U3")]
+        [True, True, False, False]
+
+    Ranks: independent.
+    """
+    if dtype.names:
+        return any(can_be_missing(dtype[name].base) for name in dtype.names)
+    return dtype.kind in "fcmM"
 
 
 def write(file: BinaryIO, array: Array) -> None:

@@ -60,14 +60,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 MERGE = """
-import errno, json, os, sys
+import json, os
 import notata
 
-def refused(descriptor, offset, length):
-    raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-
-if {without_fallocate}:
-    os.posix_fallocate = refused
 if {untold}:  # a quota, say
     room = os.statvfs({run!r})
     os.statvfs = lambda path: os.statvfs_result((1, 1, 1 << 40, 1 << 40, 1 << 40, *room[5:]))
@@ -81,7 +76,7 @@ else:
 
 
 @pytest.mark.parametrize("untold", [False, True])
-@pytest.mark.parametrize("kind", ["array", "array without fallocate", "bundle", "log"])
+@pytest.mark.parametrize("kind", ["array", "bundle", "log"])
 def test_a_full_disk_is_an_error_and_leaves_the_run_as_it_was(
     small_disk: Path, kind: str, untold: bool
 ) -> None:
@@ -95,8 +90,7 @@ def test_a_full_disk_is_an_error_and_leaves_the_run_as_it_was(
 
     run = write_as(2, small_disk, work)
     before = contents(run)
-    refusing = kind.endswith("fallocate")
-    code = MERGE.format(run=os.fspath(run), without_fallocate=refusing, untold=untold)
+    code = MERGE.format(run=os.fspath(run), untold=untold)
     number, file, told = answer(code, small_disk)  # in a process of its own: it may be killed
     target = {"bundle": "data/deep/T.npz", "log": "log.txt"}.get(kind, "data/deep/T.npy")
     assert (number, file) == (errno.ENOSPC, os.fspath(run / target if untold else run))
@@ -116,32 +110,12 @@ def test_a_merged_file_stays_where_the_disk_is_too_full_for_the_next(small_disk:
     shutil.rmtree(log.path)
     (small_disk / "ballast").write_bytes(bytes(800_000))
     before = contents(run)
-    code = MERGE.format(run=os.fspath(run), without_fallocate=False, untold=True)
+    code = MERGE.format(run=os.fspath(run), untold=True)
     assert answer(code, small_disk)[0] == errno.ENOSPC
     assert contents(run) == before
     (small_disk / "ballast").unlink()
     notata.merge(run)
     assert np.load(run / "data/T.npy").shape == (170_000,)
-
-
-@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL, None])
-@pytest.mark.parametrize("length", [0, 1, 300_000])
-def test_a_file_system_that_reserves_nothing(
-    base: Path, monkeypatch: pytest.MonkeyPatch, number: int | None, length: int
-) -> None:
-    def refused(descriptor: int, offset: int, size: int) -> None:
-        assert number is not None
-        raise OSError(number, os.strerror(number))
-
-    if number is None:
-        monkeypatch.delattr(os, "posix_fallocate")  # as on macOS
-    else:
-        monkeypatch.setattr(os, "posix_fallocate", refused)
-    run = write_as(2, base, lambda log: log.array("T", np.arange(length) + log.rank))
-    notata.merge(run)
-    expected = np.concatenate([np.arange(length), np.arange(length) + 1])
-    np.testing.assert_array_equal(np.load(run / "data/T.npy"), expected)
-    assert (run / "data/T.npy").stat().st_size == 128 + expected.nbytes
 
 
 # ----- where the ranks ran -----

@@ -1,101 +1,156 @@
-"""Joining arrays: the ranks' pieces into one file under a temporary name."""
+"""Joining arrays: the ranks' pieces into one `.npy` file under a temporary name.
+
+The file is written by `pwrite`, slab by slab, and not through a mapping. That is as fast, a full
+disk is an error and no signal, memory stays small, and processes on several nodes can share one
+file: a slab is written by one of them, who never reads the file.
+"""
 
 from __future__ import annotations
 
-import errno
+import math
 import os
-import zipfile
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
-from notata import files, gather, layout, npy
-from notata.assembly import Whole
+from notata import checksums, layout, npy
+from notata.assembly import Box, Whole
+from notata.merging.slabs import Filler, header_of, parts_of, slabs_of
+from notata.merging.sources import write_at
+from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
+
+_TASK = 16  # slabs that a process takes at once
 
 
-def join_array(run: str, whole: Whole, temporary: str) -> None:
-    """Copy the pieces of an array into a memory-mapped `.npy` file.
+def join_array(
+    run: str, whole: Whole, holes: Sequence[Box], temporary: str, progress: Told = silent
+) -> Made:
+    """Copy the pieces of an array into one file.
 
     Args:
         run: Folder of the run.
         whole: The array.
+        holes: Boxes of it that nobody wrote; they are filled with NaN, or zeros.
         temporary: Path of the file to make.
+        progress: Called with the number of bytes written since it was called last.
+
+    Returns:
+        Checksums of the file and of the pieces.
 
     Raises:
         DamagedError: If a piece is not what its manifest says.
+        HoleError: If the pieces and holes leave a gap.
         OSError: If the file can't be written, such as on a disk that has no room for all of it.
 
     Ranks: independent.
     """
-    from numpy.lib.format import open_memmap
-
-    target: Any = open_memmap(
-        temporary,
-        mode="w+",
-        dtype=npy.dtype_from_text(whole.dtype),
-        shape=whole.shape,
-        fortran_order=whole.fortran,
-    )
-    _reserve(temporary, target.offset)
-    everything = ((0,) * len(whole.shape), whole.shape)
-    for _ in gather.copy_parts(run, whole, everything, target):
-        pass
-    target.flush()
-
-
-_CHUNK = 1 << 20
+    header = header_of(whole)
+    _begin(temporary, header)
+    hashed = checksums.hasher()
+    hashed.update(header)
+    filler = Filler(run, whole, holes, slabs_of(whole), os.path.dirname(temporary))
+    with _writing(temporary) as descriptor:
+        at = len(header)
+        for slab in filler:
+            write_at(descriptor, at, slab)
+            hashed.update(slab)
+            at += len(slab)
+            progress(len(slab))
+    inputs = {name: filler.checksums.get(name) or _checksum(run, name) for name in names_of(whole)}
+    return Made(checksums.text_of(hashed), inputs)
 
 
-def _reserve(path: str, offset: int) -> None:
-    """Take the room of a sparse file from the disk.
-
-    A full disk is then an error. Met while the mapped file is written to, it would kill the
-    process (SIGBUS).
-    """
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        size = os.fstat(descriptor).st_size
-        if not _allocated(descriptor, size):
-            os.lseek(descriptor, offset, os.SEEK_SET)
-            zeros = bytes(_CHUNK)
-            for begin in range(offset, size, _CHUNK):
-                files.write_all(descriptor, zeros[: size - begin])
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _checksum(run: str, name: str) -> str:
+    return checksums.of_file(os.path.join(run, name))
 
 
-def _allocated(descriptor: int, size: int) -> bool:
-    """Whether the file has its room now; False where the system has no such call."""
-    try:
-        os.posix_fallocate(descriptor, 0, size)
-    except AttributeError:  # macOS
-        return False
-    except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-            return False
-        raise
-    return True
+def divided(run: str, file: str, whole: Whole, holes: Sequence[Box], temporary: str) -> Steps:
+    """The same in several tasks, each of which writes some slabs.
 
-
-def join_bundle(run: str, wholes: tuple[Whole, ...], temporary: str) -> None:
-    """Join the arrays of a bundle one after another into a `.npz` file.
-
-    Raises:
-        DamagedError: If a piece is not what its manifest says.
-        OSError: If the file can't be written.
+    Args:
+        run: Folder of the run.
+        file: What the file will be called, relative to the run.
+        whole: The array.
+        holes: Boxes of it that nobody wrote.
+        temporary: Path of the file to make.
 
     Ranks: independent.
     """
-    with zipfile.ZipFile(temporary, "x", _method(run, wholes), allowZip64=True) as archive:
-        for whole in wholes:
-            everything = ((0,) * len(whole.shape), whole.shape)
-            array = gather.load_whole(run, whole, everything)
-            with archive.open(f"{whole.key}.npy", "w", force_zip64=True) as member:
-                npy.write(member, array)  # type: ignore[arg-type]
+    header, slabs = header_of(whole), slabs_of(whole)
+    size = npy.dtype_from_text(whole.dtype).itemsize
+    target = os.path.join(run, file)
+    with naming(target, size * math.prod(whole.shape)):
+        _begin(temporary, header)
+    tasks, at = [], len(header)
+    for first in range(0, len(slabs), _TASK):
+        mine = slabs[first : first + _TASK]
+        length = size * sum(math.prod(shape) for _, shape in mine)
+        args = (run, target, parts_of(whole, mine), tuple(holes), mine, temporary, at)
+        tasks.append(Task(fill_slabs, args, length))
+        at += length
+    found: dict[str, str] = {}
+    for inputs in (yield tasks):
+        found |= inputs
+    left = [name for name in names_of(whole) if name not in found]
+    paths = [temporary, *(os.path.join(run, name) for name in left)]
+    itself, *others = yield [Task(checksums.of_file, (path,)) for path in paths]
+    return {file: Made(itself, found | dict(zip(left, others, strict=True)))}
 
 
-def _method(run: str, wholes: tuple[Whole, ...]) -> int:
-    """Compressed if the first piece is: the whole is as the ranks wrote it."""
-    part = wholes[0].parts[0]
-    path = os.path.join(run, layout.rank_dir(part.rank), part.piece.file)
-    with zipfile.ZipFile(path) as archive:
-        return archive.infolist()[0].compress_type
+def fill_slabs(
+    run: str,
+    target: str,
+    whole: Whole,
+    holes: Sequence[Box],
+    slabs: Sequence[Box],
+    temporary: str,
+    at: int,
+) -> dict[str, str]:
+    """Write some slabs of an array into the file that others write to as well.
+
+    Args:
+        run: Folder of the run.
+        target: Path that the file will have, for errors.
+        whole: The array, with the pieces that the slabs need.
+        holes: Boxes of it that nobody wrote.
+        slabs: The slabs, one after another.
+        temporary: Path of the file.
+        at: Where in it the first of them begins.
+
+    Returns:
+        Checksums of the files that were read from beginning to end.
+
+    Ranks: independent.
+    """
+    filler = Filler(run, whole, holes, slabs, os.path.dirname(temporary))
+    size = npy.dtype_from_text(whole.dtype).itemsize * math.prod(whole.shape)
+    with naming(target, size), _writing(temporary) as descriptor:
+        for slab in filler:
+            write_at(descriptor, at, slab)
+            at += len(slab)
+    return filler.checksums
+
+
+def names_of(whole: Whole) -> list[str]:
+    """The files of the pieces, relative to the run.
+
+    Ranks: independent.
+    """
+    return [f"{layout.rank_dir(part.rank)}/{part.piece.file}" for part in whole.parts]
+
+
+def _begin(temporary: str, header: bytes) -> None:
+    with open(temporary, "xb") as file:
+        file.write(header)
+
+
+@contextmanager
+def _writing(path: str) -> Iterator[int]:
+    """A descriptor that can't read: NFS then never takes in a page that another node writes to."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    except BaseException:
+        with suppress(OSError):
+            os.close(descriptor)
+        raise
+    os.close(descriptor)  # on NFS this is where a full disk is met

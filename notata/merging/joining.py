@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import contextmanager
-from typing import NamedTuple
 
-from notata import checksums, layout
-from notata.errors import NO_ROOM
-from notata.merging.arrays import join_array, join_bundle
+from notata import layout
+from notata.merging import arrays
+from notata.merging.bundles import join_bundle
 from notata.merging.logs import join_logs
 from notata.merging.plan import Output
+from notata.merging.tasks import Made, Steps, Task, Told, carry_out, naming, silent
 
+__all__ = ["Made", "join"]
 
-class Made(NamedTuple):
-    """A file that was joined, under its temporary name still.
+_LARGE = 1 << 26  # bytes from which on an output is divided
+_BATCH = 1 << 25  # bytes of small outputs that one process takes at once
+_MANY = 256  # and how many of them
 
-    Attributes:
-        checksum: Of the file.
-        inputs: Checksums of the files that it was made of, by their path relative to the run.
-    """
-
-    checksum: str
-    inputs: Mapping[str, str]
+Pairs = Sequence[tuple[Output, str]]
 
 
 def join(
-    run: str,
-    temporaries: Sequence[tuple[Output, str]],
-    executor: Executor | None,
-    progress: Callable[[int], None],
+    run: str, temporaries: Pairs, executor: Executor | None, progress: Callable[[int], None]
 ) -> dict[str, Made]:
     """Make files of the pieces.
 
@@ -51,32 +43,55 @@ def join(
 
     Ranks: independent.
     """
-    made: dict[str, Made] = {}
+    if executor is None:
+        return _join_all(run, temporaries, progress)
+    return carry_out(_jobs(run, temporaries), executor, progress)
+
+
+def _join_all(run: str, temporaries: Pairs, progress: Told = silent) -> dict[str, Made]:
+    made = {}
     for output, temporary in temporaries:
-        with _naming(os.path.join(run, output.file), output):
-            _join(run, output, temporary)
-        progress(output.bytes)
-        inputs = {name: checksums.of_file(os.path.join(run, name)) for name in output.inputs}
-        made[output.file] = Made(checksums.of_file(temporary), inputs)
+        with naming(os.path.join(run, output.file), output.bytes):
+            made[output.file] = _join(run, output, temporary, progress)
     return made
 
 
-def _join(run: str, output: Output, temporary: str) -> None:
+def _join(run: str, output: Output, temporary: str, progress: Told) -> Made:
     if output.file == layout.LOG:
-        join_logs(run, temporary)
-    elif output.wholes[0].key is None:
-        join_array(run, output.wholes[0], temporary)
-    else:
-        join_bundle(run, output.wholes, temporary)
+        return join_logs(run, temporary, progress)
+    whole = output.wholes[0]
+    if whole.key is None:
+        holes = output.holes.get(whole.label, ())
+        return arrays.join_array(run, whole, holes, temporary, progress)
+    inputs = tuple(output.inputs)
+    return join_bundle(run, output.wholes, output.holes, temporary, inputs, progress)
 
 
-@contextmanager
-def _naming(target: str, output: Output) -> Iterator[None]:
-    """Let an error of a full disk say what there was no room for."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        told = f"{error.strerror} for {output.bytes} bytes"
-        raise OSError(error.errno, told, target) from error
+def _jobs(run: str, temporaries: Pairs) -> Iterator[Steps]:
+    """The work in parts: large outputs first, each of which is divided, then batches of small."""
+    batch: list[tuple[Output, str]] = []
+    for output, temporary in temporaries:
+        whole = output.wholes[0] if output.wholes else None
+        if output.bytes < _LARGE:
+            batch.append((output, temporary))
+        elif whole is None:
+            yield _at_once(run, [(output, temporary)])
+        elif whole.key is None:
+            holes = output.holes.get(whole.label, ())
+            yield arrays.divided(run, output.file, whole, holes, temporary)
+        else:
+            yield _at_once(run, [(output, temporary)])
+    while batch:
+        count, size = 0, 0
+        while count < min(len(batch), _MANY) and (count == 0 or size < _BATCH):
+            size += batch[count][0].bytes
+            count += 1
+        yield _at_once(run, batch[:count])
+        del batch[:count]
+
+
+def _at_once(run: str, pairs: Pairs) -> Steps:
+    """Outputs that one process makes."""
+    size = sum(output.bytes for output, _ in pairs)
+    (made,) = yield [Task(_join_all, (run, pairs), size)]
+    return dict(made)

@@ -1,0 +1,348 @@
+"""The bytes of the ranks' pieces, each taken in the order in which they stand in the whole."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from itertools import product
+from typing import IO, TYPE_CHECKING, Any, Protocol
+
+from notata import checksums, files, layout, npy
+from notata.assembly import Part
+from notata.errors import DamagedError
+from notata.pieces import Shape
+
+if TYPE_CHECKING:
+    from notata.npy import Array
+
+_HANDLES = 64  # files open at once
+STREAMS = 64  # compressed pieces open at once, with the memory that decompressing takes
+_TILE = 1 << 24  # bytes that are turned at once from one memory order to the other
+
+
+class Handles:
+    """Open files, of which those that were used last stay open."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def __enter__(self) -> Handles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def of(self, path: str) -> int:
+        """A descriptor to read a file by; it may be closed at the next call.
+
+        Raises:
+            OSError: If the file can't be opened.
+        """
+        descriptor = self._open.get(path)
+        if descriptor is None:
+            if len(self._open) >= _HANDLES:
+                os.close(self._open.popitem(last=False)[1])
+            descriptor = self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._open.move_to_end(path)
+        return descriptor
+
+    def drop(self, path: str) -> None:
+        """Close a file that is not needed any more."""
+        descriptor = self._open.pop(path, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def read_at(descriptor: int, at: int, into: memoryview) -> None:
+    """Fill a buffer from a place in a file.
+
+    Raises:
+        EOFError: If the file ends before.
+    """
+    while into:
+        count = os.preadv(descriptor, [into], at)
+        if count == 0:
+            raise EOFError("the file ends too early")
+        at, into = at + count, into[count:]
+
+
+class Spill:
+    """A file without a name, for what can't be read in the order in which it is needed."""
+
+    def __init__(self, folder: str) -> None:
+        """Prepare; the file is made when room in it is first asked for.
+
+        Args:
+            folder: Where to make it: beside the file that is being joined.
+        """
+        self._folder = folder
+        self._file: IO[bytes] | None = None
+        self._size = 0
+
+    def __enter__(self) -> Spill:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def room(self, size: int) -> tuple[int, int]:
+        """A descriptor, and where in it there is room for so many bytes."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - closed by __exit__
+                buffering=0, dir=self._folder, prefix=layout.TEMP_PREFIX
+            )
+        at, self._size = self._size, self._size + size
+        return self._file.fileno(), at
+
+
+class Source(Protocol):
+    """A piece's elements in C order."""
+
+    def read(self, at: int, into: memoryview) -> None:
+        """Fill a buffer from a byte of the piece on."""
+
+    def end(self) -> str | None:
+        """Let go of the piece; gives its file's checksum if all of the file was read in order."""
+
+
+class _File:
+    """A piece that is a `.npy` file, in the order that is wanted."""
+
+    def __init__(self, path: str, piece: Part, handles: Handles) -> None:
+        self._path, self._handles = path, handles
+        with open(os.dup(handles.of(path)), "rb", buffering=0) as file:
+            file.seek(0)
+            _check_header(npy.read_header(file), piece)
+            self._first = self._next = file.tell()
+            self._size = os.fstat(file.fileno()).st_size
+        if self._size != piece.piece.size:
+            raise EOFError(f"it has {self._size} bytes, its manifest says {piece.piece.size}")
+        self._hashed = checksums.hasher()
+        head = bytearray(self._first)
+        read_at(handles.of(path), 0, memoryview(head))
+        self._hashed.update(bytes(head))
+
+    def read(self, at: int, into: memoryview) -> None:
+        at += self._first
+        read_at(self._handles.of(self._path), at, into)
+        if at == self._next:
+            self._hashed.update(into)
+            self._next += len(into)
+
+    def end(self) -> str | None:
+        self._handles.drop(self._path)
+        return checksums.text_of(self._hashed) if self._next == self._size else None
+
+
+class _Member:
+    """A piece in a bundle, which can be read forwards only."""
+
+    def __init__(self, path: str, part: Part) -> None:
+        with ExitStack() as stack:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            self._stream = stack.enter_context(archive.open(f"{part.piece.key}.npy"))
+            _check_header(npy.read_header(self._stream), part)
+            self._close = stack.pop_all().close
+        self._next = 0
+
+    def read(self, at: int, into: memoryview) -> None:
+        if at < self._next:
+            raise AssertionError("a member of a bundle is read forwards only")
+        while self._next < at:
+            self._next += len(self._take(min(at - self._next, _TILE)))
+        while into:
+            data = self._take(len(into))
+            into[: len(data)] = data
+            into, self._next = into[len(data) :], self._next + len(data)
+
+    def _take(self, count: int) -> bytes:
+        data = self._stream.read(count)
+        if not data:
+            raise EOFError("it ends too early")
+        return data
+
+    def end(self) -> None:
+        try:
+            if self._stream.read(1):  # at the end of the member its own checksum is compared
+                raise EOFError("it is longer than its head says")
+        finally:
+            self._close()
+
+
+class _Spilled:
+    """A piece that lies in a file of ours."""
+
+    def __init__(self, descriptor: int, first: int, checksum: str | None = None) -> None:
+        self._descriptor, self._first, self._checksum = descriptor, first, checksum
+
+    def read(self, at: int, into: memoryview) -> None:
+        read_at(self._descriptor, self._first + at, into)
+
+    def end(self) -> str | None:
+        return self._checksum
+
+
+def open_piece(
+    run: str, part: Part, fortran: bool, handles: Handles, spill: Spill, *, at_once: int
+) -> Source:
+    """A piece as a stream of its elements.
+
+    Args:
+        run: The run's folder.
+        part: The piece.
+        fortran: Whether its elements are wanted in Fortran order, else in C order.
+        handles: Open files.
+        spill: Takes pieces of the other order, and compressed ones where many are read at once.
+        at_once: How many pieces are read by turns.
+
+    Raises:
+        DamagedError: If the piece is missing, cut off, or not what the manifest says; so do the
+            methods of what is returned.
+
+    Ranks: independent.
+    """
+    path = os.path.join(run, layout.rank_dir(part.rank), part.piece.file)
+
+    def opened() -> Source:
+        piece = part.piece
+        source = _File(path, part, handles) if piece.key is None else _Member(path, part)
+        turn = piece.fortran != fortran and sum(n > 1 for n in piece.shape) > 1
+        if not turn and (piece.key is None or at_once <= STREAMS):
+            return source
+        size = npy.dtype_from_text(piece.dtype).itemsize
+        descriptor, at = spill.room(size * math.prod(piece.shape))
+        _copy(source, size * math.prod(piece.shape), descriptor, at)
+        found: str | None = source.end()
+        if turn:
+            shape = piece.shape if fortran else piece.shape[::-1]
+            _, into = spill.room(size * math.prod(piece.shape))
+            _turn(descriptor, at, into, shape, size)
+            at = into
+        return _Spilled(descriptor, at, found)
+
+    return _Told(opened, f"rank {part.rank}'s piece of {part.piece.label!r}", path)
+
+
+class _Told:
+    """A source whose errors say whose piece it is."""
+
+    def __init__(self, opened: Callable[[], Source], what: str, path: str) -> None:
+        self._what, self._path = what, path
+        self._source = self._telling(opened)
+
+    def read(self, at: int, into: memoryview) -> None:
+        self._telling(lambda: self._source.read(at, into))
+
+    def end(self) -> str | None:
+        checksum: str | None = self._telling(self._source.end)
+        return checksum
+
+    def _telling(self, act: Callable[[], Any]) -> Any:
+        try:
+            return act()
+        except (FileNotFoundError, KeyError):
+            raise DamagedError(f"{self._what} is missing: {self._path}") from None
+        except _Unlike as error:
+            raise DamagedError(
+                f"{self._what} is not what its manifest says: {self._path} {error}"
+            ) from None
+        except (DamagedError, EOFError, zipfile.BadZipFile, zlib.error, ValueError) as error:
+            raise DamagedError(f"{self._what} is damaged: {self._path}: {error}") from None
+
+
+class _Unlike(Exception):  # noqa: N818
+    """A piece whose head differs from the manifest."""
+
+
+def _check_header(found: npy.Header, part: Part) -> None:
+    piece = part.piece
+    flat = sum(n > 1 for n in piece.shape) < 2
+    if (found.shape, npy.dtype_text(found.dtype)) != (piece.shape, piece.dtype):
+        told = f"has shape {found.shape} and type {found.dtype}"
+        raise _Unlike(f"{told}, not {piece.shape} and {piece.dtype}")
+    if not flat and all(piece.shape) and found.fortran != piece.fortran:
+        raise _Unlike(f"lies in {'Fortran' if found.fortran else 'C'} order")
+
+
+def _copy(source: Source, size: int, descriptor: int, to: int) -> None:
+    buffer = memoryview(bytearray(min(size, _TILE)))
+    for at in range(0, size, _TILE):
+        part = buffer[: size - at]
+        source.read(at, part)
+        write_at(descriptor, to + at, part)
+
+
+def as_bytes(array: Array) -> memoryview:
+    """The memory of an array in C order."""
+    return array.reshape(-1).view("u1").data
+
+
+def write_at(descriptor: int, at: int, data: memoryview) -> None:
+    """Write all of a buffer to a place in a file.
+
+    Raises:
+        OSError: If the disk takes no more.
+    """
+    os.lseek(descriptor, at, os.SEEK_SET)
+    files.write_all(descriptor, data)  # type: ignore[arg-type]
+
+
+def _turn(descriptor: int, source: int, target: int, shape: Shape, size: int) -> None:
+    """Turn an array within a file from C order into Fortran order, tile by tile.
+
+    Args:
+        descriptor: The file.
+        source: Where the array lies in it in C order.
+        target: Where it is to lie in Fortran order.
+        shape: Its shape.
+        size: Bytes of an element.
+    """
+    import numpy as np
+
+    for start, extent in _tiles(shape, max(1, _TILE // max(size, 1))):
+        tile = np.empty(extent, f"V{size}")
+        flat = as_bytes(tile)
+        done = 0
+        for at, count in _runs(shape, start, extent):
+            read_at(descriptor, source + at * size, flat[done * size : (done + count) * size])
+            done += count
+        turned = as_bytes(np.ascontiguousarray(tile.T))
+        done = 0
+        for at, count in _runs(shape[::-1], start[::-1], extent[::-1]):
+            part = turned[done * size : (done + count) * size]
+            write_at(descriptor, target + at * size, part)
+            done += count
+
+
+def _tiles(shape: Shape, most: int) -> Iterator[tuple[Shape, Shape]]:
+    """Boxes that fill an array, long along its first and its last axis, where the runs are."""
+    extent = list(shape)
+    while math.prod(extent) > most:
+        inner = [axis for axis in range(1, len(shape) - 1) if extent[axis] > 1]
+        axis = max(inner or (0, len(shape) - 1), key=lambda axis: extent[axis])
+        extent[axis] = -(-extent[axis] // 2)
+    ranges = (range(0, n, step) for n, step in zip(shape, extent, strict=True))
+    for start in product(*ranges):
+        ends = zip(start, extent, shape, strict=True)
+        yield start, tuple(min(step, n - a) for a, step, n in ends)
+
+
+def _runs(shape: Shape, start: Shape, extent: Shape) -> Iterator[tuple[int, int]]:
+    """The runs of elements of a box that lie together in C order: where, and how many."""
+    axis = len(shape) - 1
+    while axis > 0 and extent[axis] == shape[axis]:
+        axis -= 1
+    strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
+    count = extent[axis] * strides[axis]
+    first = sum(a * stride for a, stride in zip(start[axis:], strides[axis:], strict=True))
+    outer = (range(a, a + n) for a, n in zip(start[:axis], extent[:axis], strict=True))
+    for index in product(*outer):
+        yield first + sum(a * stride for a, stride in zip(index, strides, strict=False)), count
