@@ -87,11 +87,14 @@ class MergeError(NotataError, ValueError):
 
     Attributes:
         problems: One sentence for each thing that is wrong, with ranks and names.
+        ways_out: Options of `notata merge` with which it would go on; none if nothing helps.
     """
 
-    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+    def __init__(
+        self, message: str, problems: Sequence[str] = (), ways_out: Sequence[str] = ()
+    ) -> None:
         super().__init__(message)
-        self.problems = list(problems)
+        self.problems, self.ways_out = list(problems), list(ways_out)
 
 
 class OutdatedError(NotataError, RuntimeError):

@@ -62,7 +62,7 @@ def find(folder: StrPath) -> list[Entry]:
     if not path.is_dir():
         raise NotARunError(f"{path} is a file, not a folder of runs")
     clock = Clock(path)
-    if _holds_run(path):
+    if holds_run(path):
         return [_run(path, clock)]
     if is_experiment(path):
         return [_run(run, clock) for run in runs_of(path)]
@@ -105,11 +105,32 @@ def _any_in(folder: Path) -> bool:
 
 
 def _runs_in(folder: Path) -> Iterator[Path]:
-    return filter(_holds_run, map(Path, run_folders(folder, opened=False)))
+    return filter(holds_run, map(Path, run_folders(folder, opened=False)))
 
 
-def _holds_run(path: Path) -> bool:
-    """Whether a run, or some of its ranks, wrote there; a folder that is shut counts as a run."""
+def runs_in(folder: StrPath) -> list[Path]:
+    """The runs that lie in a folder itself, by name; damaged ones too.
+
+    Ranks: independent.
+    """
+    return sorted(_runs_in(Path(folder)))
+
+
+def experiments_in(folder: StrPath) -> list[Path]:
+    """The experiments that lie in a folder, by name.
+
+    Ranks: independent.
+    """
+    path = Path(folder)
+    return sorted(path / name for name in os.listdir(path) if is_experiment(path / name))
+
+
+def holds_run(folder: StrPath) -> bool:
+    """Whether a run, or some of its ranks, wrote there; a folder that is shut counts as a run.
+
+    Ranks: independent.
+    """
+    path = Path(folder)
     if path.name.startswith(layout.RUN_PREFIX) and not os.access(path, os.R_OK | os.X_OK):
         return True
     return os.path.lexists(path / layout.METADATA) or _has_ranks(path)

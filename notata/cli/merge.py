@@ -3,114 +3,240 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from notata.cli.printing import KEEP, WRONG, cell, complain, new_table, show, told
+from notata import layout
+from notata.cli.mergeshow import Outcome, Shown
+from notata.cli.printing import ATTENTION, KEEP, WELL, WRONG, told
+from notata.cli.progress import Progress
 from notata.errors import MergeError, NotataError
-from notata.phrases import printable, size_text
+from notata.phrases import size_text
 
 if TYPE_CHECKING:
-    from notata.merging import Report
+    from concurrent.futures import Executor
 
 _HELP = f"""Make of each RUN's ranks what one process would have written.
 
-The ranks' pieces of an array are joined into the run's data/, their messages into its log.txt. The
-ranks' own files are left alone. A RUN that is an experiment stands for all of its runs. A second
-merge joins just what has changed since.
+The ranks' pieces of an array are joined into the run's data/, their messages into its log.txt, and
+JSON that several ranks wrote under one name into artifacts/NAME.ranks.json, keyed by rank; where it
+is numbers, artifacts/NAME.ranks.csv has a row a rank. The ranks' own files are left alone unless
+--prune is given. merge.json says what was made of what: a second merge does just what has changed.
+
+A RUN that is an experiment, or a folder of runs, stands for all of its runs. Those that are still
+going are left out and named; an experiment's index.csv is made again from its runs.
+
+What is missing or contradicts (a rank, a piece, a part of an array) is named, and nothing is
+written. Two options let a merge go on. --unfinished is about what nobody can know: the run was
+killed, a rank never closed it, or left nothing and may have been silent. --allow-missing is about
+what is known to be missing: it leaves holes (NaN; where the type has none, zeros, and True in
+data/NAME.mask.npy), and the summary and merge.json name each of them.
 
 {KEEP}Example:
   notata merge outputs/log_heat
+  notata merge --dry-run outputs/log_heat
+  notata merge --prune outputs/log_heat
+  notata merge --verify outputs/log_heat
   notata merge outputs/sweep
   notata merge --unfinished outputs/log_killed
 
-Exit status: 0 if all is merged, 2 if a run can't be; what is wrong with it is told on standard
-error, nothing is written to it, and the other runs are merged.
+Exit status: 0 if all is merged; 1 if a run that still goes was left out, or if --verify finds that
+ranks wrote since; 2 if a run can't be merged, or what was merged is damaged. What is wrong with one
+run does not stop the others.
 """
+
+
+class Options(NamedTuple):
+    """What was asked for."""
+
+    dry_run: bool
+    verify: bool
+    prune: bool
+    allow_missing: bool
+    unfinished: bool
+    timeout: float | None
+    quiet: bool
+    as_json: bool
+    executor: Executor | None = None
 
 
 @click.command(help=_HELP)
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path())
+@click.option("--dry-run", is_flag=True, help="Show the plan and what is wrong; write nothing.")
+@click.option(
+    "--verify", is_flag=True, help="Compare what was merged with its checksums; write nothing."
+)
+@click.option(
+    "--prune",
+    is_flag=True,
+    help="Then delete the ranks' folders. What nothing joins stays in ranks.zip.",
+)
+@click.option(
+    "--allow-missing", is_flag=True, help="Leave holes where pieces are missing or don't fit."
+)
 @click.option(
     "--unfinished",
     is_flag=True,
     help="Merge a run as far as it got: killed, or with ranks that failed or left nothing.",
 )
+@click.option(
+    "-j", "--jobs", type=click.IntRange(1), default=1, help="Processes that share the work."
+)
+@click.option(
+    "--timeout", type=click.FloatRange(0), help="Seconds to wait for another merge of the run."
+)
+@click.option("-q", "--quiet", is_flag=True, help="Print errors alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.pass_context
-def merge(ctx: click.Context, runs: tuple[str, ...], unfinished: bool) -> None:
-    """Merge runs, and all runs of experiments.
+def merge(ctx: click.Context, /, runs: tuple[str, ...], jobs: int, **given: Any) -> None:
+    """Merge runs, and all runs of experiments and folders.
 
     Ranks: independent; one process is enough.
     """
-    from notata.listing import is_experiment
-
-    well = True
-    for named in runs:
-        if is_experiment(named):
-            well = _merge_experiment(named, unfinished) and well
-            continue
-        report = _merge_one(named, unfinished)
-        if report is None:
-            well = False
-        else:
-            _show_merge(report)
-    if not well:
-        ctx.exit(WRONG)
+    options = Options(**given)
+    if sum((options.dry_run, options.verify, options.prune)) > 1:
+        raise click.UsageError("--dry-run, --verify and --prune exclude one another")
+    shown = Shown(quiet=options.quiet, as_json=options.as_json)
+    with _crew(jobs) as executor:
+        for named in runs:
+            _merge_named(named, options._replace(executor=executor), shown)
+    shown.finish()
+    if shown.worst:
+        ctx.exit(shown.worst)
 
 
-def _merge_experiment(path: str, unfinished: bool) -> bool:
-    """Merge an experiment's runs; those with nothing to merge are told by their number."""
+@contextmanager
+def _crew(jobs: int) -> Iterator[Executor | None]:
+    """The processes that share the work; None for this one alone."""
+    if jobs == 1:
+        yield None
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(jobs, get_context("spawn")) as executor:
+        yield executor
+
+
+def _merge_named(named: str, options: Options, shown: Shown) -> None:
+    """Merge a run, or all that lie in an experiment or a folder."""
+    from notata import listing
+
+    if not os.path.isdir(named) or listing.holds_run(named):
+        shown.add(_outcome(named, options))
+        return
+    try:
+        folders = [named] if listing.is_experiment(named) else listing.experiments_in(named)
+        runs = [] if folders == [named] else listing.runs_in(named)
+    except OSError as error:
+        shown.add(Outcome(named, WRONG, problems=(told(error),)))
+        return
+    if not runs and not folders:
+        shown.add(_outcome(named, options))  # which says that it is no run
+        return
+    for run in runs:
+        shown.add(_outcome_of_many(os.fspath(run), options), many=True)
+    for experiment in folders:
+        _merge_experiment(os.fspath(experiment), options, shown)
+    shown.end(named)
+
+
+def _merge_experiment(path: str, options: Options, shown: Shown) -> None:
+    """Merge an experiment's runs, and make its table again from them."""
+    from notata.index import Index
     from notata.listing import runs_of
 
-    well, idle = True, Counter[str]()
     try:
         runs = runs_of(path)
+        for run in runs:
+            shown.add(_outcome_of_many(os.fspath(run), options), many=True)
+        if runs and not (options.dry_run or options.verify):
+            rows = Index(path).rebuild()
+            shown.indexed(path, rows)
     except OSError as error:
-        complain(told(error))
-        return False
-    for run in runs:
-        report = _merge_one(os.fspath(run), unfinished)
-        if report is None:
-            well = False
-        elif report.nothing_to_do:
-            idle[report.note] += 1
-        else:
-            _show_merge(report)
-    for note, count in idle.items():
-        many = f"{count} runs" if count > 1 else "1 run"
-        click.echo(f"{printable(path)}: {many}: {printable(note)}")
+        shown.add(Outcome(path, WRONG, problems=(told(error),)))
     if not runs:
-        click.echo(f"{printable(path)}: no runs: nothing to merge")
-    return well
+        shown.empty(path)
+    shown.end(path)
 
 
-def _merge_one(path: str, unfinished: bool) -> Report | None:
-    """Merge a run, or say what is wrong with it."""
+def _outcome_of_many(run: str, options: Options) -> Outcome:
+    """Merge one run of many, unless it is still going."""
+    from notata.merging.survey import ENDED
+    from notata.stored import read_json
+
+    status = (read_json(os.path.join(run, layout.METADATA)) or {}).get("status", ENDED[0])
+    if status not in ENDED and not options.unfinished:
+        return Outcome(run, ATTENTION, left_out=f"it is still going, or was killed ({status})")
+    return _outcome(run, options)
+
+
+def _outcome(run: str, options: Options) -> Outcome:
+    """Do with a run what was asked for, or say what is wrong with it."""
     from notata.merging import merge as merge_run
 
     try:
-        return merge_run(path, unfinished=unfinished)
+        if options.verify:
+            return _verified(run, options)
+        if options.dry_run:
+            return _planned(run, options)
+        with Progress(run, quiet=options.quiet or options.as_json) as progress:
+            report = merge_run(
+                run,
+                unfinished=options.unfinished,
+                allow_missing=options.allow_missing,
+                prune=options.prune,
+                timeout=options.timeout,
+                executor=options.executor,
+                progress=progress,
+            )
+        return Outcome(run, WELL, report=report)
     except MergeError as error:
-        for problem in error.problems or [str(error)]:
-            complain(f"{path}: {problem}")
+        return Outcome(
+            run, WRONG, problems=tuple(error.problems or [str(error)]), hint=_hint(error.ways_out)
+        )
     except NotataError as error:
-        complain(str(error) if path in str(error) else f"{path}: {error}")
+        return Outcome(run, WRONG, problems=(str(error),), named=run in str(error))
     except OSError as error:
-        complain(f"{path}: {told(error)}")
-    return None
+        return Outcome(run, WRONG, problems=(told(error),))
 
 
-def _show_merge(report: Report) -> None:
-    click.echo(f"{printable(report.run)}: {printable(report.note)}")
-    joined = [row for row in report.rows if row.action == "joined"]
-    if not joined:
-        return
-    table = new_table("name")
-    for heading in ("pieces", "shape", "size"):
-        table.add_column(heading, justify="right", overflow="fold")
-    for row in joined:
-        shape = "" if row.shape is None else " × ".join(map(str, row.shape)) or "one number"
-        table.add_row(cell(row.name), str(row.pieces), shape, size_text(row.bytes))
-    show(table)
+def _hint(options: Sequence[str]) -> str:
+    """What to do where a merge would go on with other options."""
+    return f"nothing was written; {' '.join(options)} would go on" if options else ""
+
+
+def _verified(run: str, options: Options) -> Outcome:
+    from notata.merging import verify
+
+    with Progress(run, quiet=options.quiet or options.as_json) as progress:
+        verdict = verify(run, progress=progress)
+    status = WRONG if verdict.damaged else ATTENTION if verdict.changed else WELL
+    return Outcome(run, status, note=verdict.note, problems=verdict.damaged + verdict.changed)
+
+
+def _planned(run: str, options: Options) -> Outcome:
+    from notata.merging import make_plan, rows_of, ways_out
+
+    plan = make_plan(run, unfinished=options.unfinished, allow_missing=options.allow_missing)
+    stale = plan.stale
+    rows = tuple(row for output in plan.outputs for row in rows_of(output, stale))
+    if plan.size == 1:
+        note = "one rank: nothing to merge"
+    elif plan.problems:
+        note = "can't be merged as it is"
+    else:
+        size = size_text(sum(output.bytes for output in stale))
+        note = f"would make {len(stale)} of {len(plan.outputs)} files, {size}"
+    return Outcome(
+        run,
+        WRONG if plan.problems else WELL,
+        note=note,
+        rows=rows,
+        problems=tuple(map(str, plan.problems)),
+        holes=tuple(hole.text for hole in plan.holes),
+        hint=_hint(ways_out(plan.problems)),
+    )

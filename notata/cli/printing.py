@@ -16,7 +16,11 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-ATTENTION, WRONG = 1, 2  # exit statuses: something needs attention; wrong use or damaged input
+WELL, ATTENTION, WRONG = (
+    0,
+    1,
+    2,
+)  # exit statuses: done; something needs attention; wrong use or damaged input
 
 # Click keeps the line breaks of a paragraph that follows this character.
 KEEP = "\b\n"

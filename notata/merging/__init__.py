@@ -5,8 +5,18 @@ unless everything could be joined, and the ranks' own files are left alone, unle
 pruned.
 """
 
-from notata.merging.plan import Plan, make_plan
-from notata.merging.runs import Report, Row, merge
+from notata.merging.plan import Plan, make_plan, ways_out
+from notata.merging.runs import Report, Row, merge, rows_of
 from notata.merging.verify import Verdict, verify
 
-__all__ = ["Plan", "Report", "Row", "Verdict", "make_plan", "merge", "verify"]
+__all__ = [
+    "Plan",
+    "Report",
+    "Row",
+    "Verdict",
+    "make_plan",
+    "merge",
+    "rows_of",
+    "verify",
+    "ways_out",
+]

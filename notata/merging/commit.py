@@ -17,7 +17,7 @@ from notata.merging import hosts, record, room, small
 from notata.merging.artifacts import Metric
 from notata.merging.joining import Made, join
 from notata.merging.output import Output, Problem
-from notata.merging.plan import Plan, make_plan
+from notata.merging.plan import Plan, make_plan, ways_out
 
 Progress = Callable[[int, int], None]  # bytes that are done, of how many
 
@@ -113,7 +113,8 @@ def refuse(run: str, problems: Iterable[Problem]) -> None:
     if found:
         told = "; ".join(map(str, found[:3]))
         told += f"; and {len(found) - 3} more" if len(found) > 3 else ""
-        raise MergeError(f"{run} can't be merged: {told}", list(map(str, found)))
+        text = f"{run} can't be merged: {told}"
+        raise MergeError(text, list(map(str, found)), ways_out(found))
 
 
 def _sweep(run: str, outputs: Iterable[Output]) -> None:

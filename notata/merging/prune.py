@@ -36,7 +36,9 @@ def prune(run: str) -> tuple[int, int]:
     if not found:
         _finish(run)
         return 0, 0
-    merged = mergerecord.read(run)
+    merged, meta = mergerecord.read(run), LogReader(run).meta
+    if meta.get("status") not in survey.ENDED:
+        _refuse(run, [f"it has not ended (status {meta.get('status')!r}): its ranks may write on"])
     _refuse(run, [*_not_as_recorded(run, merged, found), *_can_t_be_kept(run, found)])
     kept = [name for name in found if name not in _joined(merged)]
     path = os.path.join(run, layout.ARCHIVE)
@@ -56,7 +58,7 @@ def prune(run: str) -> tuple[int, int]:
         raise
     files.sync(run)
     stamp = record.stamp_of(run, layout.ARCHIVE)
-    listing = survey.digest(LogReader(run).meta, {})
+    listing = survey.digest(meta, {})
     record.save(run, merged._replace(archive=stamp, listing=listing))
     _finish(run)
     return len(found), len(kept)

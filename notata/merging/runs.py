@@ -7,11 +7,13 @@ from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import NamedTuple
 
+from notata.assembly import Whole
 from notata.merging import commit
 from notata.merging.artifacts import Metric
 from notata.merging.commit import Done, Progress, Way
 from notata.merging.output import Output, bytes_of
 from notata.merging.prune import prune as prune_run
+from notata.ranges import compact
 
 
 class Row(NamedTuple):
@@ -24,6 +26,7 @@ class Row(NamedTuple):
         shape: Shape of the whole, or None for anything but arrays.
         bytes: Bytes of the array, or of the file.
         action: `joined` or `unchanged`; in a plan, `to join` or `unchanged`.
+        ranks: Those ranks, such as `0-2,5`.
     """
 
     name: str
@@ -32,6 +35,7 @@ class Row(NamedTuple):
     shape: tuple[int, ...] | None
     bytes: int
     action: str
+    ranks: str = ""
 
 
 class Report(NamedTuple):
@@ -158,10 +162,14 @@ def rows_of(output: Output, joined: Iterable[Output], run: str | None = None) ->
     stale = output.file in {made.file for made in joined}
     told = ("to join" if run is None else "joined") if stale else "unchanged"
     if output.kind in ("array", "bundle") and output.wholes:
-        return [
-            Row(whole.label, output.kind, len(whole.parts), whole.shape, bytes_of(whole), told)
-            for whole in output.wholes
-        ]
+        return [_array_row(output.kind, whole, told) for whole in output.wholes]
     shape = output.wholes[0].shape if len(output.wholes) == 1 else None
     size = output.bytes if run is None else os.stat(os.path.join(run, output.file)).st_size
-    return [Row(output.file, output.kind, len(output.ranks), shape, size, told)]
+    ranks = compact(output.ranks)
+    return [Row(output.file, output.kind, len(output.ranks), shape, size, told, ranks)]
+
+
+def _array_row(kind: str, whole: Whole, told: str) -> Row:
+    ranks = compact(part.rank for part in whole.parts)
+    pieces = len(whole.parts)
+    return Row(whole.label, kind, pieces, whole.shape, bytes_of(whole), told, ranks)
