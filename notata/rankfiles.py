@@ -60,6 +60,18 @@ class Folder:
         return os.path.join(self._path, name)
 
 
+class RunFolder(Folder):
+    """The run's own files: what a merge added to rank 0's artifacts is no artifact of a rank."""
+
+    def names(self, folder: str) -> list[str]:
+        """All files below a folder of it, sorted; what is being written is left out."""
+        found = super().names(folder)
+        if folder != layout.ARTIFACTS:
+            return found
+        made = mergerecord.read(self._path).outputs
+        return [name for name in found if f"{folder}/{name}" not in made]
+
+
 class Archived:
     """Files of one rank that a pruning put into the archive, or into a document of all ranks."""
 
@@ -153,13 +165,21 @@ def _members(run: str) -> Mapping[str, Mapping[str, zipfile.ZipInfo]]:
         return {}
 
 
+_END = 22  # bytes of the record that ends an archive without a comment
+
+
 @lru_cache(maxsize=4)
 def _opened(
     path: str, *_identity: int
 ) -> tuple[zipfile.ZipFile, Mapping[str, Mapping[str, zipfile.ZipInfo]]]:
     try:
+        with open(path, "rb") as file:
+            file.seek(-_END, os.SEEK_END)
+            if not file.read().startswith(b"PK\5\6"):
+                # zipfile would take the end of a bundle in the archive for the archive's own.
+                raise zipfile.BadZipFile("its end is missing")
         archive = zipfile.ZipFile(path)
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, OSError) as error:
         raise DamagedError(f"{path} is damaged: {error}") from None
     members: dict[str, dict[str, zipfile.ZipInfo]] = {}
     for info in archive.infolist():

@@ -11,7 +11,7 @@ from notata import gather, layout, mending, rankfiles, stored
 from notata.errors import ArrayNotFoundError
 from notata.messages import Record
 from notata.pieces import Piece
-from notata.rankfiles import Folder, RankFiles
+from notata.rankfiles import Folder, RankFiles, RunFolder
 from notata.streams import read_messages
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class RankReader(stored.Shelf):
     def __init__(self, run: Path, rank: int, size: int) -> None:
         self.rank = rank
         folder = run / layout.rank_dir(rank) if size > 1 else run
-        home: RankFiles = Folder(os.fspath(run))
+        home: RankFiles = RunFolder(os.fspath(run))
         own = rankfiles.files_of(os.fspath(run), rank) if size > 1 else home
         super().__init__(run if rank == 0 else folder, home if rank == 0 else own, own)
         self._folder, self._run, self._size = folder, run, size

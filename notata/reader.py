@@ -11,7 +11,7 @@ from notata import gather, layout, mergerecord, stored
 from notata.assembly import Whole, assemble
 from notata.errors import ArrayNotFoundError, KeyNotFoundError, NotARunError, RunNotFoundError
 from notata.messages import Record
-from notata.rankfiles import Folder
+from notata.rankfiles import RunFolder
 from notata.rankreader import RankReader
 from notata.regions import region_of
 from notata.stored import DAMAGED, Made, Shelf, StrPath
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 class LogReader(Shelf):
     """Reads a run, of one rank or many, before and after it is merged.
+
+    It gives the same answers before a merge, after it, and after the ranks' folders were pruned.
+    So `artifacts` are what the program wrote: a merge's own documents load, but aren't listed.
 
     Args:
         path: Folder of the run.
@@ -41,7 +44,7 @@ class LogReader(Shelf):
 
     def __init__(self, path: StrPath) -> None:
         folder = Path(path)
-        home = Folder(os.fspath(folder))
+        home = RunFolder(os.fspath(folder))
         super().__init__(folder, home, home)
         if not folder.exists():
             raise RunNotFoundError(f"no such run: {folder}")
