@@ -44,7 +44,7 @@ def blocks_in_order(run: str, ranks: Iterable[int] | None = None) -> Iterator[me
     Ranks: independent.
     """
     wanted = None if ranks is None else set(ranks)
-    own = _own_logs(run, gather.rank_folders(run) if wanted is None else wanted)
+    own = own_logs(run, gather.rank_folders(run) if wanted is None else wanted)
     streams = [_timed(rank, messages.blocks(_lines(path), rank)) for rank, path in own.items()]
     if wanted is None or not wanted <= own.keys():
         shared = messages.blocks(_lines(os.path.join(run, layout.LOG)))
@@ -58,8 +58,11 @@ def blocks_in_order(run: str, ranks: Iterable[int] | None = None) -> Iterator[me
         yield block
 
 
-def _own_logs(run: str, ranks: Iterable[int]) -> dict[int, str]:
-    """The logs in folders of ranks; rank 0's is the run's `log.txt`."""
+def own_logs(run: str, ranks: Iterable[int]) -> dict[int, str]:
+    """The logs in folders of ranks; rank 0's is the run's `log.txt`.
+
+    Ranks: independent.
+    """
     paths = {
         rank: os.path.join(run, layout.rank_dir(rank), layout.LOG)
         for rank in sorted(ranks)
@@ -70,11 +73,11 @@ def _own_logs(run: str, ranks: Iterable[int]) -> dict[int, str]:
 
 def _timed(
     rank: int, blocks: Iterator[messages.Block]
-) -> Iterator[tuple[bytes, int, messages.Block]]:
+) -> Iterator[tuple[int, int, messages.Block]]:
     """Give each record the time that orders it: its own, but never before the one above it."""
-    latest = b""
+    latest = messages.LONG_AGO
     for block in blocks:
-        latest = max(latest, block.stamp)
+        latest = max(latest, messages.ticks(block.stamp))
         yield latest, rank, block
 
 

@@ -1,0 +1,215 @@
+"""Joining logs: in bulk, as readers read them record by record."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulated import write_as
+from test_properties import folder, odd_logs
+
+from notata import LogReader, checksums, messages, streams
+from notata.errors import DamagedError
+from notata.merging import heads, logs
+from notata.merging.heads import BEFORE, BEHIND, find_heads
+from notata.merging.tasks import Made
+
+
+def a_run(base: Path, texts: Sequence[bytes | None]) -> Path:
+    """A run whose ranks' logs hold these bytes; None where a rank has no log of its own."""
+    run = write_as(max(2, len(texts)), base, lambda log: log.rank and log.info("x"))
+    for rank, text in enumerate(texts):
+        path = run / (f"ranks/rank_{rank:05d}/log.txt" if rank else "log.txt")
+        if text is None:
+            path.unlink()
+        else:
+            path.write_bytes(text)
+    return run
+
+
+def as_readers_do(run: Path) -> bytes:
+    """The joined log, made record by record."""
+    blocks = list(streams.blocks_in_order(os.fspath(run)))
+    start = next((b.stamp for b in blocks if b.stamp), b"1970-01-01T00:00:00")
+    return b"".join(messages.signed(block, start) for block in blocks)
+
+
+def joined(run: Path) -> tuple[Made, bytes]:
+    told: list[int] = []
+    path = run / "joined.tmp"
+    try:
+        made = logs.join_logs(os.fspath(run), os.fspath(path), told.append)
+        data = path.read_bytes()
+    finally:
+        path.unlink(missing_ok=True)
+    assert made.checksum == checksums.of_bytes(data)
+    own = {os.fspath(p.relative_to(run)): p for p in run.glob("ranks/*/log.txt")}
+    assert made.inputs == {name: checksums.of_file(p) for name, p in own.items()}
+    assert sum(told) == sum(p.stat().st_size for p in own.values())
+    return made, data
+
+
+def make_tiny(patch: pytest.MonkeyPatch, size: int) -> None:
+    """Look at a few bytes of each log at a time."""
+    patch.setattr(logs, "WINDOW", size)
+    patch.setattr(logs, "_LEAST", size)
+    patch.setattr(heads, "_BLOCK", 50)
+
+
+@settings(max_examples=300)
+@given(texts=st.tuples(odd_logs(0), odd_logs(1), odd_logs(2), odd_logs(3)), size=st.integers(1, 90))
+def test_any_logs_are_joined_as_readers_read_them(texts: tuple[bytes, ...], size: int) -> None:
+    with folder() as base, pytest.MonkeyPatch.context() as patch:
+        run = a_run(base, texts)
+        expected = as_readers_do(run)
+        assert joined(run)[1] == expected
+        make_tiny(patch, size)
+        assert joined(run)[1] == expected
+
+
+RECORDS = st.lists(
+    st.tuples(
+        st.integers(0, 3_000_000),  # microseconds after the hour
+        st.sampled_from(["INFO", "ERROR", "WARNING", "DEBUG", "CRITICAL", "Level 35", "NOTE"]),
+        st.sampled_from(["", "x", "two\n    lines", "κ" * 40, "[rank 9] x", "\n    ", "y" * 300]),
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=150)
+@given(written=st.lists(RECORDS, min_size=2, max_size=5), size=st.integers(30, 900))
+def test_random_logs_against_a_stable_sort(
+    written: list[list[tuple[int, str, str]]], size: int
+) -> None:
+    keyed: list[tuple[int, int, str]] = []
+    texts = []
+    for rank, records in enumerate(written):
+        latest, lines = -1, []
+        for micros, level, text in records:
+            stamp = f"2026-11-23T03:00:{micros // 1_000_000:02d}.{micros % 1_000_000:06d}"
+            lines.append(f"[{stamp}] {level} [rank {rank}] {text}\n")
+            latest = max(latest, micros)  # a clock that steps back changes no order
+            keyed.append((latest, rank, lines[-1]))
+        texts.append("".join(lines).encode())
+    expected = "".join(line for _, _, line in sorted(keyed, key=lambda item: item[:2]))
+    with folder() as base, pytest.MonkeyPatch.context() as patch:
+        run = a_run(base, texts)
+        make_tiny(patch, size)
+        assert joined(run)[1].decode() == expected
+
+
+def test_a_joined_log_is_joined_again_with_what_is_left(base: Path) -> None:
+    stamp = "[2026-11-23T03:00:{:02d}.000000] INFO [rank {}] {}\n"
+    mine = ["".join(stamp.format(3 * n + r, r, f"{n}") for n in range(9)) for r in range(4)]
+    run = a_run(base, [text.encode() for text in mine])
+    _, data = joined(run)
+    assert data.decode().splitlines(True) == sorted("".join(mine).splitlines(True))
+    (run / "log.txt").write_bytes(data)
+    assert joined(run)[1] == data  # the ranks' own records are not taken twice
+    (run / "ranks/rank_00002/log.txt").unlink()
+    assert joined(run)[1] == data  # those of a rank without a log are taken from there
+
+
+LINES = st.sampled_from(
+    [
+        b"[2026-11-23T03:00:00.123456] INFO [rank 3] x",
+        b"[2026-11-23T03:00:00.123456] WARNING [rank 12345] x",
+        b"[2026-11-23T03:00:00.123456] CRITICAL [rank 123456789] x",
+        b"[2026-11-23T03:00:00.123456] INFO [rank 1234567890] x",
+        b"[2026-11-23T03:00:00.123456] INFO [rank ] x",
+        b"[2026-11-23T03:00:00.123456] INFO [rank 1]x",
+        b"[2026-11-23T03:00:00.123456] INFO [rank 007] x",
+        b"[2026-11-23T03:00:59] ERROR [rank 3] x",
+        b"[2026-11-23T03:00:59] DEBUG",
+        b"[9999-99-99T99:99:99.999999] DEBUG [rank 0] ",
+        b"[0000-00-00T00:00:00.000000] Level -3 [rank 0] y",
+        b"[2026-11-23T03:00:00.12345] INFO x",
+        b"[2026-11-23T03:00:00.1234567] INFO x",
+        b"[2026-11-23T03:00:0:.123456] INFO x",
+        b"[2026-11-23T03:00:00.12345/] INFO x",
+        b"[2026-11-23T03:00:00.123456]INFO x",
+        b"[2026-11-23 03:00:00.123456] INFO x",
+        b"[2026-11-23T03:00:00.123456]  INFO x",
+        b"[2026-11-23T03:00:00.123456] INFOS x",
+        b"[2026-11-23T03:00:00.123456] INFO\tx",
+        b"    [2026-11-23T03:00:00.123456] INFO x",
+        b"[",
+        b"",
+    ]
+)
+
+
+@st.composite
+def bent(draw: st.DrawFn) -> bytes:
+    """A line, of which one byte may be another."""
+    line = bytearray(draw(LINES))
+    if line and draw(st.booleans()):
+        line[draw(st.integers(0, len(line) - 1))] = draw(
+            st.integers(0, 255).filter(lambda b: b != 10)
+        )
+    return bytes(line) + b"\n"
+
+
+@settings(max_examples=600)
+@given(lines=st.lists(bent(), max_size=12), block=st.integers(1, 300))
+def test_heads_in_bulk_are_those_that_are_found_line_by_line(
+    lines: list[bytes], block: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heads, "_BLOCK", block)
+        found = find_heads(b"\n" * BEFORE + b"".join(lines) + bytes(BEHIND))
+    expected = []
+    at = BEFORE
+    for line in lines:
+        (one,) = messages.blocks([line])
+        if one.stamp:
+            rank = -1 if one.rank is None else one.rank
+            expected.append((at, messages.ticks(one.stamp), rank))
+        at += len(line)
+    assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
+
+
+@given(one=st.datetimes(), other=st.datetimes(), fine=st.tuples(st.booleans(), st.booleans()))
+def test_ticks_order_as_stamps_do(one: object, other: object, fine: tuple[bool, bool]) -> None:
+    stamps = [
+        f"{time:%Y-%m-%dT%H:%M:%S}".rjust(19, "0").encode() + (f".{time:%f}".encode() if f else b"")
+        for time, f in zip((one, other), fine, strict=True)
+    ]
+    ticks = [messages.ticks(stamp) for stamp in stamps]
+    assert (ticks[0] < ticks[1]) == (stamps[0] < stamps[1])
+    assert (ticks[0] == ticks[1]) == (stamps[0] == stamps[1])
+
+
+def test_many_logs_need_few_open_files(base: Path) -> None:
+    head = b"[2026-11-23T03:00:00.%06d] INFO [rank %d] x\n"
+    run = a_run(base, [head % (rank % 7, rank) * 3 for rank in range(300)])
+    expected = as_readers_do(run)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
+    try:
+        assert joined(run)[1] == expected
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_log_that_becomes_shorter_is_an_error(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = a_run(base, [b"x\n", b"[2026-11-23T03:00:00.000000] INFO [rank 1] x\n" * 3])
+    spans = logs.spans_of(os.fspath(run))
+    os.truncate(run / "ranks/rank_00001/log.txt", 20)
+    monkeypatch.setattr(logs, "spans_of", lambda run: spans)
+    with pytest.raises(DamagedError, match=r"rank_00001/log\.txt became shorter"):
+        joined(run)
+
+
+def test_a_run_without_messages_of_rank_0(base: Path) -> None:
+    run = a_run(base, [None, b"[2026-11-23T03:00:00.000000] INFO [rank 1] x\n"])
+    assert joined(run)[1] == as_readers_do(run)
+    assert [m.message for m in LogReader(run).messages()] == ["x"]
