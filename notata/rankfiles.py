@@ -68,7 +68,7 @@ class RunFolder(Folder):
         found = super().names(folder)
         if folder != layout.ARTIFACTS:
             return found
-        made = mergerecord.read(self._path).outputs
+        made = mergerecord.read(self._path).files
         return [name for name in found if f"{folder}/{name}" not in made]
 
 
