@@ -24,7 +24,7 @@ def mend(
 
     Returns:
         The whole with the pieces that fit and can be read, and the boxes that none of them fills.
-        Where pieces overlap nobody can know which is right, so that a hole is there too.
+        Where pieces overlap nobody can know which is right, so that all of those are left out.
 
     Ranks: independent.
     """
@@ -34,7 +34,9 @@ def mend(
         whole = _assembled({rank: ranked[rank] for rank in group}, size)
         parts = tuple(part for part in whole.parts if part.rank not in bad)
         boxes = {part.rank: (part.start, part.shape) for part in parts}
-        return whole._replace(parts=parts), _holes(whole.shape, boxes)
+        over = {rank for flaw in flaws(whole.shape, boxes, most=_ALL) for rank in flaw.ranks}
+        parts = tuple(part for part in parts if part.rank not in over)
+        return whole._replace(parts=parts), _gaps(whole.shape, boxes, over)
     fixed = {
         rank: piece if rank in group else _like(piece, model) for rank, piece in ranked.items()
     }
@@ -75,17 +77,18 @@ def _like(piece: Piece, model: Piece) -> Piece:
 _ALL = 1 << 62
 
 
-def _holes(whole: tuple[int, ...], boxes: Mapping[int, Box]) -> tuple[Box, ...]:
-    """Every box that none or several of these boxes cover."""
-    found = flaws(whole, boxes, most=_ALL)
+def _gaps(
+    whole: tuple[int, ...], boxes: Mapping[int, Box], over: Collection[int]
+) -> tuple[Box, ...]:
+    """Every box that no piece covers but those which overlap others."""
+    sound = {rank: box for rank, box in boxes.items() if rank not in over}
+    gaps = [(flaw.start, flaw.shape) for flaw in flaws(whole, sound, most=_ALL)]
     everything = ((0,) * len(whole), whole)
-    overlaps = [(flaw.start, flaw.shape) for flaw in found if flaw.ranks]
-    gaps = [(flaw.start, flaw.shape) for flaw in found if not flaw.ranks]
-    if overlaps or everything in gaps:  # then not every gap has to be named by itself
+    if everything in gaps:  # boxes without a pattern: there are gaps, and it isn't said where
         gaps = [everything]
-        for box in boxes.values():
+        for box in sound.values():
             gaps = [rest for gap in gaps for rest in _without(gap, box)]
-    return (*gaps, *overlaps)
+    return tuple(gaps)
 
 
 def _without(box: Box, other: Box) -> list[Box]:

@@ -21,7 +21,9 @@ import notata
 from notata import Logbook
 
 # The calls that put something on disk or take it away; reads and locks change nothing.
-_CALLS = ["open", "openat", "creat", "write", "pwrite64", "writev", "pwritev", "sendfile", "copy_file_range", "rename", "renameat", "renameat2", "mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "link", "linkat", "symlink", "symlinkat", "truncate", "ftruncate", "fallocate", "fsync", "fdatasync", "utimensat", "chmod", "fchmod", "fchmodat"]
+_CALLS = """open openat creat write pwrite64 writev pwritev sendfile copy_file_range rename renameat
+    renameat2 mkdir mkdirat unlink unlinkat rmdir link linkat symlink symlinkat truncate ftruncate
+    fallocate fsync fdatasync utimensat chmod fchmod fchmodat"""
 _MERGE = "import sys, notata; notata.merge(sys.argv[1], prune=sys.argv[2] == 'prune')"
 _LEVEL = {"PYTHONPATH": os.fspath(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -54,7 +56,7 @@ def traced(run: Path, how: str, *options: str) -> subprocess.CompletedProcess[st
 
 def points(run: Path, how: str, log: Path) -> list[Point]:
     """The calls of an undisturbed merge that change something below the run."""
-    done = traced(run, how, "-e", f"trace={','.join(_CALLS)}", "-o", os.fspath(log))
+    done = traced(run, how, "-e", f"trace={','.join(_CALLS.split())}", "-o", os.fspath(log))
     assert done.returncode == 0, done.stderr
     seen: dict[str, int] = {}
     found = []

@@ -1,0 +1,290 @@
+"""What is missing or contradicts: refused by name, or left as holes that are named."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from richrun import answers, counted, rich, tree_of
+from simulated import write_as
+
+import notata
+from notata import Logbook, LogReader
+from notata.assembly import flaws
+from notata.errors import MergeError, NotataError
+from notata.mending import mend
+from notata.merging import make_plan
+from notata.pieces import Piece
+
+Work = Callable[[Logbook], object]
+
+
+def written(base: Path, work: Work, size: int = 3) -> Path:
+    return counted(write_as(size, base, work))
+
+
+def refused_then_merged(run: Path, *words: str) -> notata.merging.Report:
+    """Merge a run that can't be merged without holes: first in vain, and then with them."""
+    before = tree_of(run)
+    with pytest.raises(MergeError) as caught:
+        notata.merge(run)
+    told = "; ".join(caught.value.problems)
+    assert all(word in told for word in words), told
+    assert caught.value.ways_out == ["--allow-missing"]
+    assert tree_of(run) == before
+    with pytest.raises(MergeError):
+        notata.merge(run, unfinished=True)
+    report = notata.merge(run, allow_missing=True)
+    holes = json.loads((run / "merge.json").read_text())["holes"]
+    assert tuple(hole["what"] for hole in holes) == report.holes
+    assert all(any(word in hole for hole in report.holes) for word in words)
+    return report
+
+
+def row(run: Path, rank: int) -> Path:
+    return run / f"ranks/rank_{rank:05d}"
+
+
+def rows_of_3(log: Logbook) -> None:
+    log.array("x", np.full((2, 2), log.rank, float))
+    log.array("T", np.full(2, log.rank, float), start=2 * log.rank, shape=6)
+    log.array("s", [log.rank, log.rank], join="stack")
+    log.arrays("b", u=np.full(2, float(log.rank)), i=[log.rank])
+
+
+NAN = np.nan
+
+
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_a_piece_that_can_t_be_read(base: Path, how: str) -> None:
+    run = written(base, rows_of_3)
+    for name in ("x.npy", "T.npy", "s.npy", "b.npz"):
+        path = row(run, 1) / "data" / name
+        path.unlink() if how == "gone" else path.write_bytes(path.read_bytes()[:-3])
+    report = refused_then_merged(run, "rank 1's piece of 'x'", "'T'", "'s'", "rank 1's piece of 'b")
+    found = LogReader(run)
+    np.testing.assert_array_equal(
+        np.load(run / "data/x.npy"), [[0, 0], [0, 0], [NAN, NAN], [NAN, NAN], [2, 2], [2, 2]]
+    )
+    np.testing.assert_array_equal(found.load_array("T"), [0, 0, NAN, NAN, 2, 2])
+    np.testing.assert_array_equal(np.load(run / "data/s.npy"), [[0, 0], [0, 0], [2, 2]])
+    np.testing.assert_array_equal(np.load(run / "data/s.mask.npy"), [[0, 0], [1, 1], [0, 0]])
+    np.testing.assert_array_equal(found.load_array("b:u"), [0, 0, NAN, NAN, 2, 2])
+    np.testing.assert_array_equal(found.load_array("b.mask:i"), [False, True, False])
+    assert report.note.endswith("holes")
+    again = notata.merge(run, allow_missing=True)
+    assert again.nothing_to_do
+    assert again.holes == report.holes
+    with pytest.raises(MergeError):
+        notata.merge(run)  # holes are never passed over in silence
+    if how == "gone":
+        shutil.copytree(
+            written(base / "again", rows_of_3) / "ranks", run / "ranks", dirs_exist_ok=True
+        )
+        notata.merge(run)
+        np.testing.assert_array_equal(np.load(run / "data/s.npy"), [[0, 0], [1, 1], [2, 2]])
+        assert not (run / "data/s.mask.npy").exists()
+        assert not (run / "data/b.mask.npz").exists()
+        assert json.loads((run / "merge.json").read_text())["holes"] == []
+    else:
+        notata.merge(run, allow_missing=True, prune=True)
+        with pytest.raises(NotataError):
+            LogReader(run).ranks[1].load_array("x")  # as before
+        assert LogReader(run).ranks[2].load_array("x").tolist() == [[2, 2], [2, 2]]
+
+
+def test_a_rank_whose_folder_is_missing(base: Path) -> None:
+    run = written(base, rows_of_3)
+    shutil.rmtree(row(run, 1))
+    refused_then_merged(run, "rank 1 wrote 5 pieces, but its folder is missing", "nothing covers")
+    np.testing.assert_array_equal(np.load(run / "data/T.npy"), [0, 0, NAN, NAN, 2, 2])
+    np.testing.assert_array_equal(np.load(run / "data/s.npy"), [[0, 0], [0, 0], [2, 2]])
+    assert len(np.load(run / "data/x.npy")) == 4  # nobody knows how many rows it had
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_pieces_that_contradict(base: Path, prune: bool) -> None:
+    def work(log: Logbook) -> None:
+        odd = log.rank == 1
+        log.array("type", np.full(2, log.rank, np.float32 if odd else float))
+        log.array("shape", np.full((2, 3 if odd else 2), float(log.rank)))
+        log.array("join", [float(log.rank)], join="stack" if odd else "concat")
+        log.array("whole", [1.0 * log.rank], start=log.rank, shape=4 if odd else 3)
+
+    run = written(base, work)
+    refused_then_merged(run, "has type", "beyond axis 0", "is joined by", "is part of a whole")
+    np.testing.assert_array_equal(np.load(run / "data/type.npy"), [0, 0, NAN, NAN, 2, 2])
+    expected = [[0, 0], [0, 0], [NAN, NAN], [NAN, NAN], [2, 2], [2, 2]]
+    np.testing.assert_array_equal(np.load(run / "data/shape.npy"), expected)
+    np.testing.assert_array_equal(np.load(run / "data/join.npy"), [0, NAN, 2])
+    np.testing.assert_array_equal(np.load(run / "data/whole.npy"), [0, NAN, 2])
+    notata.merge(run, allow_missing=True, prune=prune)
+    assert LogReader(run).ranks[1].load_array("shape").shape == (2, 3)  # it is not lost
+    assert LogReader(run).ranks[2].load_array("type").tolist() == [2, 2]
+
+
+def test_pieces_that_overlap_are_left_out(base: Path) -> None:
+    starts = {0: 0, 1: 1, 2: 4}
+    run = written(
+        base, lambda log: log.array("T", [1.0 * log.rank] * 2, start=starts[log.rank], shape=6)
+    )
+    refused_then_merged(run, "ranks 0-1 overlap at [1:2]", "nothing covers [3:4]")
+    np.testing.assert_array_equal(np.load(run / "data/T.npy"), [NAN, NAN, NAN, NAN, 2, 2])
+
+
+def test_what_is_no_hole_is_never_let_pass(base: Path) -> None:
+    run = written(base, rows_of_3)
+    (run / "data").mkdir()
+    np.save(run / "data/x.npy", [1])
+    (run / "artifacts").mkdir()
+    for options in ({}, {"allow_missing": True}, {"allow_missing": True, "unfinished": True}):
+        with pytest.raises(MergeError, match=r"data/x\.npy is there already") as caught:
+            notata.merge(run, **options)
+        assert caught.value.ways_out == []
+    assert np.load(run / "data/x.npy").tolist() == [1]
+
+
+def test_a_run_that_never_ended_takes_both_permissions(base: Path) -> None:
+    run = written(base, rows_of_3)
+    meta = json.loads((run / "metadata.json").read_text())
+    (run / "metadata.json").write_text(json.dumps(meta | {"status": "initialized"}))
+    (row(run, 1) / "data/x.npy").unlink()
+    with pytest.raises(MergeError) as caught:
+        notata.merge(run)
+    assert caught.value.ways_out == ["--allow-missing", "--unfinished"]
+    for one in ("allow_missing", "unfinished"):
+        with pytest.raises(MergeError):
+            notata.merge(run, **{one: True})
+    assert len(notata.merge(run, allow_missing=True, unfinished=True).holes) == 2
+
+
+# ----- the plan, as a value -----
+
+
+def test_the_plan_says_what_becomes_of_what_and_writes_nothing(base: Path) -> None:
+    run = rich(base)
+    before = tree_of(run)
+    plan = make_plan(os.fspath(run))
+    assert plan.problems == plan.holes == ()
+    assert {(out.file, out.kind, out.ranks) for out in plan.outputs} == {
+        ("data/T.npy", "array", (0, 1, 3)),
+        ("data/F.npy", "array", (0, 1, 3)),
+        ("data/rows/n.npy", "array", (0, 1, 3)),
+        ("data/b.npz", "bundle", (0, 1, 3)),
+        ("data/z.npz", "bundle", (0, 1, 3)),
+        ("artifacts/metrics.ranks.json", "json", (0, 1, 3)),
+        ("artifacts/metrics.ranks.csv", "table", (0, 1, 3)),
+        ("artifacts/conf/solver.ranks.json", "json", (0, 1, 3)),
+        ("log.txt", "log", (0, 1, 3)),
+    }
+    shapes = {whole.label: whole.shape for out in plan.outputs for whole in out.wholes}
+    assert shapes == {
+        "T": (6, 5),
+        "F": (6, 3),
+        "rows/n": (7,),
+        "b:u": (6,),
+        "b:v": (3,),
+        "z:k": (150,),
+    }
+    assert plan.stale == plan.outputs
+    assert tree_of(run) == before
+    notata.merge(run)
+    again = make_plan(os.fspath(run))
+    assert again.stale == ()
+    assert len(again.outputs) == len(plan.outputs)
+    assert make_plan(os.fspath(run), quick=True).unchanged
+
+
+# ----- geometry, without files -----
+
+
+def piece(start: tuple[int, ...], shape: tuple[int, ...], whole: tuple[int, ...]) -> Piece:
+    return Piece("T", None, "data/T.npy", "place", shape, "<f8", False, start, whole, 0, 0)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_holes_are_just_what_is_not_covered_once(data: st.DataObject) -> None:
+    whole = data.draw(st.sampled_from([(6,), (4, 5), (2, 3, 4)]))
+    count = np.zeros(whole, int)
+    ranked = {}
+    for rank in range(data.draw(st.integers(1, 5))):
+        start = tuple(data.draw(st.integers(0, n - 1)) for n in whole)
+        shape = tuple(data.draw(st.integers(0, n - a)) for a, n in zip(start, whole, strict=True))
+        ranked[rank] = piece(start, shape, whole)
+        count[tuple(slice(a, a + n) for a, n in zip(start, shape, strict=True))] += 1
+    mended, boxes = mend(ranked, 5)
+    filled = np.zeros(whole, int)
+    for start, shape in (*boxes, *((part.start, part.shape) for part in mended.parts)):
+        filled[tuple(slice(a, a + n) for a, n in zip(start, shape, strict=True))] += 1
+    assert (filled == 1).all()
+    left_out = set(ranked) - {part.rank for part in mended.parts}
+    for rank, own in ranked.items():
+        at = tuple(slice(a, a + n) for a, n in zip(own.start or (), own.shape, strict=True))
+        assert (rank in left_out) == bool((count[at] > 1).any())
+    named = {r: (p.start or (), p.shape) for r, p in ranked.items()}
+    assert bool(boxes) == bool(flaws(whole, named))
+
+
+# ----- random damage -----
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_damage_is_told_or_does_no_harm(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    base = tmp_path_factory.mktemp("damage")
+    run = rich(base)
+    before = answers(run)
+    files = sorted(path for path in (run / "ranks").rglob("*") if path.is_file())
+    how = data.draw(st.sampled_from(["flip", "cut", "rank"]))
+    if how == "rank":
+        shutil.rmtree(row(run, data.draw(st.sampled_from([0, 1, 3]))))
+        path = run
+    else:
+        path = data.draw(st.sampled_from(files))
+        content = bytearray(path.read_bytes())
+        at = data.draw(st.integers(0, len(content) - 1))
+        if how == "cut":
+            del content[at:]
+        else:
+            content[at] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(content)
+    try:
+        report = notata.merge(run)
+    except NotataError:
+        with pytest.raises(NotataError):
+            notata.merge(run)  # it is told each time
+        report = None
+    if report is not None:
+        _same_but_for(before, run, path, how)
+    shutil.rmtree(base)
+
+
+def _same_but_for(before: dict[str, object], run: Path, path: Path, how: str) -> None:
+    """What was merged is what it would have been, unless the damage can't be known.
+
+    Nobody keeps a checksum of a message, an artifact or the cells of an array when they are
+    written: a bit that flips there before the merge is what was written.
+    """
+    apart = "kept" in path.name or "mixed" in path.parts  # pieces that nothing joins
+    if path.suffix in (".npy", ".npz") and not apart:
+        assert how == "flip"
+    assert how != "rank"
+    unknowable = path.suffix in (".npy", ".txt", ".json", ".bin", ".png")
+    try:
+        after = answers(run)
+    except NotataError:  # a reader says so
+        return
+    differing = {key for key in before if after.get(key) != before[key]}
+    if unknowable or apart:
+        return
+    assert not differing, f"{how} of {path}: {differing}"
