@@ -25,7 +25,7 @@ import notata
 from notata import Logbook, checksums, npy
 from notata.assembly import Box
 from notata.errors import DamagedError, HoleError
-from notata.merging import arrays, slabs, sources
+from notata.merging import arrays, places, slabs, sources
 from notata.merging.joining import join
 from notata.merging.plan import Output, make_plan
 from notata.merging.tasks import Made
@@ -42,7 +42,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 def make_tiny(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(slabs, "SLAB", 100)
     patch.setattr(sources, "_TILE", 90)
-    patch.setattr(sources, "_HANDLES", 2)
+    patch.setattr(places, "_HANDLES", 2)
     patch.setattr(arrays, "_TASK", 3)
     patch.setattr("notata.merging.joining._LARGE", 150)
 

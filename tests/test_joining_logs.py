@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ from test_properties import folder, odd_logs
 
 from notata import LogReader, checksums, messages, streams
 from notata.errors import DamagedError
-from notata.merging import heads, logs
+from notata.merging import heads, logs, windows
 from notata.merging.heads import BEFORE, BEHIND, find_heads
-from notata.merging.tasks import Made
+from notata.merging.tasks import Made, carry_out
 
 
 def a_run(base: Path, texts: Sequence[bytes | None]) -> Path:
@@ -56,8 +57,9 @@ def joined(run: Path) -> tuple[Made, bytes]:
 
 def make_tiny(patch: pytest.MonkeyPatch, size: int) -> None:
     """Look at a few bytes of each log at a time."""
-    patch.setattr(logs, "WINDOW", size)
-    patch.setattr(logs, "_LEAST", size)
+    patch.setattr(windows, "WINDOW", size)
+    patch.setattr(windows, "_LEAST", size)
+    patch.setattr(windows, "_PART", size)
     patch.setattr(heads, "_BLOCK", 50)
 
 
@@ -213,3 +215,54 @@ def test_a_run_without_messages_of_rank_0(base: Path) -> None:
     run = a_run(base, [None, b"[2026-11-23T03:00:00.000000] INFO [rank 1] x\n"])
     assert joined(run)[1] == as_readers_do(run)
     assert [m.message for m in LogReader(run).messages()] == ["x"]
+
+
+def divided(run: Path) -> tuple[Made, bytes]:
+    """The joined log, made in ranges of time by two threads."""
+    path = run / "joined.tmp"
+    size = sum(p.stat().st_size for p in run.glob("ranks/*/log.txt"))
+    told: list[int] = []
+    try:
+        with ThreadPoolExecutor(2) as executor:
+            steps = logs.divided(os.fspath(run), size, os.fspath(path))
+            made = carry_out([steps], executor, told.append)["log.txt"]
+        assert sum(told) == size
+        return made, path.read_bytes()
+    finally:
+        path.unlink(missing_ok=True)
+
+
+@settings(max_examples=150)
+@given(
+    texts=st.tuples(odd_logs(0), odd_logs(1), odd_logs(2), odd_logs(3)),
+    size=st.integers(1, 90),
+    length=st.integers(1, 150),
+)
+def test_ranges_of_time_make_the_same_log(texts: tuple[bytes, ...], size: int, length: int) -> None:
+    with folder() as base, pytest.MonkeyPatch.context() as patch:
+        run = a_run(base, texts)
+        expected = joined(run)
+        make_tiny(patch, size)
+        patch.setattr(logs, "RANGE", length)
+        patch.setattr(logs, "_SAMPLE", 20)
+        patch.setattr(logs, "_BATCH", 60)
+        assert divided(run) == expected
+
+
+def test_a_log_is_divided_where_its_time_allows(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamp = b"[2026-11-23T03:%02d:00.000000] INFO [rank %d] x\n"
+    run = a_run(base, [b"".join(stamp % (m, rank) for m in range(60)) for rank in range(4)])
+    expected = joined(run)
+    monkeypatch.setattr(logs, "RANGE", 1500)
+    monkeypatch.setattr(logs, "_SAMPLE", 200)
+    path = run / "backwards.tmp"
+    steps = logs.divided(os.fspath(run), 0, os.fspath(path))
+    cuts = next(steps)
+    ranges = steps.send([task.function(*task.args) for task in cuts])
+    assert len(ranges) > 5
+    assert divided(run) == expected
+    for task in reversed(ranges):  # whoever comes first
+        task.function(*task.args)
+    assert path.read_bytes() == expected[1]

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 
 from notata import checksums, layout, npy
 from notata.assembly import Box, Whole
+from notata.merging.places import write_at, writing
 from notata.merging.slabs import Filler, header_of, parts_of, slabs_of
-from notata.merging.sources import write_at
 from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
 
 _TASK = 16  # slabs that a process takes at once
@@ -48,7 +47,7 @@ def join_array(
     hashed = checksums.hasher()
     hashed.update(header)
     filler = Filler(run, whole, holes, slabs_of(whole), os.path.dirname(temporary))
-    with _writing(temporary) as descriptor:
+    with writing(temporary) as descriptor:
         at = len(header)
         for slab in filler:
             write_at(descriptor, at, slab)
@@ -123,7 +122,7 @@ def fill_slabs(
     """
     filler = Filler(run, whole, holes, slabs, os.path.dirname(temporary))
     size = npy.dtype_from_text(whole.dtype).itemsize * math.prod(whole.shape)
-    with naming(target, size), _writing(temporary) as descriptor:
+    with naming(target, size), writing(temporary) as descriptor:
         for slab in filler:
             write_at(descriptor, at, slab)
             at += len(slab)
@@ -141,16 +140,3 @@ def names_of(whole: Whole) -> list[str]:
 def _begin(temporary: str, header: bytes) -> None:
     with open(temporary, "xb") as file:
         file.write(header)
-
-
-@contextmanager
-def _writing(path: str) -> Iterator[int]:
-    """A descriptor that can't read: NFS then never takes in a page that another node writes to."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        yield descriptor
-    except BaseException:
-        with suppress(OSError):
-            os.close(descriptor)
-        raise
-    os.close(descriptor)  # on NFS this is where a full disk is met

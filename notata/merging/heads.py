@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 BEFORE, BEHIND = 4, 96  # bytes that the buffer has to have around what is looked at
 _WORDS = 6  # of eight bytes, from four before the line on
-_BLOCK = 1 << 17
+_BLOCK = 1 << 17  # bytes in which lines are looked for at once
+_AT_ONCE = 1 << 13  # lines that are looked at, few enough to stay near the processor
 _MINUTE = re.compile(rb"\[(\d{4}-\d\d-\d\dT\d\d:\d\d)")
 _NO_RANK = -1
 
@@ -45,8 +46,16 @@ def find_heads(data: bytes) -> Heads:
     """
     import numpy as np
 
-    a = np.frombuffer(data, np.uint8)
-    starts = _line_starts(a)
+    starts = _line_starts(np.frombuffer(data, np.uint8))
+    blocks = range(0, max(1, len(starts)), _AT_ONCE)
+    found = [_heads_at(data, starts[i : i + _AT_ONCE]) for i in blocks]
+    return Heads(*(np.concatenate(column) for column in zip(*found, strict=True)))
+
+
+def _heads_at(data: bytes, starts: Array) -> Heads:
+    """Those of some lines that are records."""
+    import numpy as np
+
     w = _words(data, starts - BEFORE, _WORDS)
     minutes = _minutes(data, starts, w)
     seconds, sound = _two_digits(w[2] >> np.uint64(40))

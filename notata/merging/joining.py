@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 
 from notata import layout
-from notata.merging import arrays
+from notata.merging import arrays, logs
 from notata.merging.bundles import join_bundle
-from notata.merging.logs import join_logs
 from notata.merging.plan import Output
 from notata.merging.tasks import Made, Steps, Task, Told, carry_out, naming, silent
 
@@ -58,7 +57,7 @@ def _join_all(run: str, temporaries: Pairs, progress: Told = silent) -> dict[str
 
 def _join(run: str, output: Output, temporary: str, progress: Told) -> Made:
     if output.file == layout.LOG:
-        return join_logs(run, temporary, progress)
+        return logs.join_logs(run, temporary, progress)
     whole = output.wholes[0]
     if whole.key is None:
         holes = output.holes.get(whole.label, ())
@@ -68,15 +67,15 @@ def _join(run: str, output: Output, temporary: str, progress: Told) -> Made:
 
 
 def _jobs(run: str, temporaries: Pairs) -> Iterator[Steps]:
-    """The work in parts: large outputs first, each of which is divided, then batches of small."""
+    """The work in parts: large outputs, each of which is divided, then batches of small ones."""
     batch: list[tuple[Output, str]] = []
     for output, temporary in temporaries:
-        whole = output.wholes[0] if output.wholes else None
         if output.bytes < _LARGE:
             batch.append((output, temporary))
-        elif whole is None:
-            yield _at_once(run, [(output, temporary)])
-        elif whole.key is None:
+        elif output.file == layout.LOG:
+            yield logs.divided(run, output.bytes, temporary)
+        elif output.wholes[0].key is None:
+            whole = output.wholes[0]
             holes = output.holes.get(whole.label, ())
             yield arrays.divided(run, output.file, whole, holes, temporary)
         else:

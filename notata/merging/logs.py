@@ -1,301 +1,24 @@
-"""Joining logs: all ranks' records in time order in one file, a window of all logs at a time.
+"""Joining logs: all ranks' records in time order in one file under a temporary name.
 
-The order is that of `streams.blocks_in_order`, by which readers read. There each record is looked
-at by itself; here all records of a window are found and sorted at once.
+In several processes each takes a range of time. Where the ranges begin is chosen by samples of the
+logs; then each log is read once to find where in it they begin, and how much is written for each.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence, Set
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from notata import checksums, gather, layout, messages, streams
-from notata.errors import DamagedError
-from notata.merging.heads import BEFORE, BEHIND, find_heads
-from notata.merging.tasks import Made, Told, silent
+from notata.merging.places import write_at, writing
+from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
+from notata.merging.windows import Log, Span, in_order, parts_of
 
-if TYPE_CHECKING:
-    from notata.npy import Array
-
-WINDOW = 1 << 24  # bytes of all logs that are looked at together
-_LEAST = 1 << 13  # bytes of one log
-_INDENT = b"    "
-_LONG_AGO = b"1970-01-01T00:00:00"  # where nobody wrote a time stamp
-
-
-class Span(NamedTuple):
-    """A part of a log, from one line's beginning to another's.
-
-    Attributes:
-        path: The log.
-        rank: Whose own log it is, or None for the run's `log.txt`.
-        begin: Byte of the file where the part begins.
-        end: Where it ends.
-        without: In the run's log, the ranks whose records are left out.
-    """
-
-    path: str
-    rank: int | None
-    begin: int
-    end: int
-    without: Set[int]
-
-
-class Items(NamedTuple):
-    """Records of some lines of one log, or the rest of one that began before.
-
-    Attributes:
-        starts: Where each begins in the lines.
-        ends: Where each ends.
-        ticks: What orders them: never less than those of the record above.
-        signed: Those that are not to be written as they are, by their number.
-    """
-
-    starts: Array
-    ends: Array
-    ticks: Array
-    signed: dict[int, bytes]
-
-
-class Log:
-    """One log, read forwards in parts of whole lines that are not kept open.
-
-    Attributes:
-        span: What is read of it.
-        next: The byte of the file that is read next.
-    """
-
-    def __init__(self, run: str, span: Span) -> None:
-        self.span = span
-        self.next = span.begin
-        self._run = run
-        self._latest = messages.LONG_AGO
-        self._rank = span.rank
-        self._begun = self._preambled = False
-        self._hashed = checksums.hasher()
-
-    @property
-    def at_end(self) -> bool:
-        """Whether all of it has been read."""
-        return self.next >= self.span.end
-
-    @property
-    def latest(self) -> int:
-        """The ticks that no record that is still to be read comes before."""
-        return self._latest
-
-    def checksum(self) -> str:
-        """Of what has been read."""
-        return checksums.text_of(self._hashed)
-
-    def read(self, size: int) -> bytes:
-        """The next lines: about so many bytes, but at least one whole line.
-
-        Raises:
-            DamagedError: If the file has become shorter.
-        """
-        path, _, _, end, _ = self.span
-        with open(path, "rb", buffering=0) as file:
-            while True:
-                size = min(size, end - self.next)
-                lines = os.pread(file.fileno(), size, self.next)
-                if len(lines) < size:
-                    raise DamagedError(f"{path} became shorter while it was joined")
-                if self.next + size < end:
-                    lines = lines[: lines.rfind(b"\n") + 1]
-                if lines or not size:
-                    break
-                size *= 2
-        self.next += len(lines)
-        self._hashed.update(lines)
-        return lines if lines.endswith(b"\n") or not lines else lines + b"\n"
-
-    def items(self, lines: bytes, starts: Array, ticks: Array, ranks: Array) -> Items:
-        """The records in the lines that were read last.
-
-        Args:
-            lines: The lines.
-            starts: Where records begin in them.
-            ticks: What orders these.
-            ranks: The ranks that they name, or -1.
-        """
-        import numpy as np
-
-        signed: dict[int, bytes] = {}
-        rest = bool(lines) and not (len(starts) and starts[0] == 0)
-        mine = self._rank if self._rank is not None else -1
-        if rest:  # of the record that the lines above ended with, or of none
-            starts, ticks = np.append(0, starts), np.append(self._latest, ticks)
-            ranks = np.append(mine, ranks)
-        ends = np.append(starts[1:], len(lines)) if len(starts) else starts
-        own = self.span.rank
-        if own is None:
-            if len(ranks):
-                self._rank = int(ranks[-1])
-            keep = ~np.isin(ranks, list(self.span.without))
-            starts, ends, ticks = starts[keep], ends[keep], ticks[keep]
-        else:
-            if rest and not self._begun:
-                signed[0] = self._preamble(lines[: ends[0]], own)
-            for i in np.flatnonzero(ranks != own).tolist():
-                raw = lines[starts[i] : ends[i]]
-                signed[i] = messages.signed(messages.Block(raw[1:20], own, raw), b"")
-        self._begun = self._begun or len(starts) > rest
-        ticks = np.maximum.accumulate(np.maximum(ticks, self._latest))
-        if len(ticks):
-            self._latest = int(ticks[-1])
-        return Items(starts, ends, ticks, signed)
-
-    def _preamble(self, lines: bytes, rank: int) -> bytes:
-        """Lines above the first record: one message, whose first line is to name the rank."""
-        if self._preambled:
-            return _INDENT + lines[:-1].replace(b"\n", b"\n" + _INDENT) + b"\n"
-        self._preambled = True
-        return messages.signed(messages.Block(b"", rank, lines), _start(self._run))
-
-
-def _start(run: str) -> bytes:
-    """The time stamp of the run's first record."""
-    return next((b.stamp for b in streams.blocks_in_order(run) if b.stamp), _LONG_AGO)
-
-
-class _Held:
-    """What is held of a log: records that were read and not yet written."""
-
-    def __init__(self, log: Log) -> None:
-        import numpy as np
-
-        self.log = log
-        self._data = b""
-        self._starts = self._ends = self._ticks = np.zeros(0, np.int64)
-
-    @property
-    def size(self) -> int:
-        """Bytes that are held."""
-        return len(self._data) - int(self._starts[0]) if len(self._starts) else 0
-
-    def add(self, lines: bytes, items: Items) -> None:
-        """Put records behind those that are held."""
-        import numpy as np
-
-        rest = self._data[len(self._data) - self.size :]
-        lines, starts, ends = _rewritten(lines, items)
-        gone = int(self._starts[0]) if len(self._starts) else 0
-        self._data = rest + lines
-        self._starts = np.append(self._starts - gone, starts + len(rest))
-        self._ends = np.append(self._ends - gone, ends + len(rest))
-        self._ticks = np.append(self._ticks, items.ticks)
-
-    def take(self, until: int, inclusive: bool) -> _Taken:
-        """Take the records that come before some ticks, or at them too."""
-        side = "right" if inclusive else "left"
-        count = int(self._ticks.searchsorted(until, side))  # type: ignore[call-overload]
-        begin = int(self._starts[0]) if count else 0
-        end = int(self._ends[count - 1]) if count else 0
-        starts, ends, ticks = self._starts[:count], self._ends[:count], self._ticks[:count]
-        self._starts, self._ends = self._starts[count:], self._ends[count:]
-        self._ticks = self._ticks[count:]
-        return _Taken(self._data[begin:end], starts - begin, ends - begin, ticks)
-
-
-class _Taken(NamedTuple):
-    data: bytes
-    starts: Array
-    ends: Array
-    ticks: Array
-
-
-def _rewritten(lines: bytes, items: Items) -> tuple[bytes, Array, Array]:
-    """The lines with those records replaced that are not to be written as they are."""
-    import numpy as np
-
-    if not items.signed:
-        return lines, items.starts, items.ends
-    spans = zip(items.starts.tolist(), items.ends.tolist(), strict=True)
-    parts = [items.signed.get(i) or lines[a:b] for i, (a, b) in enumerate(spans)]
-    ends = np.cumsum([len(part) for part in parts])
-    return b"".join(parts), np.append(0, ends[:-1]), ends
-
-
-def in_order(logs: Sequence[Log]) -> Iterator[bytes]:
-    """All logs' records in time order, some megabytes at a time.
-
-    Args:
-        logs: The logs, by rank; the run's `log.txt` first.
-
-    Raises:
-        DamagedError: If a log becomes shorter.
-        OSError: If one can't be read.
-
-    Ranks: independent.
-    """
-    held = [_Held(log) for log in logs]
-    share = max(_LEAST, WINDOW // max(1, len(held)))
-    while True:
-        _fill(held, share)
-        open_ones = [(h.log.latest, number) for number, h in enumerate(held) if not h.log.at_end]
-        # What is still to be read of a log does not come before the last record read of it.
-        until, last = min(open_ones, default=(1 << 62, len(held)))
-        taken = (h.take(until, number <= last) for number, h in enumerate(held))
-        found = [some for some in taken if some.data]
-        if found:
-            yield _interleaved(found)
-        if not open_ones:
-            return
-
-
-def _fill(held: Sequence[_Held], share: int) -> None:
-    """Read on in the logs of which little is held, and find all their records at once."""
-    import numpy as np
-
-    some = [h for h in held if not h.log.at_end and h.size <= share // 2]
-    parts = [h.log.read(share) for h in some]
-    heads = find_heads(b"".join([b"\n" * BEFORE, *parts, bytes(BEHIND)]))
-    begins = np.cumsum([BEFORE, *map(len, parts)])
-    cuts = np.searchsorted(heads.starts, begins).tolist()
-    for h, lines, begin, a, b in zip(some, parts, begins[:-1], cuts, cuts[1:], strict=False):
-        starts, ticks, ranks = (column[a:b] for column in heads)
-        h.add(lines, h.log.items(lines, starts - begin, ticks, ranks))
-
-
-def _interleaved(taken: Sequence[_Taken]) -> bytes:
-    """Records of several logs by time; of the same time, by rank."""
-    import numpy as np
-
-    data = b"".join([some.data for some in taken])
-    sizes = [len(some.data) for some in taken]
-    shift = np.repeat(np.cumsum([0, *sizes[:-1]]), [len(some.ticks) for some in taken])
-    order = np.argsort(np.concatenate([some.ticks for some in taken]), kind="stable")
-    starts = (np.concatenate([some.starts for some in taken]) + shift)[order]
-    ends = (np.concatenate([some.ends for some in taken]) + shift)[order]
-    apart = starts[1:] != ends[:-1]
-    starts, ends = starts[np.append(True, apart)], ends[np.append(apart, True)]
-    return _gathered(data, starts, ends - starts)
-
-
-def _gathered(data: bytes, starts: Array, sizes: Array) -> bytes:
-    """Put runs of bytes one behind another.
-
-    Those of 64 to 127 bytes are copied all at once as their first 64 bytes and their last 64, which
-    may overlap; and so on for each power of two.
-    """
-    import numpy as np
-
-    if len(starts) == 1:
-        return data[int(starts[0]) : int(starts[0] + sizes[0])]
-    ends = np.cumsum(sizes)
-    made = bytearray(int(ends[-1]))
-    into = ends - sizes
-    powers = np.frexp(sizes)[1] - 1
-    for power in np.unique(powers):
-        some = np.flatnonzero(powers == power)
-        size = 1 << int(power)
-        source: Array = np.ndarray((len(data) - size + 1,), f"V{size}", data, strides=(1,))
-        target: Array = np.ndarray((len(made) - size + 1,), f"V{size}", made, strides=(1,))
-        target[into[some]] = source[starts[some]]
-        target[ends[some] - size] = source[starts[some] + sizes[some] - size]
-    return bytes(made)
+RANGE = 1 << 26  # bytes of all logs that a process joins at once
+_SAMPLE = 1 << 20  # bytes of a log for each of which its time is looked up
+_PEEK = 1 << 13  # bytes that are read for that
+_BATCH = 1 << 25  # bytes of logs that a process searches at once
 
 
 def spans_of(run: str) -> list[Span]:
@@ -344,3 +67,149 @@ def join_logs(run: str, temporary: str, progress: Told = silent) -> Made:
             done = read
     inputs = {os.path.relpath(log.span.path, run): log.checksum() for log in own}
     return Made(checksums.text_of(hashed), inputs)
+
+
+class Cut(NamedTuple):
+    """Where the ranges of time begin in one log.
+
+    Attributes:
+        offsets: The byte of the file, for each range but the first.
+        sizes: Bytes that are written of it for each range.
+        checksum: Of the file.
+    """
+
+    offsets: list[int]
+    sizes: list[int]
+    checksum: str
+
+
+def divided(run: str, size: int, temporary: str) -> Steps:
+    """The same in several tasks, each of which joins a range of time.
+
+    Args:
+        run: Folder of the run.
+        size: Bytes of the ranks' logs, for errors.
+        temporary: Path of the file to make.
+
+    Ranks: independent.
+    """
+    spans = spans_of(run)
+    ticks = _beginnings(run, spans)
+    batches = list(_batches(spans))
+    found = yield [Task(find_cuts, (run, batch, ticks)) for batch in batches]
+    cuts = [cut for some in found for cut in some]
+    target = os.path.join(run, layout.LOG)
+    with naming(target, size), open(temporary, "xb"):
+        pass
+    own = sum(span.end for span in spans if span.rank is not None)
+    tasks, at = [], 0
+    for number in range(len(ticks) + 1):
+        mine = [_part(span, cut, number) for span, cut in zip(spans, cuts, strict=True)]
+        read = sum(span.end - span.begin for span in mine if span.rank is not None)
+        tasks.append(Task(join_range, (run, target, mine, temporary, at, size), read))
+        at += sum(cut.sizes[number] for cut in cuts)
+    assert own == sum(task.bytes for task in tasks)
+    yield tasks
+    (itself,) = yield [Task(checksums.of_file, (temporary,))]
+    inputs = {
+        os.path.relpath(span.path, run): cut.checksum
+        for span, cut in zip(spans, cuts, strict=True)
+        if span.rank is not None
+    }
+    return {layout.LOG: Made(itself, inputs)}
+
+
+def _part(span: Span, cut: Cut, number: int) -> Span:
+    """What a log has of one range."""
+    marks = [span.begin, *cut.offsets, span.end]
+    return span._replace(begin=marks[number], end=marks[number + 1])
+
+
+def _batches(spans: Sequence[Span]) -> Iterator[list[Span]]:
+    batch: list[Span] = []
+    for span in spans:
+        batch.append(span)
+        if sum(one.end for one in batch) >= _BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
+
+
+def _beginnings(run: str, spans: Sequence[Span]) -> list[int]:
+    """The ticks at which the second range and those after it begin, from samples of all logs."""
+    samples: list[tuple[int, float]] = []
+    for span in spans:
+        count = -(-span.end // _SAMPLE)
+        found = [_ticks_at(span, k * span.end // count) for k in range(count)]
+        samples += [(ticks, span.end / count) for ticks in found if ticks is not None]
+    samples.sort()
+    chosen: list[int] = []
+    passed = 0.0
+    for ticks, weight in samples:
+        if passed >= (len(chosen) + 1) * RANGE:
+            chosen.append(ticks)
+        passed += weight
+    return sorted(set(chosen))
+
+
+def _ticks_at(span: Span, at: int) -> int | None:
+    """The ticks of the first record behind a byte of a log, if there is one close by."""
+    with open(span.path, "rb") as file:
+        file.seek(at)
+        lines = file.read(_PEEK).splitlines(keepends=True)[1 if at else 0 :]
+    stamps = (block.stamp for block in messages.blocks(lines))
+    return next((messages.ticks(stamp) for stamp in stamps if stamp), None)
+
+
+def find_cuts(run: str, spans: Sequence[Span], ticks: Sequence[int]) -> list[Cut]:
+    """Read logs to find where ranges of time begin in them.
+
+    Args:
+        run: Folder of the run.
+        spans: The logs.
+        ticks: Where each range but the first begins.
+
+    Ranks: independent.
+    """
+    return [_cut(Log(run, span), ticks) for span in spans]
+
+
+def _cut(log: Log, ticks: Sequence[int]) -> Cut:
+    offsets: list[int] = []
+    sizes = [0]
+    for at, items, lengths in parts_of(log):
+        marks = items.ticks.searchsorted(ticks[len(offsets) :], "left").tolist()
+        done = 0
+        for mark in marks:
+            if mark == len(items.ticks):
+                break
+            offsets.append(at + int(items.starts[mark]))
+            sizes[-1] += int(lengths[done:mark].sum())
+            sizes.append(0)
+            done = mark
+        sizes[-1] += int(lengths[done:].sum())
+    missing = len(ticks) - len(offsets)
+    return Cut(offsets + [log.span.end] * missing, sizes + [0] * missing, log.checksum())
+
+
+def join_range(
+    run: str, target: str, spans: Sequence[Span], temporary: str, at: int, size: int
+) -> None:
+    """Write a range of time into the file that others write to as well.
+
+    Args:
+        run: Folder of the run.
+        target: Path that the file will have, for errors.
+        spans: The parts of the logs that the range takes.
+        temporary: Path of the file.
+        at: Where in it the range begins.
+        size: Bytes of all logs, for errors.
+
+    Ranks: independent.
+    """
+    logs = [Log(run, span) for span in spans if span.begin < span.end]
+    with naming(target, size), writing(temporary) as descriptor:
+        for data in in_order(logs):
+            write_at(descriptor, at, data)
+            at += len(data)

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from notata import layout, npy
 from notata.assembly import Box, Part, Whole, intersection
 from notata.errors import HoleError
-from notata.merging.sources import Handles, Source, Spill, as_bytes, open_piece
+from notata.merging.places import Handles, Spill
+from notata.merging.sources import Source, as_bytes, open_piece
 from notata.pieces import Shape
 
 if TYPE_CHECKING:

@@ -4,103 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-import tempfile
 import zipfile
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import product
-from typing import IO, TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from notata import checksums, files, layout, npy
+from notata import checksums, layout, npy
 from notata.assembly import Part
 from notata.errors import DamagedError
+from notata.merging.places import Handles, Spill, read_at, write_at
 from notata.pieces import Shape
 
 if TYPE_CHECKING:
     from notata.npy import Array
 
-_HANDLES = 64  # files open at once
 STREAMS = 64  # compressed pieces open at once, with the memory that decompressing takes
 _TILE = 1 << 24  # bytes that are turned at once from one memory order to the other
-
-
-class Handles:
-    """Open files, of which those that were used last stay open."""
-
-    def __init__(self) -> None:
-        self._open: OrderedDict[str, int] = OrderedDict()
-
-    def __enter__(self) -> Handles:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        while self._open:
-            os.close(self._open.popitem()[1])
-
-    def of(self, path: str) -> int:
-        """A descriptor to read a file by; it may be closed at the next call.
-
-        Raises:
-            OSError: If the file can't be opened.
-        """
-        descriptor = self._open.get(path)
-        if descriptor is None:
-            if len(self._open) >= _HANDLES:
-                os.close(self._open.popitem(last=False)[1])
-            descriptor = self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        self._open.move_to_end(path)
-        return descriptor
-
-    def drop(self, path: str) -> None:
-        """Close a file that is not needed any more."""
-        descriptor = self._open.pop(path, None)
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def read_at(descriptor: int, at: int, into: memoryview) -> None:
-    """Fill a buffer from a place in a file.
-
-    Raises:
-        EOFError: If the file ends before.
-    """
-    while into:
-        count = os.preadv(descriptor, [into], at)
-        if count == 0:
-            raise EOFError("the file ends too early")
-        at, into = at + count, into[count:]
-
-
-class Spill:
-    """A file without a name, for what can't be read in the order in which it is needed."""
-
-    def __init__(self, folder: str) -> None:
-        """Prepare; the file is made when room in it is first asked for.
-
-        Args:
-            folder: Where to make it: beside the file that is being joined.
-        """
-        self._folder = folder
-        self._file: IO[bytes] | None = None
-        self._size = 0
-
-    def __enter__(self) -> Spill:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-
-    def room(self, size: int) -> tuple[int, int]:
-        """A descriptor, and where in it there is room for so many bytes."""
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - closed by __exit__
-                buffering=0, dir=self._folder, prefix=layout.TEMP_PREFIX
-            )
-        at, self._size = self._size, self._size + size
-        return self._file.fileno(), at
 
 
 class Source(Protocol):
@@ -283,16 +204,6 @@ def _copy(source: Source, size: int, descriptor: int, to: int) -> None:
 def as_bytes(array: Array) -> memoryview:
     """The memory of an array in C order."""
     return array.reshape(-1).view("u1").data
-
-
-def write_at(descriptor: int, at: int, data: memoryview) -> None:
-    """Write all of a buffer to a place in a file.
-
-    Raises:
-        OSError: If the disk takes no more.
-    """
-    os.lseek(descriptor, at, os.SEEK_SET)
-    files.write_all(descriptor, data)  # type: ignore[arg-type]
 
 
 def _turn(descriptor: int, source: int, target: int, shape: Shape, size: int) -> None:

@@ -1,0 +1,119 @@
+"""Reading and writing at places in files, of which few are open at once."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import IO
+
+from notata import files, layout
+
+_HANDLES = 64  # files open at once
+
+
+class Handles:
+    """Open files, of which those that were used last stay open."""
+
+    def __init__(self) -> None:
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def __enter__(self) -> Handles:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def of(self, path: str) -> int:
+        """A descriptor to read a file by; it may be closed at the next call.
+
+        Raises:
+            OSError: If the file can't be opened.
+        """
+        descriptor = self._open.get(path)
+        if descriptor is None:
+            if len(self._open) >= _HANDLES:
+                os.close(self._open.popitem(last=False)[1])
+            descriptor = self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._open.move_to_end(path)
+        return descriptor
+
+    def drop(self, path: str) -> None:
+        """Close a file that is not needed any more."""
+        descriptor = self._open.pop(path, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def read_at(descriptor: int, at: int, into: memoryview) -> None:
+    """Fill a buffer from a place in a file.
+
+    Raises:
+        EOFError: If the file ends before.
+    """
+    while into:
+        count = os.preadv(descriptor, [into], at)
+        if count == 0:
+            raise EOFError("the file ends too early")
+        at, into = at + count, into[count:]
+
+
+class Spill:
+    """A file without a name, for what can't be read in the order in which it is needed."""
+
+    def __init__(self, folder: str) -> None:
+        """Prepare; the file is made when room in it is first asked for.
+
+        Args:
+            folder: Where to make it: beside the file that is being joined.
+        """
+        self._folder = folder
+        self._file: IO[bytes] | None = None
+        self._size = 0
+
+    def __enter__(self) -> Spill:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def room(self, size: int) -> tuple[int, int]:
+        """A descriptor, and where in it there is room for so many bytes."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(  # noqa: SIM115 - closed by __exit__
+                buffering=0, dir=self._folder, prefix=layout.TEMP_PREFIX
+            )
+        at, self._size = self._size, self._size + size
+        return self._file.fileno(), at
+
+
+def write_at(descriptor: int, at: int, data: memoryview) -> None:
+    """Write all of a buffer to a place in a file.
+
+    Raises:
+        OSError: If the disk takes no more.
+    """
+    os.lseek(descriptor, at, os.SEEK_SET)
+    files.write_all(descriptor, data)  # type: ignore[arg-type]
+
+
+@contextmanager
+def writing(path: str) -> Iterator[int]:
+    """A descriptor that writes to a file that is there, perhaps together with other processes.
+
+    It can't read: NFS then never takes in a page that another node writes to.
+
+    Ranks: independent.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    except BaseException:
+        with suppress(OSError):
+            os.close(descriptor)
+        raise
+    os.close(descriptor)  # on NFS this is where a full disk is met
