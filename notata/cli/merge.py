@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -29,6 +28,8 @@ is numbers, artifacts/NAME.ranks.csv has a row a rank. The ranks' own files are 
 A RUN that is an experiment, or a folder of runs, stands for all of its runs. Those that are still
 going are left out and named; an experiment's index.csv is made again from its runs.
 
+Under mpirun or srun the ranks share the work, as --jobs processes do on one machine.
+
 What is missing or contradicts (a rank, a piece, a part of an array) is named, and nothing is
 written. Two options let a merge go on. --unfinished is about what nobody can know: the run was
 killed, a rank never closed it, or left nothing and may have been silent. --allow-missing is about
@@ -40,7 +41,7 @@ data/NAME.mask.npy), and the summary and merge.json name each of them.
   notata merge --dry-run outputs/log_heat
   notata merge --prune outputs/log_heat
   notata merge --verify outputs/log_heat
-  notata merge outputs/sweep
+  notata merge --jobs 4 outputs/sweep
   notata merge --unfinished outputs/log_killed
 
 Exit status: 0 if all is merged; 1 if a run that still goes was left out, or if --verify finds that
@@ -99,26 +100,17 @@ def merge(ctx: click.Context, /, runs: tuple[str, ...], jobs: int, **given: Any)
     options = Options(**given)
     if sum((options.dry_run, options.verify, options.prune)) > 1:
         raise click.UsageError("--dry-run, --verify and --prune exclude one another")
+    from notata.merging.crew import crew
+
     shown = Shown(quiet=options.quiet, as_json=options.as_json)
-    with _crew(jobs) as executor:
+    with crew(jobs) as workers:
+        if not workers.leads:
+            return  # it has worked for rank 0, which says the rest
         for named in runs:
-            _merge_named(named, options._replace(executor=executor), shown)
+            _merge_named(named, options._replace(executor=workers.executor), shown)
     shown.finish()
     if shown.worst:
         ctx.exit(shown.worst)
-
-
-@contextmanager
-def _crew(jobs: int) -> Iterator[Executor | None]:
-    """The processes that share the work; None for this one alone."""
-    if jobs == 1:
-        yield None
-        return
-    from concurrent.futures import ProcessPoolExecutor
-    from multiprocessing import get_context
-
-    with ProcessPoolExecutor(jobs, get_context("spawn")) as executor:
-        yield executor
 
 
 def _merge_named(named: str, options: Options, shown: Shown) -> None:
