@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
-from notata import exits
+from notata import clocks, exits
 from notata.errors import RanksMissingError, describe, revive
 from notata.ranges import ranks_text
 from notata.topology import Topology
@@ -69,6 +69,7 @@ class Agreement:
         self.gave_up = False  # whether this rank waited for others in vain
         self._may_abort = may_abort
         self._comm: Any = None
+        self._asked = ""  # the ranks whose clocks are compared
 
     @property
     def talks(self) -> bool:
@@ -121,6 +122,20 @@ class Agreement:
             raise revive(answer["error"])
         value: Record = answer["value"]
         return value
+
+    def compare_clocks(self, metadata: clocks.Notes, asked: str | None = None) -> None:
+        """Compare some ranks' clocks with rank 0's, which notes the outcome.
+
+        Args:
+            metadata: Rank 0's metadata.
+            asked: The ranks, as ranges; the same as before by default.
+
+        Ranks: collective with a communicator, after `agree`.
+        """
+        again, self._asked = asked is None, self._asked if asked is None else asked
+        if self._comm is not None and self._asked:
+            rank = self._topology.rank
+            clocks.note(metadata, clocks.compare(self._comm, rank, self._asked, int(again)))
 
     def end(self) -> None:
         """Give the duplicate communicator back.

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from notata import attempts, layout, lifecycle, messages, provenance, pulse, writers
+from notata import attempts, clocks, layout, lifecycle, messages, provenance, pulse, writers
 from notata.agreement import Agreement, Record
 from notata.errors import DamagedError
 from notata.logwriter import LogWriter
@@ -119,6 +119,7 @@ class Opened:
         if answer:
             if answer["attempt"] > 1:
                 self._take_up_together(answer["attempt"])
+            self._agreement.compare_clocks(self.metadata, answer["clocks"])
             self._compare_params(answer["params"])
         elif failure is not None:
             raise failure
@@ -167,7 +168,11 @@ class Opened:
         for note in place.notes:
             self._log.write(messages.WARNING, note)
         self.beat.start(pulse.interval())
-        return {"params": self.params.digest(), "attempt": attempt.number}
+        return {
+            "params": self.params.digest(),
+            "attempt": attempt.number,
+            "clocks": clocks.speakers(records),
+        }
 
     def _merge_params(self) -> None:
         """Add what was given to the parameters of the attempts before; called on rank 0."""

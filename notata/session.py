@@ -183,6 +183,7 @@ class Session(Opened):
         claimed = self.folder.claimed
         outcome = self._agreement.agree(what, told, self._decide, patience)
         self.status = outcome["status"] if outcome else mine["status"]
+        self._agreement.compare_clocks(self.metadata)
         if outcome or claimed:
             self._compare_params(outcome.get("params"), closing=True)
         if self.folder.claimed and not claimed:

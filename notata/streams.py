@@ -6,7 +6,7 @@ import heapq
 import os
 from collections.abc import Iterable, Iterator
 
-from notata import gather, layout, messages
+from notata import clocks, gather, layout, messages
 
 _CHUNK = 1 << 16
 
@@ -45,7 +45,10 @@ def blocks_in_order(run: str, ranks: Iterable[int] | None = None) -> Iterator[me
     """
     wanted = None if ranks is None else set(ranks)
     own = own_logs(run, gather.rank_folders(run) if wanted is None else wanted)
-    streams = [_timed(rank, messages.blocks(_lines(path), rank)) for rank, path in own.items()]
+    shifts = clocks.of_run(run)
+    streams = [
+        _timed(rank, messages.blocks(_lines(path), rank), shifts) for rank, path in own.items()
+    ]
     if wanted is None or not wanted <= own.keys():
         shared = messages.blocks(_lines(os.path.join(run, layout.LOG)))
         rest = (
@@ -53,7 +56,7 @@ def blocks_in_order(run: str, ranks: Iterable[int] | None = None) -> Iterator[me
             for block in shared
             if block.rank not in own and (wanted is None or (block.rank or 0) in wanted)
         )
-        streams.append(_timed(0, rest))
+        streams.append(_timed(0, rest, shifts))
     for _, _, block in heapq.merge(*streams, key=lambda item: item[:2]):
         yield block
 
@@ -72,12 +75,15 @@ def own_logs(run: str, ranks: Iterable[int]) -> dict[int, str]:
 
 
 def _timed(
-    rank: int, blocks: Iterator[messages.Block]
+    rank: int, blocks: Iterator[messages.Block], shifts: clocks.Corrections
 ) -> Iterator[tuple[int, int, messages.Block]]:
-    """Give each record the time that orders it: its own, but never before the one above it."""
+    """Give each record the time that orders it, on rank 0's clock as far as that is known.
+
+    It is never before that of the record above it.
+    """
     latest = messages.LONG_AGO
     for block in blocks:
-        latest = max(latest, messages.ticks(block.stamp))
+        latest = max(latest, shifts.one(messages.ticks(block.stamp), block.rank))
         yield latest, rank, block
 
 

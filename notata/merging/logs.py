@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from notata import checksums, gather, layout, messages, streams
+from notata import checksums, clocks, gather, layout, messages, streams
 from notata.merging.places import write_at, writing
 from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
 from notata.merging.windows import Log, Span, in_order, parts_of
@@ -40,6 +40,9 @@ def spans_of(run: str) -> list[Span]:
 def join_logs(run: str, temporary: str, progress: Told = silent) -> Made:
     """Write all ranks' records in time order; within a rank the order stays.
 
+    The order goes by rank 0's clock, as far as other nodes' clocks were compared with it. Each
+    record keeps the stamp that its rank wrote.
+
     Args:
         run: Folder of the run.
         temporary: Path of the file to make.
@@ -54,7 +57,8 @@ def join_logs(run: str, temporary: str, progress: Told = silent) -> Made:
 
     Ranks: independent.
     """
-    logs = [Log(run, span) for span in spans_of(run)]
+    shifts = clocks.of_run(run)
+    logs = [Log(run, span, shifts) for span in spans_of(run)]
     own = [log for log in logs if log.span.rank is not None]
     hashed = checksums.hasher()
     done = 0
@@ -172,7 +176,8 @@ def find_cuts(run: str, spans: Sequence[Span], ticks: Sequence[int]) -> list[Cut
 
     Ranks: independent.
     """
-    return [_cut(Log(run, span), ticks) for span in spans]
+    shifts = clocks.of_run(run)
+    return [_cut(Log(run, span, shifts), ticks) for span in spans]
 
 
 def _cut(log: Log, ticks: Sequence[int]) -> Cut:
@@ -208,7 +213,8 @@ def join_range(
 
     Ranks: independent.
     """
-    logs = [Log(run, span) for span in spans if span.begin < span.end]
+    shifts = clocks.of_run(run)
+    logs = [Log(run, span, shifts) for span in spans if span.begin < span.end]
     with naming(target, size), writing(temporary) as descriptor:
         for data in in_order(logs):
             write_at(descriptor, at, data)

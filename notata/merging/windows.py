@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence, Set
 from typing import TYPE_CHECKING, NamedTuple
 
-from notata import checksums, messages, streams
+from notata import checksums, clocks, messages, streams
 from notata.errors import DamagedError
 from notata.merging.heads import BEFORE, BEHIND, Heads, find_heads
 
@@ -68,8 +68,9 @@ class Log:
         next: The byte of the file that is read next.
     """
 
-    def __init__(self, run: str, span: Span) -> None:
+    def __init__(self, run: str, span: Span, shifts: clocks.Corrections) -> None:
         self.span = span
+        self._shifts = shifts
         self.next = span.begin
         self._run = run
         self._latest = messages.LONG_AGO
@@ -125,6 +126,8 @@ class Log:
         import numpy as np
 
         signed: dict[int, bytes] = {}
+        if self._shifts:
+            ticks = self._shifted(ticks, ranks)
         rest = bool(lines) and not (len(starts) and starts[0] == 0)
         mine = self._rank if self._rank is not None else -1
         if rest:  # of the record that the lines above ended with, or of none
@@ -149,6 +152,18 @@ class Log:
         if len(ticks):
             self._latest = int(ticks[-1])
         return Items(starts, ends, ticks, signed)
+
+    def _shifted(self, ticks: Array, ranks: Array) -> Array:
+        """The ticks on rank 0's clock."""
+        import numpy as np
+
+        if self.span.rank is not None:
+            return self._shifts.many(ticks, self.span.rank)
+        ticks = ticks.copy()
+        for rank in np.unique(ranks).tolist():
+            mine = ranks == rank
+            ticks[mine] = self._shifts.many(ticks[mine], max(rank, 0))
+        return ticks
 
     def _preamble(self, lines: bytes, rank: int) -> bytes:
         """Lines above the first record: one message, whose first line is to name the rank."""

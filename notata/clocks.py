@@ -1,0 +1,218 @@
+"""How far the nodes' clocks are apart, and in which order that puts what their ranks wrote.
+
+At opening and closing one rank of each node exchanges a few messages with rank 0, which takes the
+quickest of them: the other clock was read half-way, give or take half the time that the message and
+its answer took. What is written is never changed by it; only the order of records is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from notata import files, layout, messages
+from notata.ranges import compact, expand
+
+if TYPE_CHECKING:
+    from notata.npy import Array
+
+_ROUNDS = 5
+_PATIENCE = 1.0  # seconds for all nodes together: it is not worth more
+_LONGEST = 4000  # characters of the list of ranks, which has to fit into an answer of rank 0
+
+
+class Sample(NamedTuple):
+    """One comparison of a node's clock with rank 0's.
+
+    Attributes:
+        time: When, on rank 0's clock, as a time stamp.
+        offset: Seconds by which the node's clock was ahead.
+        uncertainty: Seconds by which that may be wrong.
+    """
+
+    time: str
+    offset: float
+    uncertainty: float
+
+
+def speakers(records: Sequence[Mapping[str, Any]]) -> str:
+    """The first rank of each host but that of rank 0, as ranges.
+
+    Args:
+        records: What each rank told of itself: its `host`.
+
+    Example:
+        >>> speakers([{"host": host} for host in "aabcb"])
+        '2-3'
+
+    Ranks: root only.
+    """
+    first: dict[str, int] = {}
+    for rank, record in enumerate(records):
+        first.setdefault(str(record["host"]), rank)
+    told = compact(rank for rank in first.values() if rank)
+    return told if len(told) <= _LONGEST else ""
+
+
+def compare(comm: Any, rank: int, asked: str, tag: int) -> dict[int, Sample]:
+    """Compare clocks, within a second or not at all.
+
+    Args:
+        comm: A communicator that nobody else uses.
+        rank: This process's rank in it.
+        asked: The ranks whose clocks are compared with rank 0's.
+        tag: Another one each time.
+
+    Returns:
+        On rank 0 the best comparison with each rank that answered in time; else nothing.
+
+    Ranks: collective.
+    """
+    others = expand(asked)
+    deadline = time.monotonic() + _PATIENCE
+    found: dict[int, Sample] = {}
+    if rank == 0:
+        for other in others:
+            for _ in range(_ROUNDS):
+                sample = _ask(comm, other, tag, deadline)
+                if sample is None:
+                    return found
+                if other not in found or sample.uncertainty < found[other].uncertainty:
+                    found[other] = sample
+    elif rank in others:
+        for _ in range(_ROUNDS):
+            if not _answer(comm, tag, deadline):
+                break
+    return found
+
+
+def _ask(comm: Any, other: int, tag: int, deadline: float) -> Sample | None:
+    question, answer = bytearray(1), bytearray(8)
+    began, started = time.time(), time.monotonic()
+    comm.Isend(question, other, tag).Test()
+    if not _done(comm.Irecv(answer, other, tag), deadline):
+        return None
+    took = time.monotonic() - started
+    theirs = int.from_bytes(answer, "little") / 1e9
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(began))
+    offset = theirs - (began + took / 2)
+    return Sample(f"{stamp}.{int(began % 1 * 1e6):06d}", round(offset, 9), round(took / 2, 9))
+
+
+def _answer(comm: Any, tag: int, deadline: float) -> bool:
+    if not _done(comm.Irecv(bytearray(1), 0, tag), deadline):
+        return False
+    return _done(comm.Isend(time.time_ns().to_bytes(8, "little"), 0, tag), deadline)
+
+
+def _done(request: Any, deadline: float) -> bool:
+    while not request.Test():
+        if time.monotonic() > deadline:
+            request.Cancel()
+            request.Wait()
+            return False
+        time.sleep(0)
+    return True
+
+
+class Notes(Protocol):
+    """The metadata of a run."""
+
+    values: dict[str, Any]
+
+    def update(self, fields: Mapping[str, Any], /) -> None:
+        """Put fields in, and write the file."""
+
+
+def note(metadata: Notes, samples: Mapping[int, Sample]) -> None:
+    """Put comparisons into the metadata: `parallel.clocks`, by host, in order of time.
+
+    Where they can't be written, the run goes on without: they only help to order messages.
+
+    Ranks: root only.
+    """
+    if not samples:
+        return
+    parallel = metadata.values["parallel"]
+    told = {host: list(known) for host, known in parallel.get("clocks", {}).items()}
+    hosts = {rank: host for host, ranks in parallel["hosts"].items() for rank in expand(ranks)}
+    for rank, sample in samples.items():
+        told.setdefault(hosts[rank], []).append(list(sample))
+    with suppress(OSError):
+        metadata.update({"parallel": parallel | {"clocks": told}})
+
+
+class Corrections:
+    """What to take off the stamps of ranks before they are compared.
+
+    Attributes:
+        largest: The largest correction at all, in seconds.
+    """
+
+    def __init__(self, clocks: Mapping[str, Sequence[Sequence[Any]]], hosts: Mapping[str, str]):
+        """Take over what the metadata says.
+
+        Args:
+            clocks: Of each host, its comparisons.
+            hosts: The ranks of each host, as ranges.
+
+        Raises:
+            ValueError: If it says something else; so do other errors of wrong types.
+        """
+        self.largest = 0.0
+        self._tables: dict[int, tuple[list[int], list[float]]] = {}
+        for host, told in clocks.items():
+            samples = [Sample(str(t), float(offset), float(doubt)) for t, offset, doubt in told]
+            sure = [s.offset if abs(s.offset) > s.uncertainty else 0.0 for s in samples]
+            if not all(map(math.isfinite, sure)):
+                raise ValueError("an offset is no number")
+            if any(sure):
+                self.largest = max(self.largest, *map(abs, sure))
+                when = [messages.ticks(sample.time.encode()) for sample in samples]
+                table = (when, [2e6 * offset for offset in sure])
+                self._tables |= dict.fromkeys(expand(hosts[host]), table)
+
+    def __bool__(self) -> bool:
+        return bool(self._tables)
+
+    def one(self, ticks: int, rank: int | None) -> int:
+        """The corrected ticks of one record."""
+        table = self._tables.get(rank or 0)
+        if table is None or ticks < 0:
+            return ticks
+        import numpy as np
+
+        return int(_corrected(np.array([ticks]), table)[0])
+
+    def many(self, ticks: Array, rank: int) -> Array:
+        """The corrected ticks of many records of a rank."""
+        table = self._tables.get(rank)
+        return ticks if table is None else _corrected(ticks, table)
+
+
+def _corrected(ticks: Array, table: tuple[list[int], list[float]]) -> Array:
+    import numpy as np
+
+    # From the first comparison on, since a double can't tell microseconds since the year 1.
+    since, (first, *_) = np.asarray(ticks) - table[0][0], table[0]
+    offsets = np.interp(since, [when - first for when in table[0]], table[1])
+    corrected: Array = ticks - np.rint(offsets).astype(np.int64)
+    return corrected
+
+
+def of_run(run: str | os.PathLike[str]) -> Corrections:
+    """The corrections that a run's metadata gives; none where it says nothing that makes sense.
+
+    Ranks: independent.
+    """
+    try:
+        meta = json.loads(files.read_bytes(os.path.join(run, layout.METADATA)) or b"{}")
+        parallel = meta.get("parallel", {})
+        return Corrections(parallel.get("clocks", {}), parallel.get("hosts", {}))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return Corrections({}, {})

@@ -1,0 +1,119 @@
+"""Clocks of several nodes: what is noted of them, and the order that they give."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulated import write_as
+from test_joining_logs import a_run, as_readers_do, divided, joined, make_tiny
+from test_properties import folder, odd_logs
+
+from notata import LogReader, clocks, messages
+from notata.merging import logs
+
+AT = "2026-11-23T03:00:00.000000"
+LATER = "2026-11-23T04:00:00.000000"
+HEAD = "[2026-11-23T03:{:02d}:{:02d}.000000] INFO [rank {}] {}\n"
+
+
+def note(run: Path, **fields: Any) -> None:
+    path = run / "metadata.json"
+    meta = json.loads(path.read_text())
+    meta["parallel"] |= fields
+    path.write_text(json.dumps(meta))
+
+
+def test_records_are_ordered_by_rank_0_s_clock_and_keep_their_stamps(base: Path) -> None:
+    texts = [
+        HEAD.format(0, 10, 0, "a") + HEAD.format(0, 30, 0, "c"),
+        HEAD.format(5, 20, 1, "b") + HEAD.format(5, 40, 1, "d"),
+    ]
+    run = a_run(base, [text.encode() for text in texts])
+    note(run, hosts={"a": "0", "b": "1"}, clocks={"b": [[AT, 300.0, 0.001]]})
+    expected = "abcd"
+    assert "".join(m.message for m in LogReader(run).messages()) == expected
+    made, data = joined(run)
+    assert [line[-1] for line in data.decode().splitlines()] == list(expected)
+    assert sorted(data.splitlines()) == sorted("".join(texts).encode().splitlines())
+    assert divided(run) == (made, data)
+    (run / "log.txt").write_bytes(data)
+    assert "".join(m.message for m in LogReader(run).messages()) == expected
+    (run / "ranks/rank_00001/log.txt").unlink()
+    assert "".join(m.message for m in LogReader(run).messages()) == expected
+    assert clocks.of_run(run).largest == 300.0
+
+
+def test_between_two_comparisons_the_offset_is_interpolated() -> None:
+    told = {"b": [[AT, 10.0, 0.1], [LATER, 20.0, 0.1]]}
+    shifts = clocks.Corrections(told, {"a": "0", "b": "1-2"})
+    for stamp, offset in [
+        ("2026-11-23T02:00:00.000000", 10),
+        (AT, 10),
+        ("2026-11-23T03:30:00.000000", 15),
+        (LATER, 20),
+        ("2026-11-24T03:00:00.000000", 20),
+    ]:
+        ticks = messages.ticks(stamp.encode())
+        assert shifts.one(ticks, 2) == ticks - 2_000_000 * offset
+        assert shifts.many(np.array([ticks]), 2).tolist() == [ticks - 2_000_000 * offset]
+        assert shifts.one(ticks, 0) == shifts.one(ticks, None) == ticks
+    assert shifts.one(messages.LONG_AGO, 1) == messages.LONG_AGO
+
+
+def test_an_offset_that_may_be_none_is_none() -> None:
+    told = {"b": [[AT, -0.01, 0.02]], "c": [[AT, 0.01, 0.02], [LATER, 0.5, 0.02]]}
+    shifts = clocks.Corrections(told, {"a": "0", "b": "1", "c": "2"})
+    ticks = messages.ticks(AT.encode())
+    assert shifts.one(ticks, 1) == ticks
+    assert shifts.one(ticks, 2) == ticks
+    assert shifts.one(messages.ticks(LATER.encode()), 2) == messages.ticks(LATER.encode()) - 10**6
+    assert shifts.largest == 0.5
+
+
+@pytest.mark.parametrize(
+    "told",
+    [1, [], {"b": 1}, {"b": [1]}, {"b": [[AT, "x", 0]]}, {"b": [[1, 9, 0]]}, {"z": [[AT, 9, 0]]},
+     {"b": [[AT, float("inf"), 0]]}, {"b": [[AT, float("nan"), 0]]}],
+    ids=str,
+)  # fmt: skip
+def test_what_makes_no_sense_corrects_nothing(base: Path, told: Any) -> None:
+    run = write_as(2, base, lambda log: log.info("x"))
+    note(run, hosts={"a": "0", "b": "1"}, clocks=told)
+    assert not clocks.of_run(run)
+    assert len(list(LogReader(run).messages())) > 1
+
+
+@settings(max_examples=150)
+@given(
+    texts=st.tuples(odd_logs(0), odd_logs(1), odd_logs(2)),
+    offsets=st.lists(st.tuples(st.floats(-9, 9), st.floats(0, 1)), min_size=4, max_size=4),
+    size=st.integers(1, 90),
+)
+def test_readers_and_the_merge_correct_alike(
+    texts: tuple[bytes, ...], offsets: list[tuple[float, float]], size: int
+) -> None:
+    with folder() as base, pytest.MonkeyPatch.context() as patch:
+        run = a_run(base, texts)
+        told = [[when, *one] for when, one in zip((AT, LATER) * 2, offsets, strict=True)]
+        hosts = {"a": "0", "b": "1", "c": "2-3"}
+        note(run, hosts=hosts, clocks={"b": told[:2], "c": told[2:]})
+        before = list(LogReader(run).messages())
+        made, data = joined(run)
+        assert data == as_readers_do(run)
+        make_tiny(patch, size)
+        patch.setattr(logs, "RANGE", 100)
+        patch.setattr(logs, "_SAMPLE", 20)
+        assert divided(run) == (made, data)
+        (run / "log.txt").write_bytes(data)
+        assert list(LogReader(run).messages()) == before
+        for rank in (1, 2):
+            os.unlink(run / f"ranks/rank_{rank:05d}/log.txt")
+        after = [(m.rank or 0, m.message) for m in LogReader(run).messages()]
+        assert after == [(m.rank or 0, m.message) for m in before]
