@@ -1,5 +1,5 @@
-# make demo | test | test-matrix | lint | docs | clean. The environments are made on first use; a
-# stamp in each says what is installed, and a change of pyproject.toml installs it again.
+# `make help` lists the verbs. The environments are made on first use; a stamp in each says what is
+# installed, and a change of pyproject.toml installs it again.
 
 PYTHON ?= python3
 OUT := outputs/demo
@@ -21,7 +21,7 @@ PEER := .peers/notata-0.3.0
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-matrix lint docs clean
+.PHONY: help demo test test-matrix lint docs bench clean
 
 help:
 	@echo "make demo   run examples/hillslope.py on 4 ranks, merge the run, draw it"
@@ -29,6 +29,7 @@ help:
 	@echo "make test-matrix   run every case of the failure matrix (minutes)"
 	@echo "make lint   check style, types and the floors of the code"
 	@echo "make docs   build the documentation"
+	@echo "make bench  measure merging beside cp and sort (BENCH_ARGS=--full: 8 GB and 2 GB)"
 	@echo "make clean  remove what these have made"
 
 demo: $(VENV)/stamp-demo
@@ -55,10 +56,14 @@ docs: $(VENV)/stamp-docs
 	$(VENV)/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
+bench: $(VENV)/stamp-demo
+	@for program in benchmarks/merge_*.py; do \
+		echo "$$program"; $(VENV)/bin/python "$$program" $(BENCH_ARGS) || exit 1; done
+
 clean:
 	rm -rf $(VENV) $(VENV_OPENMPI) .peers outputs build dist docs/_build
-	rm -rf .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
-	find notata tests examples -name __pycache__ -prune -exec rm -rf {} +
+	rm -rf benchmarks/results .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
+	find notata tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 # $(call need-python): say what is missing before a half-made environment does.
 define need-python

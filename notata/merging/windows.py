@@ -282,9 +282,9 @@ def parts_of(log: Log) -> Iterator[tuple[int, Items, Array]]:
 
 
 def _fill(held: Sequence[_Held], share: int) -> None:
-    """Read on in the logs of which little is held, and find all their records at once."""
-    some = [h for h in held if not h.log.at_end and h.size <= share // 2]
-    parts = [h.log.read(share) for h in some]
+    """Read on in the logs so that as much is held of each, and find all new records at once."""
+    some = [h for h in held if not h.log.at_end and h.size <= share - share // 8]
+    parts = [h.log.read(max(1, share - h.size)) for h in some]
     for h, lines, heads in zip(some, parts, _heads(parts), strict=True):
         h.add(lines, h.log.items(lines, *heads))
 
