@@ -15,15 +15,12 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from notata import files, gather, layout
+from notata import files, gather, layout, scheduler
 from notata.errors import OutdatedError, RunExistsError
 from notata.messages import now, stamp_seconds
 from notata.stored import read_json
 from notata.topology import Topology, hostname, same_launch
 
-# Of the schedulers that start a job again under its old id, with how often they did so.
-_JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID")
-_RESTARTS = "SLURM_RESTART_COUNT"
 _SLACK = 60.0  # seconds that the openings of two ranks of one launch may lie apart
 
 Entry = dict[str, Any]
@@ -50,10 +47,7 @@ def current_job(environ: Mapping[str, str] | None = None) -> Job:
 
     Ranks: independent.
     """
-    told = os.environ if environ is None else environ
-    count = told.get(_RESTARTS, "")
-    job = next((told[name] for name in _JOB_IDS if told.get(name)), None)
-    return Job(job, int(count) if count.isdecimal() else 0)
+    return job_of({"scheduler": scheduler.job(environ)})
 
 
 def job_of(metadata: Mapping[str, Any]) -> Job:
@@ -82,22 +76,6 @@ def mirrored(metadata: dict[str, Any]) -> dict[str, Any]:
         return metadata
     end = {key: metadata.get(key) for key in ("end_time", "status", "failure_reason")}
     return metadata | {"attempts": [*told[:-1], told[-1] | end]}
-
-
-def whereabouts() -> dict[str, Any]:
-    """What a run's metadata say of where its newest attempt runs: host, and job if there is one.
-
-    Ranks: root only.
-    """
-    job = current_job()
-    facts: dict[str, Any] = {"host": hostname()}
-    if "SLURM_JOB_ID" in os.environ:
-        facts["scheduler"] = {
-            "name": "slurm",
-            "job_id": job.id,
-            "restart_count": job.restarts,
-        }
-    return facts
 
 
 class Attempt:

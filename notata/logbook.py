@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
@@ -58,6 +58,8 @@ class Logbook(Verbs):
         on_failure: What a rank that leaves the block by an exception does about ranks that don't
             come to its end: `"grace"` waits for them for `grace` seconds and then ends the job
             (`MPI_Abort`), `"abort"` ends it at once, `"raise"` waits and never ends it.
+        env: Names of environment variables to keep in the metadata. Values that look like secrets
+            are hidden.
 
     Raises:
         RunExistsError: If there is such a run already (a `FileExistsError`), or if it can't be gone
@@ -93,6 +95,7 @@ class Logbook(Verbs):
         resume: bool | None = None,
         grace: float | None = None,
         on_failure: str = "grace",
+        env: Sequence[str] = (),
     ) -> None:
         self.run_id = str(run_id)
         self.callback = callback
@@ -118,7 +121,12 @@ class Logbook(Verbs):
         )
         self.root = RootView(root, self._session.params, self.meta, self._session.say_failed_early)
         self._session.begin(
-            params or {}, failure, overwrite=overwrite, preallocate=preallocate, resume=resume
+            params or {},
+            failure,
+            overwrite=overwrite,
+            preallocate=preallocate,
+            resume=resume,
+            env=env,
         )
         self._session.stand_by()
         self._session.watch(timeout, abort=False)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from notata import attempts, clocks, layout, lifecycle, messages, provenance, pulse, writers
+from notata import clocks, layout, lifecycle, messages, provenance, pulse, writers
 from notata.agreement import Agreement, Record
 from notata.errors import DamagedError
 from notata.logwriter import LogWriter
@@ -64,6 +64,7 @@ class Opened:
         self._agreement = Agreement(folder.topology, grace, may_abort=may_abort)
         self._began = time.monotonic()
         self.beat = Beat(path, self.attempt.is_newest)
+        self._env: Sequence[str] = ()
         self._differing: set[str] = set()  # parameters unlike rank 0's, as far as they were told
 
     @property
@@ -79,6 +80,7 @@ class Opened:
         overwrite: bool,
         preallocate: bool,
         resume: bool | None,
+        env: Sequence[str] = (),
     ) -> None:
         """Open the run together with the other ranks, or tell them what this one met.
 
@@ -88,6 +90,7 @@ class Opened:
             overwrite: Whether an earlier run gives way.
             preallocate: Whether to make the usual folders at once.
             resume: Whether to go on in an earlier run; None leaves it to the scheduler.
+            env: Names of environment variables to keep in the metadata.
 
         Raises:
             SettingError: If `NOTATA_HEARTBEAT` is not a number of seconds.
@@ -95,6 +98,7 @@ class Opened:
 
         Ranks: collective with a communicator.
         """
+        self._env = env
         try:
             self.params.take(params)
         except Exception as error:  # whatever a value's own methods raise
@@ -155,7 +159,7 @@ class Opened:
             "status": self.status,
             "start_time": before.get("start_time") or now(),
         }
-        fields |= attempts.whereabouts()
+        fields |= provenance.facts(self._env)
         if place.parallel:
             hosts = {rank: str(record["host"]) for rank, record in enumerate(records)}
             fields["parallel"] = provenance.parallel_facts(place, hosts)

@@ -1,12 +1,127 @@
-"""Where did this run: what the metadata of a parallel run says of its ranks."""
+"""Where did this run, and what was it: host, job, program, versions; and who its ranks were.
+
+No program is started: an MPI job may not fork, and a run must not wait for its log.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from notata import topology
+from notata import privacy, scheduler, topology
 from notata.ranges import compact, expand
+
+_MOST_WORDS, _LONGEST_WORD = 500, 2000  # of a command line
+
+
+def facts(environment: Sequence[str] = ()) -> dict[str, Any]:
+    """What `metadata.json` says of how a run came about.
+
+    Args:
+        environment: Names of the variables to keep; those that aren't set are left out. What looks
+            like a secret is hidden, here and on the command line.
+
+    Returns:
+        `host`, `provenance`, and `scheduler` inside a job. What can't be known is left out.
+
+    Example:
+        >>> sorted(facts(["HOME"])["provenance"]["environment"])
+        ['HOME']
+
+    Ranks: root only.
+    """
+    words = [word[:_LONGEST_WORD] for word in sys.orig_argv[:_MOST_WORDS]]
+    found = {
+        "user": _user(),
+        "command": privacy.masked_command(words),
+        "cwd": _cwd(),
+        "python": {"version": sys.version.split()[0], "executable": sys.executable},
+        "packages": packages(),
+        "git": _code_state(),
+        "modules": [name for name in os.environ.get("LOADEDMODULES", "").split(":") if name],
+        "environment": {
+            name: privacy.masked(name, os.environ[name])
+            for name in ([environment] if isinstance(environment, str) else environment)
+            if name in os.environ
+        },
+    }
+    kept = {key: value for key, value in found.items() if value}
+    job = scheduler.job()
+    return {"host": topology.hostname(), "provenance": kept} | ({"scheduler": job} if job else {})
+
+
+def _user() -> str | None:
+    """The user, from the environment where that says it: a directory service may be slow."""
+    name = os.environ.get("LOGNAME") or os.environ.get("USER")
+    if name:
+        return name
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # in a container
+        return f"uid {os.getuid()}"
+
+
+def _cwd() -> str | None:
+    try:
+        return os.getcwd()
+    except FileNotFoundError:  # it was deleted
+        return None
+
+
+@cache
+def _code_state() -> dict[str, Any] | None:
+    """The commit of the program's code, as it was when the first run of this process began."""
+    from notata import checkout
+
+    main = getattr(sys.modules.get("__main__"), "__file__", None)
+    folder = os.path.dirname(os.path.realpath(main)) if main else _cwd()
+    return checkout.state(folder) if folder else None
+
+
+def packages() -> dict[str, str]:
+    """The versions of the packages that the program has loaded so far.
+
+    They are read from the names of the `.dist-info` folders, a listing for each folder of packages,
+    or else from the module's own `__version__`; so none of their files is opened.
+
+    Returns:
+        Versions by the names that one imports.
+
+    Ranks: independent.
+    """
+    installed = _installed(tuple(sys.path))
+    found: dict[str, str] = {}
+    for name, module in list(sys.modules.items()):
+        if "." in name or name in sys.stdlib_module_names or name.startswith("_"):
+            continue
+        # Read without `getattr`, which some modules answer by loading more.
+        version = installed.get(name.lower()) or getattr(module, "__dict__", {}).get("__version__")
+        if isinstance(version, str):
+            found[name] = version
+    return dict(sorted(found.items()))
+
+
+@cache
+def _installed(path: tuple[str, ...]) -> dict[str, str]:
+    """Versions by the names of distributions, in small letters and with underscores."""
+    versions: dict[str, str] = {}
+    for name in (name for folder in path for name in _dist_infos(folder)):
+        distribution, _, version = name.removesuffix(".dist-info").partition("-")
+        versions.setdefault(distribution.lower().replace(".", "_"), version)
+    return versions
+
+
+def _dist_infos(folder: str) -> Iterator[str]:
+    try:
+        names = os.listdir(folder or ".")
+    except OSError:  # a folder that isn't there, or a zip file
+        return
+    yield from (name for name in names if name.endswith(".dist-info"))
 
 
 def parallel_facts(place: topology.Topology, hosts: Mapping[int, str]) -> dict[str, Any]:

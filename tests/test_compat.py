@@ -213,6 +213,7 @@ def test_metadata_has_the_same_keys_and_values(both: tuple[Path, Path]) -> None:
     for theirs, ours in each(both, "metadata.json"):
         old, new = metadata(theirs), metadata(ours)
         assert isinstance(new.pop("host"), str)  # what a later attempt says of this one
+        assert new.pop("provenance").keys() >= {"user", "command", "cwd", "python"}
         assert new.keys() == old.keys()
         assert {k: v for k, v in new.items() if k not in times} == {
             k: v for k, v in old.items() if k not in times

@@ -41,13 +41,16 @@ def metadata(log: Logbook) -> dict[str, object]:
 # ----- life -----
 
 
+WHERE = {"host", "provenance"}
+
+
 def test_a_context_manager_marks_the_run_complete(base: Path) -> None:
     with Logbook("a", base) as log:
         assert log.status == "initialized"
-        assert metadata(log).keys() == {"run_id", "status", "start_time", "host"}
+        assert metadata(log).keys() == {"run_id", "status", "start_time", *WHERE}
     assert log.status == "complete"
     meta = metadata(log)
-    assert meta.keys() == {"run_id", "status", "start_time", "end_time", "runtime_sec", "host"}
+    assert meta.keys() == {"run_id", "status", "start_time", "end_time", "runtime_sec", *WHERE}
     assert (meta["run_id"], meta["status"]) == ("a", "complete")
     started = datetime.fromisoformat(str(meta["start_time"]))
     assert started <= datetime.fromisoformat(str(meta["end_time"]))

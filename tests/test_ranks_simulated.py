@@ -58,7 +58,8 @@ def test_one_rank_leaves_the_plain_tree(base: Path) -> None:
     assert tree(under_a_launcher) == tree(log.path)
     assert not (under_a_launcher / "ranks").exists()
     meta = json.loads((under_a_launcher / "metadata.json").read_text())
-    assert meta.keys() == {"run_id", "status", "start_time", "end_time", "runtime_sec", "host"}
+    times = {"start_time", "end_time", "runtime_sec"}
+    assert meta.keys() == {"run_id", "status", "host", "provenance"} | times
 
 
 def test_every_rank_has_its_own_files(base: Path) -> None:
