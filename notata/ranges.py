@@ -1,7 +1,8 @@
-"""Ranks as people write them: `0-2,5`."""
+"""Ranks and array tasks as people write them: `0-2,5`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -50,3 +51,43 @@ def expand(ranges: str) -> list[int]:
         low, _, high = span.partition("-")
         found.extend(range(int(low), int(high or low) + 1))
     return found
+
+
+def tasks_of(spec: str) -> list[int]:
+    """The task ids that an array specification means.
+
+    Raises:
+        ValueError: If it is none.
+
+    Example:
+        >>> tasks_of("3,7-9,20-30:5%4")
+        [3, 7, 8, 9, 20, 25, 30]
+
+    Ranks: independent.
+    """
+    found: list[int] = []
+    for part in spec.strip("[]").partition("%")[0].split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part.strip())
+        if match is None:
+            raise ValueError(f"{spec!r} is no array specification; one looks like '3,7-9,20-30:5'")
+        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+        found += range(first, last + 1, max(step, 1))
+    return found
+
+
+def task_specs(tasks: Iterable[int], most: int | None = None) -> list[str]:
+    """The array specifications that mean these task ids.
+
+    Args:
+        tasks: The task ids.
+        most: How many tasks an array may have.
+
+    Example:
+        >>> task_specs([3, 7, 8, 9, 21]), task_specs([3, 7, 8, 9, 21], most=3)
+        (['3,7-9,21'], ['3,7-8', '9,21'])
+
+    Ranks: independent.
+    """
+    ordered = sorted(set(tasks))
+    size = most or len(ordered) or 1
+    return [compact(ordered[at : at + size]) for at in range(0, len(ordered), size)]

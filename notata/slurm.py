@@ -1,0 +1,196 @@
+"""Asks Slurm what became of jobs, once for all of them.
+
+This room parses and asks; it knows nothing of runs. `sacct` is asked first, since it remembers jobs
+that have ended; where there is no accounting `squeue`, which lists jobs that wait or run and those
+that ended minutes ago; then `scontrol`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+
+from notata.jobs import RUNNING, WAITING, Answer, Record
+
+_PATIENCE = 60.0  # seconds for an answer
+_LONGEST_LIST = 100_000  # characters of job ids in one command; the system takes 131,072
+
+
+def ask(ids: Iterable[str]) -> Answer:
+    """Ask Slurm about jobs, once for all of them.
+
+    Args:
+        ids: Ids of jobs, of arrays (for all of their tasks), or of tasks such as `4711_3`.
+
+    Returns:
+        What the first program that answered says.
+
+    Ranks: independent; one process is enough.
+    """
+    wanted = sorted(set(ids))
+    refusals: list[str] = []
+    if not wanted:
+        return Answer()
+    for source, ask_it in (("sacct", _sacct), ("squeue", _squeue), ("scontrol", _scontrol)):
+        try:
+            answer = Answer(source, refusals)
+            for line in ask_it(wanted):
+                answer.add(*line)
+            return answer.finish()
+        except OSError as error:
+            refusals.append(f"{source}: {error.strerror or error}")
+        except (ValueError, subprocess.SubprocessError) as error:
+            refusals.append(f"{source}: {error}")
+    return Answer(None, refusals)
+
+
+def gone(ids: Iterable[str]) -> dict[str, bool | None]:
+    """Whether jobs are gone: proof for taking over what one of them began.
+
+    Args:
+        ids: Ids of jobs, or of tasks such as `4711_3`.
+
+    Returns:
+        For each id, True if the job has ended and won't begin again, False if it waits or runs,
+        None if nobody knows.
+
+    Ranks: independent; one process is enough.
+    """
+    wanted = list(dict.fromkeys(map(str, ids)))
+    answer = ask(wanted)
+    absent = True if answer.source in ("squeue", "scontrol") else None  # they list what isn't over
+    return {
+        name: answer.jobs[name].newest.over if name in answer.jobs else absent for name in wanted
+    }
+
+
+def array_limit() -> tuple[int, int] | None:
+    """The largest task id plus one, and the largest number of tasks, that this site's arrays have.
+
+    Returns:
+        Both, or None where Slurm can't be asked.
+
+    Ranks: independent.
+    """
+    try:
+        config = _run("scontrol", "show", "config")
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    size = re.search(r"^MaxArraySize\s*=\s*(\d+)", config, re.MULTILINE)
+    if size is None:
+        return None
+    tasks = re.search(r"max_array_tasks=(\d+)", config)
+    return int(size[1]), min(int(size[1]), int(tasks[1]) if tasks else int(size[1]))
+
+
+# ----- asking -----
+
+_Line = tuple[str, str, str, Record]  # name, plain id, step, record
+
+
+def _run(*command: str) -> str:
+    """What a program of Slurm prints.
+
+    Raises:
+        OSError: If it is not there.
+        ValueError: If it refuses; the message is what it said.
+        subprocess.TimeoutExpired: If it gives no answer.
+    """
+    # What a user has set for their own eyes would change what is printed.
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("SACCT_", "SQUEUE_"))}
+    env |= {"LC_ALL": "C", "SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}
+    done = subprocess.run(
+        command, env=env, capture_output=True, check=False, timeout=_PATIENCE, errors="replace"
+    )
+    if done.returncode != 0:
+        said = " ".join((done.stderr or done.stdout).split())
+        raise ValueError(said or f"ended with status {done.returncode}")
+    return done.stdout
+
+
+def _batches(ids: list[str]) -> Iterator[str]:
+    """The ids, joined by commas, in one line as a rule; each fits into a command."""
+    batch: list[str] = []
+    length = 0
+    for name in ids:
+        if batch and length + len(name) > _LONGEST_LIST:
+            yield ",".join(batch)
+            batch, length = [], 0
+        batch.append(name)
+        length += len(name) + 1
+    if batch:
+        yield ",".join(batch)
+
+
+_SACCT_FIELDS = "JobID,JobIDRaw,State,ExitCode,NodeList,Start,End,Cluster"
+
+
+def _sacct(ids: list[str]) -> Iterator[_Line]:
+    for batch in _batches(ids):
+        options = ("--duplicates", "--parsable2", "--noheader")
+        told = _run("sacct", *options, f"--format={_SACCT_FIELDS}", f"--jobs={batch}")
+        yield from map(_sacct_line, told.splitlines())
+
+
+def _sacct_line(line: str) -> _Line:
+    name, plain, state, exit_code, nodes, start, end, cluster = line.split("|")
+    name, _, step = name.partition(".")
+    word, _, rest = state.partition(" ")
+    by = rest.removeprefix("by ") if rest.startswith("by ") else ""
+    record = Record(
+        word.rstrip("+"), by, exit_code, _nodes(nodes), _seconds(start), _seconds(end), cluster
+    )
+    return name, plain.partition(".")[0], step, record
+
+
+def _squeue(ids: list[str]) -> Iterator[_Line]:
+    for batch in _batches(ids):
+        options = ("--noheader", "--array", "--states=all", "--format=%i|%A|%T|%N|%S|%e")
+        try:
+            told = _run("squeue", *options, f"--jobs={batch}")
+        except ValueError as error:
+            if "Invalid job id" not in str(error):
+                raise
+            continue  # it knows none of them any more
+        for line in told.splitlines():
+            name, plain, state, nodes, start, end = line.split("|")
+            over = state not in RUNNING | WAITING  # of others, the end is the time limit
+            times = _seconds(start), _seconds(end) if over else None
+            yield name, plain, "", Record(state, "", "", _nodes(nodes), *times)
+
+
+def _scontrol(ids: list[str]) -> Iterator[_Line]:
+    wanted = {name.partition("_")[0] for name in ids}
+    for line in _run("scontrol", "--oneliner", "show", "job").splitlines():
+        facts = dict(part.partition("=")[::2] for part in line.split(" ") if "=" in part)
+        plain, array = facts.get("JobId", ""), facts.get("ArrayJobId", "")
+        if not wanted & {plain, array}:
+            continue
+        task = facts.get("ArrayTaskId", "")
+        name = f"{array}_{task if task.isdecimal() else f'[{task}]'}" if array else plain
+        state = facts.get("JobState", "")
+        over = state not in RUNNING | WAITING
+        times = _seconds(facts.get("StartTime", "")), _seconds(facts.get("EndTime", ""))
+        record = Record(
+            state,
+            "",
+            facts.get("ExitCode", ""),
+            _nodes(facts.get("NodeList", "")),
+            times[0],
+            times[1] if over else None,
+        )
+        yield name, plain, "", record
+
+
+def _nodes(text: str) -> str:
+    return "" if text in ("None assigned", "(null)", "N/A") else text
+
+
+def _seconds(stamp: str) -> float | None:
+    try:
+        return time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%S"))
+    except ValueError:
+        return None  # Unknown, None, N/A
