@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from notata import layout, lifecycle, topology, writers
+from notata import cells, frames, layout, lifecycle, topology, writers
 from notata.attempts import current_job
-from notata.errors import RunExistsError
+from notata.errors import KeyNotFoundError, RunExistsError
 from notata.index import Index, row_of
 from notata.logbook import Logbook
-from notata.stored import RUN_ID, read_json
+from notata.stored import read_json
 
 
 class Experiment:
@@ -151,33 +151,48 @@ class Experiment:
         """
         return self._index.rebuild()
 
+    def rows(self) -> list[dict[str, Any]]:
+        """The table without pandas: a dict for each run, with a value or None in every column.
+
+        Values have the types with which they were saved: numbers, booleans, text, lists.
+
+        Raises:
+            DamagedError: If the table can't be read (a `ValueError`).
+
+        Example:
+            >>> [(row["omega"], row["energy"]) for row in Experiment("sweep").rows()]
+            [(1.0, 1.0), (2.0, 4.0)]
+
+        Ranks: independent.
+        """
+        return self._index.rows()
+
     def to_dataframe(self) -> Any:
         """The table as a pandas DataFrame, a row a run; empty if there is none yet.
 
+        Values are those of `rows`. Whole numbers and booleans stay what they are where some runs
+        have none (`Int64`, `boolean`).
+
         Raises:
+            DamagedError: If the table can't be read (a `ValueError`).
             ImportError: If pandas is not installed.
 
         Ranks: independent.
         """
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ImportError("to_dataframe needs pandas: pip install 'notata[pandas]'") from None
-        if not self.index_file.exists():
-            return pd.DataFrame()
-        rows = pd.read_csv(self.index_file)
-        if RUN_ID not in rows:
-            return rows
-        return rows.drop_duplicates(RUN_ID, keep="last", ignore_index=True)
+        return frames.frame_of(self.rows())
 
     def select(self, **filters: Any) -> Any:
         """The rows whose columns have these values, as a DataFrame.
+
+        Numbers are compared as numbers, `2` with `2.0` too; True is no number. None means that
+        there is no value.
 
         Args:
             **filters: Column names and the values to look for.
 
         Raises:
-            KeyError: If the table has no such column.
+            KeyNotFoundError: If the table has no such column (a `KeyError`).
+            DamagedError: If the table can't be read (a `ValueError`).
             ImportError: If pandas is not installed.
 
         Example:
@@ -186,7 +201,15 @@ class Experiment:
 
         Ranks: independent.
         """
-        rows = self.to_dataframe()
-        for column, value in filters.items():
-            rows = rows[rows[column] == value]
-        return rows
+        rows = self.rows()
+        known = rows[0] if rows else filters
+        for column in filters:
+            if column not in known:
+                names = ", ".join(known)
+                raise KeyNotFoundError(
+                    f"{self.index_file} has no column {column!r}; it has {names}"
+                )
+        wanted = {name: writers.plain(value, name) for name, value in filters.items()}
+        return frames.frame_of(rows)[
+            [all(cells.same(row[name], value) for name, value in wanted.items()) for row in rows]
+        ]

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from notata import files, layout
+from notata.cells import OURS, RESERVED, RUN_ID, STATUS, encode, encode_own, typed, utf8
 from notata.errors import DamagedError
 from notata.lock import locked
 from notata.stored import (
     DAMAGED,
-    RUN_ID,
     long_cells,
     parse_json,
     read_metadata,
@@ -24,9 +22,6 @@ from notata.stored import (
     run_folders,
 )
 
-STATUS = "status"
-OURS = ("run_status", "failure_reason", "start_time", "runtime_sec")
-RESERVED = frozenset((RUN_ID, STATUS, *OURS))
 _BEING_REWRITTEN = b"#"  # stands in the first place of a table that is half rewritten
 
 
@@ -146,10 +141,10 @@ class Columns:
         Returns:
             The text of each cell that is not empty, by column.
         """
-        cells = {RUN_ID: _cell(row.run_id), STATUS: row.status}
-        cells |= {self._param(_name(key)): _cell(value) for key, value in row.params.items()}
-        cells |= {self._metric(_name(key)): _cell(value) for key, value in row.metrics.items()}
-        cells |= {key: _cell(value) for key, value in row.run.items()}
+        cells = {RUN_ID: utf8(row.run_id), STATUS: row.status}
+        cells |= {self._param(_name(key)): encode(value) for key, value in row.params.items()}
+        cells |= {self._metric(_name(key)): encode(value) for key, value in row.metrics.items()}
+        cells |= {key: encode_own(value) for key, value in row.run.items()}
         return {column: text for column, text in cells.items() if text}
 
     def moved(self, cells: Mapping[str, str]) -> dict[str, str]:
@@ -159,22 +154,7 @@ class Columns:
 
 
 def _name(key: Any) -> str:
-    return _utf8(str(key))
-
-
-def _utf8(text: str) -> str:
-    """A text with what UTF-8 can't hold, half a surrogate pair, spelled with a backslash."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, dict | list):
-        # What YAML can hold and JSON can't, such as dates or keys of several types, is told anyway.
-        with suppress(TypeError, ValueError):
-            return _utf8(json.dumps(value, sort_keys=True, ensure_ascii=False))
-    return _utf8(str(value))
+    return utf8(str(key))
 
 
 def _lines(names: list[str], rows: Iterable[Mapping[str, str]]) -> bytes:
@@ -241,6 +221,24 @@ class Index:
                 self._rewrite(columns, row)
             except DamagedError:
                 self._rebuild({row.run_id: row})
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows as they are on disk, one a run, with their values by column.
+
+        Raises:
+            DamagedError: If the table is no CSV, or is just being rewritten.
+
+        Ranks: independent.
+        """
+        if not os.path.exists(self._path):
+            return []
+        header, rows = read_table(self._path)
+        if header and header[0].startswith(_BEING_REWRITTEN.decode()):
+            raise DamagedError(
+                f"{self._path} is half written: another process is at it, or died there; try again,"
+                " or make it anew with rebuild_index()"
+            )
+        return [typed({name: row[name] for name in header}) for row in rows]
 
     def rebuild(self) -> int:
         """Make the table anew from the runs that have ended, and those with damaged metadata.

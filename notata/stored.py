@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from notata import files, layout, npy
+from notata.cells import RUN_ID
 from notata.errors import DamagedError, KeyNotFoundError, UnsafeNameError
 from notata.rankfiles import RankFiles
 from notata.regions import region_of
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 StrPath = str | os.PathLike[str]
 
-RUN_ID = "run_id"  # the column that says whose row it is
 DAMAGED = "damaged"  # the status of a run whose metadata can't be read
 
 
@@ -137,6 +137,9 @@ def read_params(run: StrPath) -> dict[str, Any]:
 def _parse_yaml(data: bytes, path: StrPath) -> Any:
     import yaml
 
+    # The same loader, but for a parser in C, which takes a tenth of the time.
+    with contextlib.suppress(Exception):
+        return yaml.load(data, Loader=yaml.CSafeLoader)
     try:
         return yaml.safe_load(data)
     except Exception as error:  # YAMLError, and whatever a value's constructor meets

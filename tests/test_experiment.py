@@ -311,10 +311,13 @@ def test_cells_of_any_length(base: Path) -> None:
     run(exp, {"curve": curve}, dt=0.1)
     run(exp, {"e": 1}, dt=0.2)
     assert csv.field_size_limit() == limit
-    for found in (ExperimentReader(exp.exp_dir).index(), exp.to_dataframe().to_dict("records")):
+    first, second = ExperimentReader(exp.exp_dir).index()
+    assert json.loads(first["curve"]) == curve
+    assert (second["run_id"], second["e"]) == ("sweep_dt_0.2", "1")
+    for found in (exp.rows(), exp.to_dataframe().to_dict("records")):
         first, second = found
-        assert json.loads(first["curve"]) == curve
-        assert (second["run_id"], float(second["e"])) == ("sweep_dt_0.2", 1)
+        assert first["curve"] == curve
+        assert (second["run_id"], second["e"]) == ("sweep_dt_0.2", 1)
     assert "with 2 entries" in str(ExperimentReader(exp.exp_dir))
     assert exp.rebuild_index() == 2
     assert csv.field_size_limit() == limit
