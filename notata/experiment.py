@@ -10,6 +10,7 @@ from notata import cells, frames, layout, lifecycle, topology, writers
 from notata.attempts import current_job
 from notata.errors import KeyNotFoundError, RunExistsError
 from notata.index import Index, row_of
+from notata.lock import Held
 from notata.logbook import Logbook
 from notata.stored import read_json
 
@@ -57,6 +58,7 @@ class Experiment:
         self._home = os.path.abspath(self.exp_dir)
         self._index = Index(self._home)
         self._began: dict[str, bytes] = {}  # the table's epoch when each new run began
+        self._lock_told: set[str] = set()
         if topology.find(comm).is_root:
             self.runs_dir.mkdir(parents=True, exist_ok=True)
 
@@ -113,12 +115,29 @@ class Experiment:
         """Record a run that `add` opened."""
         try:
             folder = os.path.join(self._home, layout.RUNS, layout.run_dir(log.run_id))
-            self._index.add(row_of(folder), since=self._began.pop(log.run_id, None))
+            held = self._index.add(row_of(folder), since=self._began.pop(log.run_id, None))
+            self._tell_lock(log, held)
         except Exception as error:  # whatever it is, no simulation fails for want of a row
             log.warning(
                 f"no row in {self.index_file} for this run: {str(error) or type(error).__name__}; "
                 "rebuild_index() of the experiment brings it back"
             )
+
+    def _tell_lock(self, log: Logbook, held: Held) -> None:
+        """Say once of a run that its table isn't under the kernel's lock, or one that may fail."""
+        doubt = self._index.doubt
+        if log.run_id in self._lock_told or (held.why is None and doubt is None):
+            return
+        self._lock_told.add(log.run_id)
+        if held.why is not None:
+            log.info(f"the table is locked by files that processes make in turn: {held.why}")
+        if doubt is not None:
+            log.warning(
+                f"the table's lock can't be trusted: {doubt}; if rows are missing, notata index "
+                "brings them back"
+            )
+        facts = {"kind": held.kind, "why": held.why, "doubt": doubt}
+        log.meta(lock={key: value for key, value in facts.items() if value is not None})
 
     def record(self, log: Logbook, metrics_file: str = layout.METRICS) -> None:
         """Put a run's row into the table, in place of an earlier one.

@@ -143,6 +143,21 @@ def is_there(path: StrPath) -> bool:
     return os.path.lexists(path)
 
 
+def share(path: StrPath) -> None:
+    """Let everybody write to a file or folder who may write to the folder that it is in.
+
+    Where a group shares a folder, its members' programs may make files that only they can write.
+
+    Ranks: independent; only its owner can change it.
+    """
+    with suppress(OSError):
+        folder, mine = os.stat(os.path.dirname(os.fspath(path)) or "."), os.stat(path)
+        bits = folder.st_mode & 0o070 if folder.st_gid == mine.st_gid else 0
+        bits &= 0o070 if os.path.isdir(path) else 0o060
+        if mine.st_mode & bits != bits:
+            os.chmod(path, (mine.st_mode | bits) & 0o7777)
+
+
 def claim_dir(path: StrPath) -> None:
     """Make a folder that must not exist yet; parents are made where they are missing.
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from typing import Any
 
 from notata import files, layout
-from notata.cells import OURS, RESERVED, RUN_ID, STATUS, encode, encode_own, typed, utf8
+from notata.cells import OURS, RUN_ID, STATUS, typed
+from notata.columns import Columns, Row
 from notata.errors import DamagedError
-from notata.lock import locked
+from notata.lock import Held, locked
+from notata.mounts import lock_doubt, mount_of
 from notata.stored import (
     DAMAGED,
     long_cells,
@@ -22,27 +26,7 @@ from notata.stored import (
     run_folders,
 )
 
-_BEING_REWRITTEN = b"#"  # stands in the first place of a table that is half rewritten
-
-
-class Row(NamedTuple):
-    """What the table says of a run.
-
-    Attributes:
-        run_id: Its id.
-        params: Its parameters.
-        status: `complete`, `failed` (a failed run with metrics), `missing` (no metrics) or
-            `error` (metrics that can't be read).
-        metrics: Its metrics.
-        run: The run's own status, reason, start and duration, by the names in `OURS`. Where its
-            metadata can't be read, the status is `damaged` and the reason says why.
-    """
-
-    run_id: str
-    params: Mapping[str, Any]
-    status: str
-    metrics: Mapping[str, Any]
-    run: Mapping[str, Any]
+_BEING_WRITTEN = b"#"  # stands in the first place of a table that is half written
 
 
 def row_of(folder: str, metrics_file: str = layout.METRICS) -> Row:
@@ -85,78 +69,6 @@ def _metrics(path: str) -> tuple[str, dict[str, Any]]:
         return "error", {"error_reason": str(error)}
 
 
-_PARAM, _METRIC = "params.", "metrics."
-
-
-class Columns:
-    """The header of a table: parameters stand before `status`, metrics behind it.
-
-    A parameter's column has its name, and so has a metric's unless a parameter has the same one.
-    `params.` or `metrics.` stands before a name that means something else, and before one that
-    begins so itself. So the columns depend on which parameters and metrics the runs have, and not
-    on the order in which they came.
-    """
-
-    def __init__(self, header: Iterable[str] = ()) -> None:
-        names = list(header)
-        at = names.index(STATUS) if STATUS in names else len(names)
-        self._params: set[str] = set()
-        self._metrics: set[str] = set()
-        # Columns of the header, each with what now names the column of the same cells.
-        self._found: dict[str, tuple[Callable[[str], str], str]] = {}
-        for kept, column_of, prefix, columns in (
-            (self._params, self._param, _PARAM, names[:at]),
-            (self._metrics, self._metric, _METRIC, names[at + 1 :]),
-        ):
-            for column in columns:
-                if column == RUN_ID or (column in OURS and kept is self._metrics):
-                    continue
-                name = column.removeprefix(prefix)
-                name = name if column_of(name) == column else column
-                kept.add(name)
-                self._found[column] = column_of, name
-
-    def _param(self, name: str) -> str:
-        taken = name in RESERVED or name.startswith((_PARAM, _METRIC))
-        return _PARAM + name if taken else name
-
-    def _metric(self, name: str) -> str:
-        taken = name in RESERVED or name in self._params or name.startswith((_PARAM, _METRIC))
-        return _METRIC + name if taken else name
-
-    @property
-    def names(self) -> list[str]:
-        """The header, in order."""
-        params, metrics = map(self._param, self._params), map(self._metric, self._metrics)
-        return [RUN_ID, *sorted(params), STATUS, *sorted(metrics), *OURS]
-
-    def include(self, row: Row) -> None:
-        """Make the columns that a row needs; others may get another name by that."""
-        self._params.update(map(_name, row.params))
-        self._metrics.update(map(_name, row.metrics))
-
-    def cells(self, row: Row) -> dict[str, str]:
-        """Put a row that is included under its columns.
-
-        Returns:
-            The text of each cell that is not empty, by column.
-        """
-        cells = {RUN_ID: utf8(row.run_id), STATUS: row.status}
-        cells |= {self._param(_name(key)): encode(value) for key, value in row.params.items()}
-        cells |= {self._metric(_name(key)): encode(value) for key, value in row.metrics.items()}
-        cells |= {key: encode_own(value) for key, value in row.run.items()}
-        return {column: text for column, text in cells.items() if text}
-
-    def moved(self, cells: Mapping[str, str]) -> dict[str, str]:
-        """Put a row that stood under the header given at first under the columns of now."""
-        now = {column: column_of(name) for column, (column_of, name) in self._found.items()}
-        return {now.get(column, column): text for column, text in cells.items()}
-
-
-def _name(key: Any) -> str:
-    return utf8(str(key))
-
-
 def _lines(names: list[str], rows: Iterable[Mapping[str, str]]) -> bytes:
     text = io.StringIO(newline="")
     plain = csv.writer(text, lineterminator="\n")
@@ -189,7 +101,12 @@ class Index:
         """
         return files.read_bytes(self._epoch) or b""
 
-    def add(self, row: Row, *, since: bytes | None = None) -> None:
+    @cached_property
+    def doubt(self) -> str | None:
+        """Why locks on this file system are known not to exclude other nodes, or None."""
+        return lock_doubt(mount_of(self._path))
+
+    def add(self, row: Row, *, since: bytes | None = None) -> Held:
         """Put a run's row into the table, in place of an earlier one.
 
         The last row of a run is the one that counts, for all who read the table. There is another
@@ -201,26 +118,33 @@ class Index:
             since: The table's epoch when the run began, if it is a new run that had no row then. A
                 table that was made anew since may hold its row already, so that it is looked for.
 
+        Returns:
+            How the table was locked.
+
         Raises:
             LockTimeoutError: If other processes held the table all the time.
             OSError: If it can't be written.
 
         Ranks: root only.
         """
-        with locked(self._lock):
-            header = self._header()
-            if header is None:
-                self._rebuild({row.run_id: row})
-                return
-            columns = Columns(header)
-            columns.include(row)
-            if header == columns.names and since is not None and since == self.epoch():
-                files.append_line(self._path, _lines(header, [columns.cells(row)]))
-                return
-            try:
-                self._rewrite(columns, row)
-            except DamagedError:
-                self._rebuild({row.run_id: row})
+        with locked(self._lock) as held:
+            self._add(row, since)
+        return held
+
+    def _add(self, row: Row, since: bytes | None) -> None:
+        header = self._header()
+        if header is None:
+            self._rebuild({row.run_id: row})
+            return
+        columns = Columns(header)
+        columns.include(row)
+        if header == columns.names and since is not None and since == self.epoch():
+            self._append(_lines(header, [columns.cells(row)]))
+            return
+        try:
+            self._rewrite(columns, row)
+        except DamagedError:
+            self._rebuild({row.run_id: row})
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows as they are on disk, one a run, with their values by column.
@@ -232,11 +156,17 @@ class Index:
         """
         if not os.path.exists(self._path):
             return []
+        # What is being written is waited for. Where this process may not lock, it reads as it can.
+        with suppress(OSError), locked(self._lock):
+            return self._rows()
+        return self._rows()
+
+    def _rows(self) -> list[dict[str, Any]]:
         header, rows = read_table(self._path)
-        if header and header[0].startswith(_BEING_REWRITTEN.decode()):
+        if header and header[0].startswith(_BEING_WRITTEN.decode()):
             raise DamagedError(
-                f"{self._path} is half written: another process is at it, or died there; try again,"
-                " or make it anew with rebuild_index()"
+                f"{self._path} is half written, and whoever was at it is gone: make it anew with "
+                "notata index, or rebuild_index()"
             )
         return [typed({name: row[name] for name in header}) for row in rows]
 
@@ -258,7 +188,7 @@ class Index:
         """The column names of a table that is whole, else None; read through a fresh open."""
         try:
             with open(self._path, "rb") as file:
-                if file.read(1) in (b"", _BEING_REWRITTEN):
+                if file.read(1) in (b"", _BEING_WRITTEN):
                     return None
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
@@ -296,29 +226,51 @@ class Index:
         for row in rows.values():
             columns.include(row)
         files.replace_bytes(self._epoch, os.urandom(8).hex().encode())
+        files.share(self._epoch)
         self._write(columns, [columns.cells(row) for row in rows.values()])
         return len(rows)
 
     def _write(self, columns: Columns, rows: Iterable[Mapping[str, str]]) -> None:
+        """Rewrite the table in place: a rename would lose rows that other nodes append (NFS)."""
         names = columns.names
-        self._replace(_lines(names, [dict(zip(names, names, strict=True)), *rows]))
-
-    def _replace(self, data: bytes) -> None:
-        """Rewrite the table in place: a rename would lose rows that other nodes append (NFS).
-
-        Until the last byte is on disk, the first one says that the table is half written, so that
-        the next writer makes it anew from the runs if this one dies.
-        """
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            os.pwrite(descriptor, _BEING_REWRITTEN, 0)
-            os.fsync(descriptor)
+        data = _lines(names, [dict(zip(names, names, strict=True)), *rows])
+        with self._marked(data[:1]) as descriptor:
             view, offset = memoryview(data)[1:], 1
             while view:
                 written = os.pwrite(descriptor, view, offset)
                 view, offset = view[written:], offset + written
             os.ftruncate(descriptor, len(data))
             os.fsync(descriptor)
-            os.pwrite(descriptor, data[:1], 0)
+
+    def _append(self, line: bytes) -> None:
+        if line.count(b"\n") == 1:  # cut off, it lacks its line break, which the next writer sees
+            self._write_at_end(line)
+            return
+        with self._marked():
+            self._write_at_end(line)
+
+    def _write_at_end(self, line: bytes) -> None:
+        # Through an open of its own that reads nothing, or rows of other nodes are lost (NFS).
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        try:
+            files.write_all(descriptor, line)
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _marked(self, first: bytes | None = None) -> Iterator[int]:
+        """Let the table say in its first byte that it is half written, until the block ends well.
+
+        Then the first byte is that given, or what it was.
+        The next writer makes it anew from the runs if this one dies.
+        """
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            files.share(self._path)
+            first = first or os.pread(descriptor, 1, 0)
+            os.pwrite(descriptor, _BEING_WRITTEN, 0)
+            os.fsync(descriptor)
+            yield descriptor
+            os.pwrite(descriptor, first, 0)
         finally:
             os.close(descriptor)

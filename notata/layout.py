@@ -29,6 +29,7 @@ ARCHIVE = "ranks.zip"  # what a pruning left of the ranks' folders
 
 INDEX = "index.csv"
 INDEX_LOCK = ".index.csv.lock"
+TURNS = ".turns"  # behind the name of a lock file
 INDEX_EPOCH = ".index.csv.epoch"
 RUNS = "runs"
 METRICS = "artifacts/metrics.json"

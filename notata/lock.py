@@ -1,14 +1,48 @@
-"""Two processes at once: the lock around what several may write."""
+"""Two processes at once: the lock around what several may write.
+
+There are two kinds. `flock` on a lock file is the kernel's: it is gone with the process that held
+it. Where the file system refuses it, processes take turns (`turns`), which needs no support.
+
+All processes agree on the kind, though each node may be told something else. A process that is
+refused makes the folder of turns, which stays, and takes a turn. One that has flock says so in the
+lock file and only then looks for the folder: if it is there, it lets go and takes a turn as well.
+So whoever has flock without a turn has said so before the folder was there; who has a turn looks
+into the lock file, and waits until that holder lets go or is known to be gone.
+"""
 
 from __future__ import annotations
 
+import errno
 import os
+import random
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
+from typing import NamedTuple
 
+from notata import files, holders, layout
 from notata.errors import LockTimeoutError
+from notata.turns import Turns, untouched
 
 DEFAULT_TIMEOUT = 60.0
+FLOCK, TURNS = "flock", "turns"
+# A holder of flock on another node gives no sign while it works, and rebuilds a table meanwhile.
+_FLOCK_GONE_AFTER = 600.0
+_REFUSED = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
+
+
+class Held(NamedTuple):
+    """How a lock is held.
+
+    Attributes:
+        kind: `flock` or `turns`.
+        why: Why not by `flock`, or None if it is.
+    """
+
+    kind: str
+    why: str | None = None
 
 
 def timeout_from_environment() -> float:
@@ -29,30 +63,150 @@ def timeout_from_environment() -> float:
 
 
 @contextmanager
-def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterator[None]:
+def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterator[Held]:
     """Hold an exclusive lock for the length of a `with` block.
 
     The lock is a file of its own beside what it protects, so that what it protects can be opened
     afresh once the lock is held: on NFS that is what makes other nodes' writes visible.
 
     Args:
-        path: The lock file; it stays on disk.
+        path: The lock file; it stays on disk, and names the holder.
         timeout: Seconds to wait; by default `NOTATA_LOCK_TIMEOUT`, or 60.
 
+    Yields:
+        How the lock is held.
+
     Raises:
-        LockTimeoutError: If another process held it all that time.
+        LockTimeoutError: If other processes held it all that time; the message names the last one.
+        OSError: If the lock can't be made.
 
     Ranks: independent.
     """
-    import filelock
-
     seconds = timeout_from_environment() if timeout is None else timeout
+    lock = _Lock(os.fspath(path), time.monotonic() + seconds, seconds)
+    file = None if lock.turns.in_use else lock.flock()
+    if file is None:
+        with lock.turns.held(lock.turn()):
+            lock.wait_for_flock()
+            yield Held(TURNS, lock.refusal or "a process that shares this folder was refused flock")
+        return
+    with file:
+        try:
+            yield Held(FLOCK)
+        finally:
+            _unlock(file)
+
+
+class _Lock:
+    """One process's way to a lock."""
+
+    def __init__(self, path: str, deadline: float, seconds: float) -> None:
+        self.path = path
+        self.turns = Turns(path + layout.TURNS)
+        self.refusal: str | None = None
+        self._deadline, self._seconds = deadline, seconds
+        self._pause = _SHORTEST_PAUSE
+
+    def flock(self) -> FileIO | None:
+        """Get `flock`; gives the open lock file, or None where turns are to be taken.
+
+        Raises:
+            LockTimeoutError: If it is not to be had in time.
+        """
+        while True:
+            file = self._try_flock()
+            if file is not None:
+                if not self.turns.in_use:
+                    return file
+                with file:
+                    _unlock(file)
+            if self.refusal is not None or self.turns.in_use:
+                return None
+            self._wait()
+
+    def _try_flock(self) -> FileIO | None:
+        from filelock import lock_descriptor
+
+        try:
+            # A file object closes itself, whatever happens to the program between two lines.
+            file = FileIO(
+                self.path, "r+", opener=lambda path, flags: os.open(path, flags | os.O_CREAT, 0o666)
+            )
+        except FileExistsError:  # MooseFS, where another node makes it at the same time
+            return None
+        files.share(self.path)
+        try:
+            # A file that was taken away while it was waited for is no lock any more.
+            if lock_descriptor(file.fileno(), blocking=False) and os.path.samestat(
+                os.fstat(file.fileno()), os.stat(self.path)
+            ):
+                _say_so(file)
+                return file
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            if error.errno not in _REFUSED:
+                file.close()
+                raise
+            self.refusal = f"flock is refused here: {os.strerror(error.errno)}"
+            self.turns.prepare()
+        file.close()
+        return None
+
+    def turn(self) -> int:
+        """Get the next turn.
+
+        Raises:
+            LockTimeoutError: If it is not to be had in time.
+        """
+        while (number := self.turns.take()) is None:
+            self._wait()
+        return number
+
+    def wait_for_flock(self) -> None:
+        """Having a turn, wait until nobody has `flock`.
+
+        Raises:
+            LockTimeoutError: If somebody has it for too long.
+        """
+        while self._has_flock():
+            self._wait()
+
+    def _has_flock(self) -> bool:
+        """Whether a process that looked for turns before there were any may be at work."""
+        data = files.read_bytes(self.path) or b""
+        if not data or holders.is_free(data):
+            return False
+        holder = holders.parse(data)
+        gone = None if holder is None else holder.gone
+        return untouched(self.path) < _FLOCK_GONE_AFTER if gone is None else not gone
+
+    def _wait(self) -> None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise LockTimeoutError(
+                f"{self.path} was held by others for {self._seconds:g} s, at last by "
+                f"{self._holder()}; set NOTATA_LOCK_TIMEOUT to wait for longer"
+            )
+        time.sleep(min(left, self._pause * random.uniform(0.5, 1.0)))
+        self._pause = min(self._pause * 1.5, _LONGEST_PAUSE)
+
+    def _holder(self) -> str:
+        holder = self.turns.holder() or holders.parse(files.read_bytes(self.path) or b"")
+        return str(holder or "a process that has not said who it is")
+
+
+def _say_so(file: FileIO) -> None:
+    record = holders.record(holders.this_process())
+    os.pwrite(file.fileno(), record, 0)
+    os.ftruncate(file.fileno(), len(record))
+    os.close(os.dup(file.fileno()))  # on NFS, a close is when others can see it
+
+
+def _unlock(file: FileIO) -> None:
+    from filelock import unlock_descriptor
+
     try:
-        held = filelock.FileLock(path, timeout=seconds, mode=0o664).acquire()
-    except filelock.Timeout:
-        raise LockTimeoutError(
-            f"another process held {os.fspath(path)} for {seconds:g} s; set NOTATA_LOCK_TIMEOUT to "
-            "wait for longer"
-        ) from None
-    with held:
-        yield
+        holders.let_go(file.fileno())
+    finally:
+        unlock_descriptor(file.fileno())

@@ -383,7 +383,8 @@ def test_a_lock_that_is_held(base: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         fcntl.flock(lock, fcntl.LOCK_EX)
         log = run(exp, {"e": 1}, dt=0.1)
     (warning,) = messages(log)
-    assert ".index.csv.lock for 0.1 s; set NOTATA_LOCK_TIMEOUT to wait for longer" in warning
+    assert ".index.csv.lock was held by others for 0.1 s, at last by a process that has" in warning
+    assert "set NOTATA_LOCK_TIMEOUT to wait for longer" in warning
     assert "remove" not in warning  # of a lock file that is held, which would let two in
     assert not exp.index_file.exists()
 

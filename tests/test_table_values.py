@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from notata import Experiment, Logbook
 from notata.cells import decode, encode
+from notata.columns import Row
 from notata.errors import DamagedError, KeyNotFoundError
-from notata.index import Index, Row
+from notata.index import Index
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 LIKE_OTHERS = ["", "1", "1.0", "-0", "1e5", "nan", "inf", "True", "None", "[1]", '{"a": 1}', "007"]

@@ -1,0 +1,121 @@
+"""Who holds a lock: named for people, and known to be gone where that can be proven."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from contextlib import suppress
+from typing import NamedTuple
+
+from notata import files, scheduler
+from notata.topology import hostname
+
+_FREE = b"free"  # stands in place of a record's first bytes once its holder let go
+
+
+class Holder(NamedTuple):
+    """A process that holds a lock.
+
+    Attributes:
+        host: The name of its node.
+        pid: Its number there.
+        job: The scheduler's job that it belongs to, or None.
+        since: When it got the lock, in its local time.
+        node: Tells its node, since the last boot, and its container from all others.
+        start: When it began, in the kernel's ticks, so that a later process of the same number
+            is not taken for it.
+        token: Tells this hold from all others.
+    """
+
+    host: str
+    pid: int
+    job: str | None
+    since: str
+    node: str
+    start: int
+    token: str
+
+    def __str__(self) -> str:
+        job = f", job {self.job}" if self.job else ""
+        return f"process {self.pid} on {self.host}{job}, since {self.since}"
+
+    @property
+    def gone(self) -> bool | None:
+        """Whether the process is no more; None where it runs on a node that can't be asked."""
+        if self.node != _node():
+            return None
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        except (
+            PermissionError
+        ):  # somebody else's, of which /proc may not even tell that it is there
+            return None
+        return _start_of(self.pid) != self.start
+
+
+def this_process() -> Holder:
+    """This process, holding a lock from now on.
+
+    Ranks: independent.
+    """
+    pid = os.getpid()
+    job = scheduler.job().get("job_id")
+    since = time.strftime("%Y-%m-%dT%H:%M:%S")
+    return Holder(hostname(), pid, job, since, _node(), _start_of(pid) or 0, secrets.token_hex(8))
+
+
+def record(holder: Holder) -> bytes:
+    """The record of a holder, as it stands in a file.
+
+    Ranks: independent.
+    """
+    return json.dumps(holder._asdict()).encode() + b"\n"
+
+
+def let_go(descriptor: int) -> None:
+    """Mark the record in an open file as that of a holder that let go.
+
+    Ranks: independent.
+    """
+    os.pwrite(descriptor, _FREE, 0)
+
+
+def is_free(data: bytes) -> bool:
+    """Whether a record's holder let go.
+
+    Ranks: independent.
+    """
+    return data.startswith(_FREE)
+
+
+def parse(data: bytes) -> Holder | None:
+    """The holder in a record; None where that is free, being written, or cut off.
+
+    Ranks: independent.
+    """
+    with suppress(ValueError, TypeError):
+        return Holder(**json.loads(data))
+    return None
+
+
+def _node() -> str:
+    """This node since its last boot, and the process numbers that this process sees on it."""
+    boot = (files.read_bytes("/proc/sys/kernel/random/boot_id") or b"").decode().strip()
+    try:
+        return f"{hostname()}/{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return f"{hostname()}/{boot}"
+
+
+def _start_of(pid: int) -> int | None:
+    """When a process of this node began, in ticks since the boot; None if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in (b"Z", b"X") else int(fields[19])
