@@ -104,4 +104,4 @@ def utf8(text: str) -> str:
 
     Ranks: independent.
     """
-    return text.encode("utf-8", "backslashreplace").decode()
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
