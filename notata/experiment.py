@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,10 @@ from notata.index import Index, row_of
 from notata.lock import Held
 from notata.logbook import Logbook
 from notata.stored import read_json
+from notata.sweeping import Point, Sweep
+from notata.sweeps import points_of
+
+_OURS = object()  # stands for the experiment's own communicator
 
 
 class Experiment:
@@ -85,37 +90,102 @@ class Experiment:
 
         Ranks: collective with a communicator; all ranks get a Logbook, or all get None.
         """
-        values = {key: writers.plain(value, f"parameter {key!r}") for key, value in params.items()}
-        run_id = layout.experiment_run_id(self.name, values, writers.digest(values))
-        epoch = self._index.epoch()
+        values, run_id = self._named(params)
         # A requeued job goes on in the runs that it began, but not in those that it finished.
         done = skip_existing and current_job().restarts > 0 and self._is_complete(run_id)
         try:
-            log = Logbook(
-                run_id,
-                base_dir=self.runs_dir,
-                params=values,
-                preallocate=True,
-                callback=self._record_ended,
-                comm=self._comm,
-                resume=False if done else None,
-            )
+            return self._open(run_id, values, False if done else None, self._comm)
         except RunExistsError:
             if skip_existing:
                 return None
             raise
-        self._began[run_id] = epoch
+
+    def _named(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+        """Parameters as plain values, and the id of their run."""
+        values = {key: writers.plain(value, f"parameter {key!r}") for key, value in params.items()}
+        return values, layout.experiment_run_id(self.name, values, writers.digest(values))
+
+    def _open(self, run_id: str, params: dict[str, Any], resume: bool | None, comm: Any) -> Logbook:
+        new, epoch = not os.path.lexists(self._folder(run_id)), self._index.epoch()
+        log = Logbook(
+            run_id,
+            base_dir=self.runs_dir,
+            params=params,
+            preallocate=True,
+            callback=self._record_ended,
+            comm=comm,
+            resume=resume,
+        )
+        if new:  # one that is gone on with may have a row
+            self._began[run_id] = epoch
         return log
 
+    def _folder(self, run_id: str) -> str:
+        return os.path.join(self._home, layout.RUNS, layout.run_dir(run_id))
+
+    def sweep(
+        self,
+        grid: Mapping[str, Iterable[Any]] | Iterable[Mapping[str, Any]],
+        mode: str = "claim",
+        *,
+        retry: Iterable[str] = (),
+        comm: Any = _OURS,
+    ) -> Iterator[Logbook]:
+        """Open the runs of a grid's points that this task should do, one after another.
+
+        Points that are complete, or that another task is at, are left out. The grid is kept in
+        `sweep.json`, so that points which were never begun are known.
+
+        Args:
+            grid: Values for each parameter, of which every combination is a point; or the points,
+                each a dict of parameters.
+            mode: `"claim"`: take the next point that nobody has begun, until none is left, so that
+                fast tasks do more. `"static"`: do this array task's share of the points. Slurm and
+                SGE tell a task which tasks there are; LSF too, of arrays that begin at 1; for PBS
+                and Flux the job script sets `NOTATA_ARRAY=1-100`, to what the array was submitted
+                with. A process that is no array task has all points as its share.
+            retry: What is done again, as the run's next attempt: `"failed"` runs; `"lost"` ones,
+                whose job the scheduler says is gone or, where it doesn't know, which gave no sign
+                of life for 10 minutes (`NOTATA_LOST_AFTER`).
+            comm: The communicator whose ranks share each run; by default the experiment's. With
+                None each process does points of its own, under `mpirun` too.
+
+        Yields:
+            The Logbook of each point, to be used in a `with` block.
+
+        Raises:
+            SettingError: If an array task can't know its share (a `ValueError`).
+            UnsupportedValueError: If a parameter can't be stored plainly; the message names it.
+            ValueError: If a mode or state doesn't exist, or the ranks of a launcher have no
+                communicator over which to agree on points.
+
+        Example:
+            >>> exp = Experiment("damping")
+            >>> for run in exp.sweep({"omega": [1.0, 2.0], "gamma": [0.1, 0.2]}):
+            ...     with run:
+            ...         run.json("metrics", {"energy": run.params["omega"] ** 2})
+            >>> len(exp.rows())
+            4
+
+        Ranks: collective with a communicator, else independent.
+        """
+        comm = self._comm if comm is _OURS else comm
+        points = [
+            Point(run_id, values, self._folder(run_id))
+            for values, run_id in map(self._named, points_of(grid))
+        ]
+        sweep = Sweep(self._home, points, topology.find(comm), mode, retry)
+        return sweep.opened(lambda point, resume: self._open(*point[:2], resume, comm))
+
     def _is_complete(self, run_id: str) -> bool:
-        path = os.path.join(self._home, layout.RUNS, layout.run_dir(run_id), layout.METADATA)
-        return (read_json(path) or {}).get("status") == lifecycle.COMPLETE
+        metadata = read_json(os.path.join(self._folder(run_id), layout.METADATA)) or {}
+        return metadata.get("status") == lifecycle.COMPLETE
 
     def _record_ended(self, log: Logbook) -> None:
         """Record a run that `add` opened."""
         try:
-            folder = os.path.join(self._home, layout.RUNS, layout.run_dir(log.run_id))
-            held = self._index.add(row_of(folder), since=self._began.pop(log.run_id, None))
+            row = row_of(self._folder(log.run_id))
+            held = self._index.add(row, since=self._began.pop(log.run_id, None))
             self._tell_lock(log, held)
         except Exception as error:  # whatever it is, no simulation fails for want of a row
             log.warning(

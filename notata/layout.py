@@ -31,6 +31,8 @@ INDEX = "index.csv"
 INDEX_LOCK = ".index.csv.lock"
 TURNS = ".turns"  # behind the name of a lock file
 INDEX_EPOCH = ".index.csv.epoch"
+SWEEP = "sweep.json"
+CLAIMS_LOCK = ".claims.lock"
 RUNS = "runs"
 METRICS = "artifacts/metrics.json"
 

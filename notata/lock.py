@@ -22,7 +22,7 @@ from io import FileIO
 from typing import NamedTuple
 
 from notata import files, holders, layout
-from notata.errors import LockTimeoutError
+from notata.errors import LockTimeoutError, SettingError
 from notata.turns import Turns, untouched
 
 DEFAULT_TIMEOUT = 60.0
@@ -49,7 +49,7 @@ def timeout_from_environment() -> float:
     """Seconds to wait for a lock: `NOTATA_LOCK_TIMEOUT`, or 60.
 
     Raises:
-        ValueError: If the variable is not a number.
+        SettingError: If the variable is not a number (a `ValueError`).
 
     Ranks: independent.
     """
@@ -59,7 +59,7 @@ def timeout_from_environment() -> float:
     try:
         return float(text)
     except ValueError:
-        raise ValueError(f"NOTATA_LOCK_TIMEOUT={text!r} is not a number of seconds") from None
+        raise SettingError(f"NOTATA_LOCK_TIMEOUT={text!r} is not a number of seconds") from None
 
 
 @contextmanager

@@ -1,0 +1,156 @@
+"""The points of a sweep one after another: which one is next, and what is kept of the grid."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
+
+from notata import claims, files, layout, scheduler, slurm, sweeps, writers
+from notata.agreement import Agreement, Record
+from notata.attempts import current_job
+from notata.errors import RunExistsError
+from notata.lock import locked
+from notata.stored import read_json
+from notata.topology import Topology
+
+# How long ranks wait for one another between two points: their work in the program may be uneven.
+_PATIENCE = 3600.0
+
+Log = TypeVar("Log")
+
+
+class Point(NamedTuple):
+    """A point of a sweep.
+
+    Attributes:
+        run_id: The id of its run.
+        params: Its parameters, as plain values.
+        folder: The folder of its run.
+    """
+
+    run_id: str
+    params: dict[str, Any]
+    folder: str
+
+
+class Sweep:
+    """A task's way through a sweep, together with its other ranks."""
+
+    def __init__(
+        self,
+        experiment: str,
+        points: Sequence[Point],
+        place: Topology,
+        mode: str,
+        retry: Iterable[str],
+        gone: claims.Gone = slurm.gone,
+    ) -> None:
+        """Keep the grid on disk, and find out which points are to be looked at.
+
+        Args:
+            experiment: Folder of the experiment.
+            points: All points.
+            place: This process's place among the ranks that share each run.
+            mode: `static` or `claim`.
+            retry: Which states are done again.
+            gone: Says which jobs are gone; Slurm by default.
+
+        Raises:
+            SettingError: If an array task can't know its share (a `ValueError`).
+            ValueError: If a mode or state doesn't exist, or ranks have no communicator.
+        """
+        self._again = frozenset((retry,) if isinstance(retry, str) else retry)
+        if mode not in sweeps.MODES:
+            raise ValueError(f"mode={mode!r}: give {' or '.join(map(repr, sweeps.MODES))}")
+        if not self._again <= {claims.FAILED, claims.LOST}:
+            raise ValueError(f"retry={sorted(self._again)}: give 'failed', 'lost' or both")
+        if place.parallel and place.comm is None:
+            raise ValueError(
+                "the ranks can't agree on points without a communicator: import mpi4py before, or "
+                "pass comm=None, with which each rank does points of its own"
+            )
+        self._experiment, self._points, self._place = experiment, points, place
+        self._claims = claims.Claims([point.folder for point in points], experiment, gone)
+        self._order = deque(self._kept(mode) if place.is_root else ())
+
+    def _kept(self, mode: str) -> Sequence[int]:
+        """Keep the grid; gives the points to look at, in order."""
+        path = os.path.join(self._experiment, layout.SWEEP)
+        job, before = scheduler.job(), read_json(path) or {}
+        kept: dict[str, Any] = {"points": [point.params for point in self._points], "mode": mode}
+        order, tasks = sweeps.in_turn(len(self._points), job), None
+        if mode == "static":
+            tasks = sweeps.tasks_of(job, _tasks_kept(before, kept))
+            order = sweeps.share(len(self._points), tasks, job.get("array_task_id"))
+        if tasks is not None:
+            kept["array"] = tasks._asdict()
+        data = writers.json_bytes(kept, "sweep")
+        if files.read_bytes(path) != data:
+            files.replace_bytes(path, data)
+            files.share(path)
+        return order
+
+    def opened(self, open_run: Callable[[Point, bool | None], Log]) -> Iterator[Log]:
+        """Open each point's run as long as there is one to do.
+
+        Args:
+            open_run: Opens a run; True goes on in one that is there, None where the scheduler
+                started this job again and the run is its own.
+
+        Ranks: collective with a communicator.
+        """
+        agreement = Agreement(self._place)
+        what = f"choose the next point of {self._experiment}"
+        while True:
+            with ExitStack() as lock:
+                answer = agreement.agree(what, {}, partial(self._next, lock), _PATIENCE)
+                if not answer:
+                    break
+                try:
+                    log = open_run(self._points[answer["point"]], answer["resume"])
+                except RunExistsError:  # another task was faster
+                    continue
+            yield log
+        agreement.end()
+
+    def _next(self, lock: ExitStack, _: object) -> Record:
+        """Choose a point; called on rank 0. The lock is held until its run is open."""
+        while self._order:
+            chosen = self._order.popleft()
+            folder = self._points[chosen].folder
+            state = self._claims.state(folder)
+            # A job that was started again goes on in its own runs; opening one tells whose it is.
+            own = state != claims.COMPLETE and current_job().restarts > 0
+            if state == claims.FREE or own:
+                return {"point": chosen, "resume": None}
+            if self._is_wanted(state, folder):
+                # Of the tasks that find it so, one goes on in it; the others find that it does.
+                lock.enter_context(locked(os.path.join(self._experiment, layout.CLAIMS_LOCK)))
+                if self._is_wanted(self._claims.state(folder), folder):
+                    return {"point": chosen, "resume": True}
+                lock.close()
+        return {}
+
+    def _is_wanted(self, state: str, folder: str) -> bool:
+        """Whether a run is to be done again: once, and not by each task in turn that sees it."""
+        return state in self._again and not (
+            state == claims.FAILED and self._claims.is_of_this_sweep(folder)
+        )
+
+
+def _tasks_kept(before: dict[str, Any], kept: dict[str, Any]) -> sweeps.Tasks | None:
+    """The tasks that this same grid was divided among before."""
+    same = all(
+        writers.digest({"": before.get(key)}) == writers.digest({"": kept[key]}) for key in kept
+    )
+    array = before.get("array")
+    if not same or not isinstance(array, dict):
+        return None
+    try:
+        return sweeps.Tasks(int(array["min"]), int(array["max"]), int(array["step"]))
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,386 @@
+"""The points of a sweep, who does them, and what is done again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import textwrap
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notata import Experiment, LogReader, sweeping
+from notata.errors import SettingError, UnsupportedValueError
+from notata.sweeps import Tasks, in_turn, points_of, share, tasks_of
+from notata.topology import ALONE
+
+SLURM = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN")
+SLURM += ("SLURM_ARRAY_TASK_MAX", "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT")
+OTHERS = ("PBS_JOBID", "PBS_ARRAY_INDEX", "LSB_JOBID", "LSB_JOBINDEX", "FLUX_JOB_ID", "FLUX_JOB_CC")
+
+
+@pytest.fixture(autouse=True)
+def no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*SLURM, *OTHERS, "SLURM_RESTART_COUNT", "JOB_ID", "SGE_TASK_ID", "NOTATA_ARRAY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def slurm(monkeypatch: pytest.MonkeyPatch, task: int, array: Iterable[int], job: int = 77) -> None:
+    numbers = list(array)
+    step = numbers[1] - numbers[0] if len(numbers) > 1 else 1
+    told = (job + task, job, task, min(numbers), max(numbers), step, len(numbers))
+    for name, value in zip(SLURM, told, strict=True):
+        monkeypatch.setenv(name, str(value))
+
+
+def ids(exp: Experiment, grid: Any, **how: Any) -> list[int]:
+    done = []
+    for log in exp.sweep(grid, **how):
+        with log:
+            log.json("metrics", {"m": log.params["k"]})
+        done.append(log.params["k"])
+    return done
+
+
+GRID = {"k": range(10)}
+
+
+# ----- points -----
+
+
+def test_points_of_lists_are_their_product() -> None:
+    assert points_of({"a": [1, 2], "b": ["x", "y"]}) == [
+        {"a": 1, "b": "x"},
+        {"a": 1, "b": "y"},
+        {"a": 2, "b": "x"},
+        {"a": 2, "b": "y"},
+    ]
+    assert points_of({}) == [{}]
+    assert points_of({"a": []}) == []
+    assert points_of(iter([{"a": 1}, {"b": 2}])) == [{"a": 1}, {"b": 2}]
+
+
+@pytest.mark.parametrize("grid", [{"a": 1}, [1, 2], ["ab"]])
+def test_what_is_no_grid(grid: Any) -> None:
+    with pytest.raises(TypeError, match="grid"):
+        points_of(grid)
+
+
+# ----- division -----
+
+
+@given(st.integers(0, 200), st.integers(0, 50), st.integers(1, 9), st.integers(1, 40))
+def test_tasks_share_all_points(number: int, first: int, step: int, size: int) -> None:
+    tasks = Tasks(first, first + step * (size - 1), step)
+    shares = [share(number, tasks, first + step * place) for place in range(size)]
+    assert sorted(point for each in shares for point in each) == list(range(number))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@given(st.integers(0, 50), st.integers(0, 1000))
+def test_each_task_looks_at_all_points(number: int, task: int) -> None:
+    assert sorted(in_turn(number, {"array_task_id": task})) == list(range(number))
+
+
+@pytest.mark.parametrize(
+    ("job", "environ", "place"),
+    [
+        ({"array": {"min": 1, "max": 9, "step": 2, "count": 5}, "array_task_id": 5}, {}, (2, 5)),
+        ({"name": "lsf", "array": {"max": 20, "step": 1}, "array_task_id": 3}, {}, (2, 20)),
+        ({"name": "sge", "array": {"min": 4, "max": 8, "step": 2}, "array_task_id": 8}, {}, (2, 3)),
+        ({"name": "pbs", "array_task_id": 7}, {"NOTATA_ARRAY": "5-9"}, (2, 5)),
+        ({"name": "flux", "array_task_id": 2}, {"NOTATA_ARRAY": "0-8:2"}, (1, 5)),
+        ({"name": "pbs", "array_task_id": 7}, {"NOTATA_ARRAY": "7"}, (0, 1)),
+    ],
+)
+def test_the_place_of_a_task(
+    job: Mapping[str, Any], environ: dict[str, str], place: tuple[int, int]
+) -> None:
+    tasks = tasks_of(job, None, environ)
+    assert tasks is not None
+    assert (tasks.place(job["array_task_id"]), tasks.size) == place
+
+
+@pytest.mark.parametrize(
+    ("job", "environ"),
+    [
+        ({"name": "pbs", "array_task_id": 7}, {}),
+        ({"name": "pbs", "array_task_id": 7}, {"NOTATA_ARRAY": "1-5"}),
+        ({"name": "pbs", "array_task_id": 7}, {"NOTATA_ARRAY": "all"}),
+        ({"name": "pbs", "array_task_id": 7}, {"NOTATA_ARRAY": "9-1"}),
+        ({"array": {"min": 3, "max": 21, "step": 1, "count": 5}, "array_task_id": 7}, {}),
+    ],
+)
+def test_a_task_that_can_not_know_its_share(job: Any, environ: dict[str, str]) -> None:
+    with pytest.raises(SettingError, match="NOTATA_ARRAY"):
+        tasks_of(job, None, environ)
+
+
+@pytest.mark.parametrize("array", [range(3), range(5, 8), range(1, 30, 9)])
+def test_static_divides_over_the_tasks_of_an_array(
+    base: Path, monkeypatch: pytest.MonkeyPatch, array: range
+) -> None:
+    done = []
+    for task in array:
+        slurm(monkeypatch, task, array)
+        done.append(ids(Experiment("s", base), GRID, mode="static"))
+    assert done == [list(range(place, 10, len(array))) for place in range(len(array))]
+    rows = Experiment("s", base).rows()
+    assert sorted(row["m"] for row in rows) == list(range(10))
+    assert {row["run_status"] for row in rows} == {"complete"}
+
+
+def test_a_list_of_tasks_is_part_of_the_array_before(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exp = Experiment("s", base)
+    slurm(monkeypatch, 2, range(5))
+    assert ids(exp, GRID, mode="static") == [2, 7]
+    slurm(monkeypatch, 3, [1, 3, 4], job=99)
+    assert ids(exp, GRID, mode="static") == [3, 8]
+    slurm(monkeypatch, 9, [1, 3, 9], job=99)
+    with pytest.raises(SettingError, match="task 9 is part of no array"):
+        exp.sweep(GRID, mode="static")
+    assert json.loads((exp.exp_dir / "sweep.json").read_text()) == {
+        "points": [{"k": k} for k in range(10)],
+        "mode": "static",
+        "array": {"min": 0, "max": 4, "step": 1},
+    }
+
+
+def test_static_outside_of_an_array_does_all(base: Path) -> None:
+    assert ids(Experiment("s", base), GRID, mode="static") == list(range(10))
+
+
+# ----- claiming -----
+
+
+def test_claim_takes_what_nobody_began(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exp = Experiment("s", base)
+    running = exp.add(k=4)
+    assert ids(exp, GRID) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
+    assert ids(exp, GRID) == []
+    assert running is not None
+    running.mark_complete()
+    slurm(monkeypatch, 7, range(10))
+    assert ids(exp, {"k": range(20, 30)}) == [27, 28, 29, *range(20, 27)]
+
+
+def test_a_task_that_breaks_out_leaves_the_rest(base: Path) -> None:
+    exp = Experiment("s", base)
+    for log in exp.sweep(GRID):
+        with log:
+            if log.params["k"] == 2:
+                break
+    assert len(exp.rows()) == 3
+    logs = exp.sweep(GRID)
+    with pytest.raises(RuntimeError, match="diverged"), next(logs):
+        raise RuntimeError("diverged")
+    logs.close()
+    assert ids(exp, GRID) == [4, 5, 6, 7, 8, 9]
+    assert Counter(row["run_status"] for row in exp.rows()) == {"complete": 9, "failed": 1}
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"mode": "dynamic"}, "mode='dynamic'"),
+        ({"retry": ("running",)}, r"retry=\['running'\]"),
+        ({"retry": "complete"}, r"retry=\['complete'\]"),
+    ],
+)
+def test_what_sweep_does_not_know_is_said_at_once(base: Path, how: Any, why: str) -> None:
+    exp = Experiment("s", base)
+    with pytest.raises(ValueError, match=why):
+        exp.sweep(GRID, **how)
+    with pytest.raises(UnsupportedValueError, match="parameter 'k'"):
+        exp.sweep({"k": [1j]})
+    assert not (exp.exp_dir / "sweep.json").exists()
+
+
+def test_ranks_without_a_communicator(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTATA_RANK", "1")
+    monkeypatch.setenv("NOTATA_SIZE", "2")
+    exp = Experiment("s", base)
+    with pytest.raises(ValueError, match="comm=None"):
+        exp.sweep(GRID)
+    assert ids(exp, GRID, comm=None) == list(range(10))
+
+
+# ----- doing again -----
+
+
+def fail(exp: Experiment, **params: Any) -> None:
+    log = exp.add(**params)
+    assert log is not None
+    log.mark_failed("diverged")
+
+
+def test_failed_points_are_done_again_when_asked(base: Path) -> None:
+    exp = Experiment("s", base)
+    for k in (1, 3):
+        fail(exp, k=k)
+    assert ids(exp, {"k": range(5)}) == [0, 2, 4]
+    assert ids(exp, {"k": range(5)}, retry=("lost",)) == []
+    time.sleep(0.02)  # a file system's clock has steps of some milliseconds
+    assert ids(exp, {"k": range(5)}, retry=("failed",)) == [1, 3]
+    assert {row["run_status"] for row in exp.rows()} == {"complete"}
+    assert len(exp.index_file.read_text().splitlines()) == 6  # a row a run, and the header
+    attempts = LogReader(exp.runs_dir / "log_s_k_3").meta["attempts"]
+    assert [attempt["status"] for attempt in attempts] == ["failed", "complete"]
+
+
+def test_what_fails_again_is_not_done_a_third_time(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each later task of the array would do it once more."""
+    exp = Experiment("s", base)
+    fail(exp, k=1)
+    time.sleep(0.02)
+    for task in range(3):
+        slurm(monkeypatch, task, range(3))
+        for log in exp.sweep({"k": [1]}, retry=("failed",)):
+            log.mark_failed("diverged again")
+    assert len(LogReader(exp.runs_dir / "log_s_k_1").meta["attempts"]) == 2
+
+
+def abandoned(base: Path, k: int, minutes: float, **environ: str) -> None:
+    """Begin a run in a process that is killed, so many minutes ago."""
+    code = (
+        "import os, sys; from notata import Experiment; "
+        f"Experiment('s', sys.argv[1]).add(k={k}); os.kill(os.getpid(), 9)"
+    )
+    command = [sys.executable, "-c", code, str(base)]
+    subprocess.run(command, check=False, env={**os.environ, **environ})
+    then = time.time() - 60 * minutes
+    for name in ("metadata.json", "log.txt"):
+        os.utime(base / "s" / "runs" / f"log_s_k_{k}" / name, (then, then))
+
+
+def test_a_silent_run_is_lost_only_after_the_bound(base: Path) -> None:
+    for k, minutes in ((0, 0.0), (1, 9.0), (2, 11.0)):
+        abandoned(base, k, minutes)
+    exp = Experiment("s", base)
+    assert ids(exp, {"k": range(3)}) == []
+    assert ids(exp, {"k": range(3)}, retry=("lost", "failed")) == [2]
+    meta = LogReader(exp.runs_dir / "log_s_k_2").meta
+    assert (meta["status"], len(meta["attempts"])) == ("complete", 2)
+
+
+def test_the_scheduler_is_asked_once_and_believed(base: Path) -> None:
+    """The jobs are made up here: what Slurm really says is tested on a real one."""
+    for k, (job, minutes) in enumerate((("11", 3), ("12", 99), ("13", 3), ("14", 99), ("15", 1))):
+        abandoned(base, k, float(minutes), SLURM_JOB_ID=job)
+    asked: list[list[str]] = []
+
+    def gone(jobs: Iterable[str]) -> dict[str, bool | None]:
+        asked.append(list(jobs))
+        return {"11": True, "12": False, "13": None, "14": None, "15": True}
+
+    exp = Experiment("s", base)
+    points = [
+        sweeping.Point(f"s_k_{k}", {"k": k}, str(exp.runs_dir / f"log_s_k_{k}")) for k in range(5)
+    ]
+    sweep = sweeping.Sweep(str(exp.exp_dir), points, ALONE, "claim", ("lost",), gone)
+    done = list(sweep.opened(lambda point, resume: (point.params["k"], resume)))
+    # 12 runs, whatever its silence; nobody knows 13 and 14, and 13 may only be slow; 15 just was.
+    assert done == [(0, True), (3, True)]
+    assert asked == [["11", "12", "13", "14", "15"]]
+
+
+def test_a_requeued_task_goes_on_where_it_was(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exp = Experiment("s", base)
+    abandoned(base, 1, 0.0, SLURM_JOB_ID="11")
+    abandoned(base, 2, 0.0, SLURM_JOB_ID="12")
+    monkeypatch.setenv("SLURM_JOB_ID", "11")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert ids(exp, {"k": range(4)}) == [0, 1, 3]
+    assert len(LogReader(exp.runs_dir / "log_s_k_1").meta["attempts"]) == 2
+
+
+# ----- many at once -----
+
+
+def race(base: Path, code: str, tasks: int) -> list[list[Any]]:
+    """Run a program in several processes that begin at the same time; gives what each printed."""
+    start = textwrap.dedent("""
+        import json, sys, time
+        from pathlib import Path
+        from notata import Experiment
+        task, base = int(sys.argv[1]), sys.argv[2]
+        exp = Experiment("s", base)
+        Path(base, f"ready_{task}").touch()
+        while not Path(base, "go").exists():
+            pass
+    """)
+    command = [sys.executable, "-c", start + textwrap.dedent(code)]
+    started = [
+        subprocess.Popen([*command, str(task), str(base)], stdout=subprocess.PIPE, text=True)
+        for task in range(tasks)
+    ]
+    while len(list(base.glob("ready_*"))) < tasks:
+        assert all(process.poll() is None for process in started)
+        time.sleep(0.01)
+    (base / "go").touch()
+    told = [process.communicate(timeout=100)[0] for process in started]
+    assert [process.returncode for process in started] == [0] * tasks
+    return [json.loads(text) for text in told]
+
+
+def test_of_many_that_add_the_same_one_gets_it(base: Path) -> None:
+    base.mkdir()
+    code = """
+        got = []
+        for k in range(40):
+            log = None
+            if task % 2:
+                log = exp.add(skip_existing=True, k=k)
+                got.append(None if log is None else "got")
+            else:
+                try:
+                    log = exp.add(k=k)
+                    got.append("got")
+                except FileExistsError:
+                    got.append("exists")
+            if log is not None:
+                log.mark_complete()
+        print(json.dumps(got))
+    """
+    told = race(base, code, 8)
+    for k in range(40):
+        assert Counter(got[k] for got in told)["got"] == 1
+    assert {said for task in range(0, 8, 2) for said in told[task]} <= {"got", "exists"}
+    assert {said for task in range(1, 8, 2) for said in told[task]} <= {"got", None}
+    assert sorted(row["k"] for row in Experiment("s", base).rows()) == list(range(40))
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_of_many_that_claim_each_point_is_done_once(base: Path, retry: bool) -> None:
+    base.mkdir()
+    if retry:
+        for k in range(0, 60, 3):
+            fail(Experiment("s", base), k=k)
+        time.sleep(0.02)
+    code = f"""
+        done = []
+        for log in exp.sweep({{"k": range(60)}}, retry={("failed",) if retry else ()!r}):
+            with log:
+                log.json("metrics", {{"m": log.params["k"]}})
+            done.append(log.params["k"])
+        print(json.dumps(done))
+    """
+    told = race(base, code, 6)
+    assert sorted(k for done in told for k in done) == list(range(60))
+    rows = Experiment("s", base).rows()
+    assert sorted(row["m"] for row in rows) == list(range(60))
+    for k in range(60):
+        meta = LogReader(base / "s" / "runs" / f"log_s_k_{k}").meta
+        assert len(meta.get("attempts", [None])) == (2 if retry and k % 3 == 0 else 1)
