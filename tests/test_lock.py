@@ -1,0 +1,375 @@
+"""The lock: its two kinds, who holds it, and what becomes of a holder that died."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pytest
+
+from notata import Experiment, LogReader, holders, lock, turns
+from notata.errors import LockTimeoutError, SettingError
+from notata.lock import FLOCK, TURNS, Held, locked
+
+HOLD = """
+import sys, time
+from notata.lock import locked
+with locked(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(100)
+"""
+
+
+@contextmanager
+def holder(path: Path, **environ: str) -> Iterator[subprocess.Popen[str]]:
+    """Another process that holds a lock."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environ},
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.fixture(params=[FLOCK, TURNS])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A lock file, where flock is refused or not."""
+    if request.param == TURNS:
+        (tmp_path / "lock.turns").mkdir()
+    return tmp_path / "lock"
+
+
+def record_of(path: Path) -> Path:
+    """The file in which the holder of a lock says who it is."""
+    folder = path.with_name("lock.turns")
+    return max(folder.iterdir()) if folder.exists() else path
+
+
+def test_a_holder_keeps_others_out_and_is_named(path: Path) -> None:
+    job = {"SLURM_JOB_ID": "4711", "SLURM_ARRAY_TASK_ID": "3"}
+    with holder(path, **job) as other, pytest.raises(LockTimeoutError) as caught, locked(path, 0.2):
+        pytest.fail("two at once")
+    message = str(caught.value)
+    assert f"{path} was held by others for 0.2 s, at last by process {other.pid} on" in message
+    assert f"on {os.uname().nodename}, job 4711, since 20" in message
+    assert message.endswith("; set NOTATA_LOCK_TIMEOUT to wait for longer")
+    assert isinstance(caught.value, TimeoutError)
+
+
+def test_it_is_there_again_once_let_go(path: Path) -> None:
+    kinds = set()
+    for _ in range(5):
+        with locked(path, 0) as held:
+            kinds.add(held.kind)
+            with pytest.raises(LockTimeoutError), locked(path, 0):
+                pytest.fail("two at once")
+        with pytest.raises(RuntimeError, match="within"), locked(path, 0):
+            raise RuntimeError("within")
+    assert kinds == {TURNS if path.with_name("lock.turns").exists() else FLOCK}
+    if kinds == {TURNS}:
+        assert len(list(path.with_name("lock.turns").iterdir())) == 1  # old turns are cleared away
+
+
+def test_a_holder_that_was_killed_is_gone_at_once(path: Path) -> None:
+    with holder(path) as other:
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        with locked(path, 5):
+            pass
+
+
+def test_a_holder_that_is_stopped_still_holds(path: Path) -> None:
+    with holder(path) as other:
+        other.send_signal(signal.SIGSTOP)
+        with pytest.raises(LockTimeoutError), locked(path, 0.3):
+            pytest.fail("two at once")
+        other.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("content", ["elsewhere", "cut off", "empty", "nobody's"])
+def test_who_can_not_be_asked_is_gone_after_a_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    """A process of another node; or one that died before its record was whole."""
+    folder = tmp_path / "lock.turns"
+    folder.mkdir()
+    data = json.loads(holders.record(holders.this_process())) | {"node": "another", "host": "n2"}
+    text = {"elsewhere": json.dumps(data) + "\n", "cut off": '{"ho', "empty": "", "nobody's": "1"}
+    turn = folder / "000000000007"
+    turn.write_text(text[content])
+    with pytest.raises(LockTimeoutError) as caught, locked(tmp_path / "lock", 0.1):
+        pytest.fail("two at once")
+    assert ("on n2, since" if content == "elsewhere" else "has not said") in str(caught.value)
+    old = time.time() - turns.GONE_AFTER + 20
+    os.utime(turn, (old, old))
+    with pytest.raises(LockTimeoutError), locked(tmp_path / "lock", 0):
+        pytest.fail("two at once")
+    old -= 21
+    os.utime(turn, (old, old))
+    with locked(tmp_path / "lock", 0) as held:
+        assert held.kind == TURNS
+    assert [file.name for file in folder.iterdir()] == ["000000000008"]
+    assert not [name for name in os.listdir(folder) if name.startswith(".notata")]
+
+
+def test_a_holder_at_work_gives_signs_of_life(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(turns, "_TOUCH", 0.05)
+    (tmp_path / "lock.turns").mkdir()
+    with locked(tmp_path / "lock", 0):
+        (turn,) = (tmp_path / "lock.turns").iterdir()
+        os.utime(turn, (0, 0))
+        deadline = time.monotonic() + 60
+        while turn.stat().st_mtime == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert turns.untouched(str(turn)) < 60
+
+
+def test_an_old_listing_gives_nobody_a_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS: a process believes for a while that turn 3 is the newest, and free."""
+    folder = tmp_path / "turns"
+    folder.mkdir()
+    old = turns.Turns(str(folder))
+    (folder / "000000000003").write_bytes(b"free")
+    listings = iter([[3]])
+    real = turns.Turns._numbers
+    with monkeypatch.context() as patch:
+        others = turns.Turns(str(folder))
+        for expected in (4, 5, 6):
+            number = others.take()
+            assert number == expected
+            if number < 6:
+                others._end(number)
+        (folder / "000000000003").write_bytes(b"free")
+        patch.setattr(turns.Turns, "_numbers", lambda self: next(listings, None) or real(self))
+        assert old.take() is None
+    assert old.holder() == others.holder()
+    assert others.take() is None
+    others._end(6)
+    assert old.take() == 7
+    assert [file.name for file in folder.iterdir()] == ["000000000007"]
+
+
+# ----- where flock is refused -----
+
+
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_refused_flock_makes_turns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    def refuse(descriptor: int, *, blocking: bool) -> bool:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(filelock, "lock_descriptor", refuse)
+        with locked(tmp_path / "lock", 0) as held:
+            assert held == Held(TURNS, f"flock is refused here: {os.strerror(code)}")
+    # On a node where it works, too, from now on.
+    with locked(tmp_path / "lock", 0) as held:
+        assert held == Held(TURNS, "a process that shares this folder was refused flock")
+
+
+def test_another_error_of_flock_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int, *, blocking: bool) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(filelock, "lock_descriptor", fail)
+    with pytest.raises(OSError, match="Input/output error"), locked(tmp_path / "lock", 0):
+        pytest.fail("held")
+    assert not (tmp_path / "lock.turns").exists()
+
+
+def test_who_is_refused_flock_waits_for_who_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nodes differ: here flock works, there it doesn't."""
+    path = tmp_path / "lock"
+
+    def refuse(descriptor: int, *, blocking: bool) -> bool:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    with holder(path) as other:
+        with monkeypatch.context() as patch:
+            patch.setattr(filelock, "lock_descriptor", refuse)
+            for _ in range(2):
+                with pytest.raises(LockTimeoutError), locked(path, 0.2):
+                    pytest.fail("two at once")
+        other.kill()
+        other.wait()
+        with locked(path, 5) as held:
+            assert held.kind == TURNS
+
+
+def test_who_waits_for_flock_takes_a_turn_once_there_are_turns(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with holder(path) as other:
+        waiter = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True
+        )
+        time.sleep(0.3)
+        turns.Turns(str(path) + ".turns").prepare()
+        assert waiter.poll() is None
+        other.kill()
+        other.wait()
+        assert waiter.stdout is not None
+        assert waiter.stdout.readline() == "held\n"
+        assert turns.Turns(str(path) + ".turns").holder() is not None
+        with pytest.raises(LockTimeoutError, match=f"process {waiter.pid}"), locked(path, 0.1):
+            pytest.fail("two at once")
+        waiter.kill()
+        waiter.communicate()
+
+
+def test_a_run_says_once_how_its_table_is_locked(base: Path) -> None:
+    exp = Experiment("s", base)
+    (exp.exp_dir / ".index.csv.lock.turns").mkdir()
+    log = exp.add(k=1)
+    assert log is not None
+    log.mark_failed("too early")
+    log.mark_complete()
+    meta = LogReader(log.path).meta
+    why = "a process that shares this folder was refused flock"
+    assert meta["lock"] == {"kind": "turns", "why": why}
+    told = [m.message for m in LogReader(log.path).messages() if "locked" in m.message]
+    assert told == [f"the table is locked by files that processes make in turn: {why}"]
+
+
+def test_a_run_says_once_that_its_lock_can_not_be_trusted(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mount is made up: which ones are doubted is tested with `mounts`."""
+    from notata import index
+
+    monkeypatch.setattr(index, "lock_doubt", lambda mount: "/here is NFS mounted with nolock")
+    exp = Experiment("s", base)
+    for k in (1, 2):
+        log = exp.add(k=k)
+        assert log is not None
+        log.mark_complete()
+        log.mark_complete()
+        assert LogReader(log.path).meta["lock"] == {
+            "kind": "flock",
+            "doubt": "/here is NFS mounted with nolock",
+        }
+        (warning,) = [m.message for m in LogReader(log.path).messages("WARNING")]
+        assert "can't be trusted: /here is NFS mounted with nolock" in warning
+        assert "notata index" in warning
+
+
+def test_an_ordinary_run_says_nothing_of_locks(base: Path) -> None:
+    log = Experiment("s", base).add(k=1)
+    assert log is not None
+    log.mark_complete()
+    assert "lock" not in LogReader(log.path).meta
+
+
+def test_a_time_limit_that_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("NOTATA_LOCK_TIMEOUT", "soon")
+    with pytest.raises(SettingError, match="'soon' is not a number"), locked(tmp_path / "lock"):
+        pytest.fail("held")
+
+
+def test_a_lock_file_that_is_taken_away_is_no_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path, 0):
+        path.unlink()
+        with locked(path, 0):
+            assert path.exists()
+
+
+# ----- a group's folder -----
+
+ADD = """
+import os, sys
+os.umask(int(sys.argv[3], 8))
+from notata import Experiment
+exp = Experiment("s", sys.argv[1])
+log = exp.add(k=int(sys.argv[2]))
+log.json("metrics", {"m": int(sys.argv[2])})
+log.mark_complete()
+print([m for m in open(log.path / "log.txt") if "WARNING" in m])
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is missing")
+@pytest.mark.parametrize("umask", ["002", "022", "077"])
+@pytest.mark.parametrize("kind", [FLOCK, TURNS])
+def test_a_group_shares_the_table(kind: str, umask: str) -> None:
+    """A folder of a project: setgid, and writable for the group, whatever a member's umask is."""
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="notata-group-"))  # pytest's own is root's alone
+    try:
+        folder.chmod(0o755)
+        exp = folder / "s"
+        (exp / "runs").mkdir(parents=True)
+        if kind == TURNS:
+            (exp / ".index.csv.lock.turns").mkdir()
+        for path in (exp, *exp.iterdir()):
+            os.chown(path, 0, 4242)
+            path.chmod(0o2775)
+
+        def add(user: int, k: int, umask: str) -> None:
+            as_user = ["setpriv", f"--reuid={user}", "--regid=4242", "--clear-groups"]
+            command = [*as_user, sys.executable, "-B", "-c", ADD, str(folder), str(k), umask]
+            done = subprocess.run(
+                command, capture_output=True, text=True, check=False, cwd="/", env=_plain()
+            )
+            assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+        add(4001, 1, umask)
+        add(4002, 2, "022")
+        add(4001, 3, umask)
+        rows = Experiment("s", folder).rows()
+        assert [row["m"] for row in rows] == [1, 2, 3]
+        add(4002, 4, umask)
+        for path in (exp / "index.csv", exp / ".index.csv.lock"):
+            if path.exists():
+                assert path.stat().st_mode & 0o060 == 0o060, path
+    finally:
+        shutil.rmtree(folder)
+
+
+def _plain() -> dict[str, str]:
+    root = str(Path(lock.__file__).parents[1])
+    return {"PATH": os.environ["PATH"], "PYTHONPATH": root}
+
+
+def test_a_killed_holder_of_flock_does_not_keep_turns_out(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with holder(path) as other:
+        other.kill()
+        other.wait()
+    data: dict[str, Any] = json.loads(path.read_text())
+    assert data["pid"] == other.pid
+    turns.Turns(str(path) + ".turns").prepare()
+    with locked(path, 0) as held:
+        assert held.kind == TURNS
+    path.write_text(json.dumps(data | {"node": "another", "host": "n2"}))
+    with pytest.raises(LockTimeoutError, match="process"), locked(path, 0.1):
+        pytest.fail("two at once")
+    os.utime(path, (0, 0))
+    with locked(path, 0):
+        pass

@@ -1,0 +1,205 @@
+"""What a death, or a refusal, at each system call of a row leaves: the next writer mends it."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notata import Experiment, files
+from notata.index import Index, row_of
+from notata.stored import read_json
+
+needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is missing")
+
+# What changes the disk: each of these calls on a file of the table or its lock is a point.
+CALLS = ["openat", "mkdir", "write", "pwrite64", "ftruncate", "rename", "unlink", "chmod"]
+CHANGES_BY_OPENING = re.compile("O_CREAT|O_TRUNC|O_APPEND")
+
+# A run of each kind ends: the table's first; one that fits it; one with a line break in its reason;
+# one with a new column; one that has a row already.
+KINDS = ("first", "append", "lines", "column", "again")
+PROGRAM = textwrap.dedent("""
+    import sys
+    from notata import Experiment
+    kind, base = sys.argv[1:]
+    exp = Experiment("s", base)
+    if kind == "again":
+        from notata.index import Index, row_of
+        Index(str(exp.exp_dir)).add(row_of(str(exp.runs_dir / "log_s_k_0")))
+    else:
+        log = exp.add(k=7)
+        log.json("metrics", {"m": 7, **({"new": 1} if kind == "column" else {})})
+        if kind == "lines":
+            log.mark_failed("one,\\ntwo\\nthree")
+        else:
+            log.mark_complete()
+""")
+
+
+def prepared(base: Path, kind: str, *, refused: bool) -> Path:
+    exp = Experiment("s", base)
+    for k in range(0 if kind == "first" else 3):
+        log = exp.add(k=k)
+        assert log is not None
+        log.json("metrics", {"m": k})
+        log.mark_complete()
+    if refused:
+        (exp.exp_dir / ".index.csv.lock.turns").mkdir(exist_ok=True)
+    return exp.exp_dir
+
+
+def strace(base: Path, kind: str, *options: str, log: Path) -> subprocess.CompletedProcess[str]:
+    python = [sys.executable, "-B", "-c", PROGRAM, kind, str(base)]
+    # -e signal=none, -y: only calls, with the files behind descriptors.
+    command = ["strace", "-f", "-qq", "-y", "-s", "16", "-e", "signal=none", "-o", str(log)]
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("NOTATA_")}
+    return subprocess.run(
+        [*command, *options, *python], capture_output=True, text=True, check=False, env=environ
+    )
+
+
+def points(folder: Path, kind: str, *, refused: bool) -> list[tuple[str, int]]:
+    """The calls that touch the table's or the lock's files: name, and ordinal of its name."""
+    base = folder / "count"
+    prepared(base, kind, refused=refused)
+    log = folder / "calls.txt"
+    done = strace(base, kind, "-e", f"trace={','.join(CALLS)}", log=log)
+    assert done.returncode == 0, done.stderr
+    seen: dict[str, int] = {}
+    found = []
+    main = None
+    for line in log.read_text(errors="replace").splitlines():
+        pid, _, text = line.partition(" ")
+        main = main or pid
+        call = text.strip().split("(", 1)[0]
+        if pid != main or call not in CALLS:
+            continue  # the heartbeat's thread does nothing in so short a time
+        seen[call] = seen.get(call, 0) + 1
+        if f"{base}/s" not in line or f"{base}/s/runs" in line:
+            continue
+        if call != "openat" or CHANGES_BY_OPENING.search(line):
+            found.append((call, seen[call]))
+    return found
+
+
+def values(exp: Experiment) -> dict[str, Any]:
+    """The rows by run id; a run has one on disk, too."""
+    lines = [row["run_id"] for row in exp.rows()]
+    assert len(set(lines)) == len(lines)
+    return {row["run_id"]: (row["m"], row["run_status"]) for row in exp.rows()}
+
+
+@needs_strace
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("kind", "refused"), [*((kind, False) for kind in KINDS), ("append", True)]
+)
+def test_a_death_at_each_call_is_mended_by_the_next_writer(
+    tmp_path: Path, kind: str, refused: bool
+) -> None:
+    todo = points(tmp_path, kind, refused=refused)
+    assert len(todo) >= 4, todo
+    names = {call for call, _ in todo}
+    assert {"write" if kind == "append" else "pwrite64", "openat"} <= names
+    mended = 0
+    for call, ordinal in todo:
+        base = tmp_path / f"{call}-{ordinal}"
+        prepared(base, kind, refused=refused)
+        inject = f"inject={call}:signal=SIGKILL:when={ordinal}"
+        done = strace(base, kind, "-e", f"trace={call}", "-e", inject, log=tmp_path / "log.txt")
+        assert done.returncode in (-9, 137), (call, ordinal, done.stderr)
+        exp = Experiment("s", base)
+        log = exp.add(k=100)
+        assert log is not None
+        with log:
+            log.json("metrics", {"m": 100})
+        found = values(exp)
+        # What had a row has it still, and the next writer has its own. The dead run has one where
+        # that saw that something was wrong, or where it had come so far; else a rebuild brings it.
+        expected = {f"s_k_{k}": (k, "complete") for k in range(0 if kind == "first" else 3)}
+        expected["s_k_100"] = (100, "complete")
+        dead = read_json(base / "s" / "runs" / "log_s_k_7" / "metadata.json") or {}
+        ended = dead.get("status") in ("complete", "failed")
+        mine = {"s_k_7": (7, dead["status"])} if ended else {}
+        mended += found == expected | mine
+        assert found in (expected, expected | mine), (call, ordinal)
+        exp.rebuild_index()
+        assert values(exp) == expected | mine, (call, ordinal)
+        shutil.rmtree(base)
+    assert mended > 0
+
+
+@pytest.mark.parametrize("reason", ["one, two", "one,\ntwo\n\nthree"])
+def test_a_torn_append_is_noticed_wherever_it_is_cut(
+    base: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    """Also behind a line break within a cell, where the table would look whole."""
+    prepared(base, "append", refused=False)
+    exp = Experiment("s", base)
+    log = exp.add(k=7)
+    assert log is not None
+    log.json("metrics", {"m": 7})
+    log.mark_failed(reason)
+    expected = exp.rows()
+    whole = exp.index_file.read_bytes()
+    line = whole[whole.index(b"s_k_7") :]
+    row, index = row_of(os.fspath(log.path)), Index(os.fspath(exp.exp_dir))
+
+    def torn(descriptor: int, data: bytes) -> None:
+        assert data == line
+        os.write(descriptor, data[:cut])
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(files, "write_all", torn)
+    for cut in range(1, len(line)):
+        exp.index_file.write_bytes(whole.removesuffix(line))
+        with pytest.raises(OSError, match="the disk is full"):
+            index.add(row, since=index.epoch())
+        assert exp.index_file.read_bytes()[1:] == whole[1 : len(whole) - len(line) + cut]
+        index.add(row, since=index.epoch())  # the next writer
+        assert exp.rows() == expected, cut
+
+
+def test_an_append_costs_the_same_however_long_the_table_is(base: Path) -> None:
+    """Counted in the calls that read and write, and their bytes."""
+    costs = []
+    for name, rows in (("wa", 10), ("sh", 10), ("me", 1_000), ("lo", 100_000)):
+        exp = Experiment(name, base)
+        log = exp.add(k=1)
+        assert log is not None
+        log.json("metrics", {"m": 1.5})
+        log.mark_complete()
+        head, row = exp.index_file.read_text().splitlines(keepends=True)
+        more = [row.replace(f"{name}_k_1", f"{name}_k_1{n}") for n in range(rows)]
+        exp.index_file.write_text(head + "".join(more))
+        log = exp.add(k=2)
+        assert log is not None
+        log.json("metrics", {"m": 2.5})
+        before = counted()
+        log.mark_complete()
+        costs.append([now - then for now, then in zip(counted(), before, strict=True)])
+        assert exp.index_file.read_text().count("\n") == rows + 2
+    _, short, medium, along = costs
+    assert along[2:] == medium[2:], costs  # as many reads and writes
+    assert abs(along[0] - medium[0]) <= 64
+    assert along[2] - short[2] <= 2
+    # The head and the end of the table are read in buffers, which 10 rows don't fill.
+    assert along[0] - short[0] <= 2 * io.DEFAULT_BUFFER_SIZE
+    for other in (short, medium):
+        assert abs(along[1] - other[1]) <= 20  # names, and digits of a duration
+
+
+def counted() -> list[int]:
+    """Bytes read and written, and reads and writes, of this process so far."""
+    told = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return [int(told[key]) for key in ("rchar", "wchar", "syscr", "syscw")]
