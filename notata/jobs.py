@@ -47,6 +47,11 @@ class Record(NamedTuple):
         return self.state not in WAITING and self.state not in RUNNING
 
     @property
+    def telling(self) -> bool:
+        """Whether its state alone says why it ended."""
+        return self.state in TELLING
+
+    @property
     def why(self) -> str:
         """How it ended, in words.
 

@@ -34,6 +34,8 @@ INDEX_EPOCH = ".index.csv.epoch"
 SWEEP = "sweep.json"
 CLAIMS_LOCK = ".claims.lock"
 RUNS = "runs"
+SWEEP = "sweep.json"
+RECONCILE_LOCK = ".reconcile.lock"
 METRICS = "artifacts/metrics.json"
 
 RUN_PREFIX = "log_"

@@ -59,3 +59,15 @@ def duration_text(seconds: float, *, coarse: bool = False) -> str:
     unit, length, part, below = next(scale for scale in _SCALES if whole >= scale[1])
     count, rest = divmod(whole, length)
     return f"{count} {unit}" if coarse else f"{count} {unit} {rest // below:02d} {part}"
+
+
+def counted(count: int, what: str) -> str:
+    """So many of a thing.
+
+    Example:
+        >>> counted(1, "run"), counted(3, "run")
+        ('1 run', '3 runs')
+
+    Ranks: independent.
+    """
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -21,9 +21,12 @@ from notata.version import __version__
 
 # Each command, with the function that its module has for it.
 _COMMANDS = {
+    "failed": "failed",
     "index": "index",
     "ls": "list_runs",
     "merge": "merge",
+    "reconcile": "reconcile",
+    "status": "status",
     "stuck": "stuck",
 }
 

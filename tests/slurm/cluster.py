@@ -284,7 +284,7 @@ class Cluster:
     def start_node(self, node: str) -> None:
         """Start a node's daemon."""
         command = ["slurmd", "-D", "-N", node, "-f", self._conf]
-        self._start(f"slurmd-{node}", command, own_host=node)
+        self._start(f"slurmd-{node}", command, own_host=node, SLURMD_NODENAME=node)
 
     def kill_node(self, node: str) -> None:
         """Kill a node's daemon, as a node that loses its power does; its jobs' processes too."""
@@ -293,7 +293,9 @@ class Cluster:
         daemon.wait()
         self._end_leftovers(node)
 
-    def _start(self, name: str, command: Sequence[str], own_host: str | bool = False) -> None:
+    def _start(
+        self, name: str, command: Sequence[str], own_host: str | bool = False, **more: str
+    ) -> None:
         """Start a daemon that ends with this process, however this process ends."""
         full = ["setpriv", "--pdeathsig=TERM", "--", *command]
         if own_host:
@@ -304,7 +306,7 @@ class Cluster:
         with (self.folder / f"{name}.out").open("wb") as out:
             self._daemons[name] = subprocess.Popen(
                 full,
-                env=self.environment(),
+                env=self.environment(**more),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -331,15 +333,23 @@ class Cluster:
         return {line.split()[0] for line in told.splitlines() if line.endswith(" idle")}
 
     def _end_leftovers(self, node: str | None = None) -> None:
-        """End processes of this cluster's jobs that no daemon is left to end."""
+        """End processes of this cluster's jobs that no daemon is left to end.
+
+        Those that look after a job go first: as where the power fails, nobody tells how it ended.
+        """
         marks = {f"SLURM_CONF={self._conf}".encode()}
         if node is not None:
             marks.add(f"SLURMD_NODENAME={node}".encode())
+        found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 own = int(folder.name) == os.getpid()
                 if not own and marks <= set((folder / "environ").read_bytes().split(b"\0")):
-                    os.kill(int(folder.name), signal.SIGKILL)
+                    steward = (folder / "comm").read_text().startswith("slurmstepd")
+                    found.append((not steward, int(folder.name)))
+        for _, process in sorted(found):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
 
     # ----- using it -----
 

@@ -1,0 +1,134 @@
+"""The command `notata failed`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from notata.cli.printing import ATTENTION, KEEP, cell, complain, located, new_table, plain_run, show
+from notata.phrases import printable
+from notata.ranges import compact, task_specs
+
+if TYPE_CHECKING:
+    from notata.outcomes import Again, Outcome, Survey
+
+_HELP = f"""List the runs of an EXPERIMENT that failed or are lost, with parameters and reasons.
+
+With --array, print the array specification of what to submit again, such as 3,7-9,21: the tasks of
+those runs, and the tasks that never began one. Where the site's arrays can't have so many tasks
+(MaxArraySize), there are several, one a line. EXPERIMENT may be a name below outputs/.
+
+{KEEP}Example:
+  notata failed outputs/sweep
+  sbatch --array=$(notata failed sweep --array) slurm/array.sbatch
+  notata failed sweep --array | while read tasks; do sbatch --array=$tasks slurm/array.sbatch; done
+
+Exit status: 0, or 1 if there is work that no array task stands for, or 2 if there is no such
+experiment.
+"""
+
+
+@click.command(help=_HELP)
+@click.argument("experiment", metavar="EXPERIMENT", type=click.Path())
+@click.option("--array", is_flag=True, help="Print an array specification instead of the runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+@click.pass_context
+def failed(ctx: click.Context, experiment: str, array: bool, as_json: bool) -> None:
+    """List the runs that failed or are lost.
+
+    Ranks: independent; one process is enough.
+    """
+    from notata import slurm
+    from notata.outcomes import again, survey
+
+    found = survey(located(experiment))
+    todo = again(found)
+    limit = slurm.array_limit() if array and todo.tasks else None
+    size, most = limit or (None, None)
+    fitting = [task for task in todo.tasks if size is None or task < size]
+    specs = task_specs(fitting, most) if fitting else []
+    remarks = list(_remarks(found, todo, size)) if array else []
+    if as_json:
+        click.echo(json.dumps(_plain(found, todo, specs), indent=2, default=str))
+    elif array:
+        for spec in specs:
+            click.echo(spec)
+    else:
+        _show(found, todo)
+    for remark in remarks:
+        complain(remark)
+    if array and not specs and not remarks:
+        click.echo(f"{printable(found.folder)}: nothing to submit again", err=True)
+    if remarks:
+        ctx.exit(ATTENTION)
+
+
+def _remarks(found: Survey, todo: Again, size: int | None) -> list[str]:
+    """What the specification leaves out, in sentences."""
+    told = []
+    if todo.others:
+        names = ", ".join(outcome.run_id for outcome in todo.others[:3])
+        more = f" and {len(todo.others) - 3} more" if len(todo.others) > 3 else ""
+        told.append(f"{names}{more} did not run in an array: submit them by themselves")
+    if todo.points:
+        told.append(f"{len(todo.points)} points of the grid have no task of an array yet")
+    if size is not None and (beyond := [task for task in todo.tasks if task >= size]):
+        told.append(
+            f"tasks {compact(beyond)} are left out: MaxArraySize is {size} here, which allows task "
+            f"ids up to {size - 1}"
+        )
+    told += [
+        f"array {array} is no plain range, and Slurm does not say which tasks it had: those that "
+        "never began are left out"
+        for array in found.unclear
+    ]
+    return told
+
+
+def _show(found: Survey, todo: Again) -> None:
+    from notata.errors import NotataError
+    from notata.stored import read_params
+
+    if not todo.runs and not found.unbegun:
+        click.echo(f"{printable(found.folder)}: no run failed or is lost")
+        return
+    table = new_table("run")
+    table.add_column("task", justify="right", no_wrap=True)
+    table.add_column("parameters", overflow="fold")
+    table.add_column("why", overflow="fold")
+    for outcome in todo.runs:
+        try:
+            params = ", ".join(f"{k}={v}" for k, v in read_params(outcome.path).items())
+        except (NotataError, OSError):
+            params = "damaged"
+        task = "" if outcome.task is None else str(outcome.task)
+        table.add_row(*map(cell, (outcome.run_id, task, params, _why(outcome))))
+    for number, why in found.unbegun.items():
+        table.add_row(cell("-"), str(number), cell(""), cell(why))
+    show(table)
+
+
+def _why(outcome: Outcome) -> str:
+    return outcome.reason or outcome.state
+
+
+def _plain(found: Survey, todo: Again, specs: list[str]) -> dict[str, Any]:
+    from notata.errors import NotataError
+    from notata.stored import read_params
+
+    runs = []
+    for outcome in todo.runs:
+        try:
+            params: Any = read_params(outcome.path)
+        except (NotataError, OSError):
+            params = None
+        runs.append(plain_run(outcome) | {"params": params})
+    return {
+        "experiment": found.folder,
+        "runs": runs,
+        "tasks": todo.tasks,
+        "tasks_without_run": {str(task): why for task, why in found.unbegun.items()},
+        "array": specs,
+    }

@@ -1,0 +1,366 @@
+"""What became of an experiment's runs: what they say, what the scheduler says, and signs of life.
+
+A run that ended by itself is believed. Of one that did not say how it ended, the scheduler is
+asked, once for all; where it doesn't know, signs of life tell runs that live from lost ones.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from notata import layout, lifecycle, pulse, slurm
+from notata.errors import NotARunError, RunNotFoundError
+from notata.jobs import WAITING as JOB_WAITS
+from notata.jobs import Answer, Job, Record, job_name
+from notata.messages import stamp_seconds
+from notata.phrases import duration_text
+from notata.stored import DAMAGED, StrPath, read_json, run_folders
+
+COMPLETE, FAILED, RUNNING, LOST, WAITING = "complete", "failed", "running", "lost", "waiting"
+STATES = (COMPLETE, FAILED, RUNNING, LOST, WAITING)
+
+_SLACK = 5.0  # seconds that the clocks of the scheduler and of the file server may differ
+_REUSED = 60.0  # a job that ended so long before its run began is another one of the same id
+
+
+class Outcome(NamedTuple):
+    """What became of a run.
+
+    Attributes:
+        path: Its folder.
+        run_id: Its id.
+        state: One of `STATES`, or `damaged`, or what the program itself put there.
+        reason: Why, if it needs one.
+        recorded: The status that its metadata have.
+        job: Name of its job, such as `4711_3`, or empty.
+        facts: What its metadata say of its job.
+        ended: When the scheduler says that it ended, if that is how its state is known.
+        sign: Its last sign of life, if it was looked for.
+    """
+
+    path: str
+    run_id: str
+    state: str
+    reason: str | None
+    recorded: str
+    job: str
+    facts: Mapping[str, Any]
+    ended: float | None = None
+    sign: float | None = None
+
+    @property
+    def unsaid(self) -> bool:
+        """Whether the scheduler knows how it ended, and its metadata don't say so yet."""
+        return self.state == FAILED and self.recorded == lifecycle.INITIALIZED
+
+    @property
+    def task(self) -> int | None:
+        """The array task that it ran in, or None."""
+        task = self.facts.get("array_task_id")
+        return task if isinstance(task, int) else None
+
+
+class Survey(NamedTuple):
+    """What became of all runs of an experiment.
+
+    Attributes:
+        folder: The experiment's folder, or that of a run.
+        outcomes: The runs, by name.
+        waiting: Array tasks without a run that the scheduler has yet to end.
+        unbegun: Array tasks that ended without a run, each with a reason.
+        unclear: Arrays of which it isn't known which tasks they had.
+        points: Numbers of the saved grid's points that have no run.
+        answer: What the scheduler answered.
+        asked: How many runs depended on the scheduler, or else on their signs of life.
+    """
+
+    folder: str
+    outcomes: list[Outcome]
+    waiting: list[int]
+    unbegun: dict[int, str]
+    unclear: list[str]
+    points: list[int]
+    answer: Answer
+    asked: int
+
+
+class _Run(NamedTuple):
+    path: str
+    meta: Mapping[str, Any] | None
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        told = (self.meta or {}).get("scheduler")
+        return told if isinstance(told, dict) else {}
+
+    @property
+    def is_open(self) -> bool:
+        return self.meta is not None and self.meta.get("status") == lifecycle.INITIALIZED
+
+
+def survey(folder: StrPath, ask: Callable[[Iterable[str]], Answer] = slurm.ask) -> Survey:
+    """Find out what became of an experiment's runs.
+
+    Args:
+        folder: The experiment's folder, or that of one run.
+        ask: Asks the scheduler.
+
+    Raises:
+        RunNotFoundError: If there is no such folder (a `FileNotFoundError`).
+        NotARunError: If it holds no runs (a `ValueError`).
+        SettingError: If `NOTATA_LOST_AFTER` is not a number of seconds.
+
+    Ranks: independent; one process is enough.
+    """
+    folder = os.fspath(folder)
+    runs = [_Run(path, _read(path)) for path in _paths(folder)]
+    arrays = {str(run.facts.get("array_job_id")): run.facts for run in runs if _in_array(run)}
+    missing, unclear = _missing(
+        arrays, {int(run.facts["array_task_id"]) for run in runs if _in_array(run)}
+    )
+    open_runs = [run for run in runs if run.is_open]
+    ids = {_asked_as(run.facts) for run in open_runs if run.facts.get("name") == "slurm"}
+    answer = ask(ids | {array for array, tasks in missing.items() if tasks} | set(unclear))
+    judge = _Judge(folder, answer)
+    outcomes = [judge.outcome(run) for run in runs]
+    waiting, unbegun = _without_runs(missing, unclear, answer, runs)
+    return Survey(
+        folder,
+        outcomes,
+        waiting,
+        unbegun,
+        [array for array in unclear if not any(n.startswith(f"{array}_") for n in answer.jobs)],
+        _points_left(folder, runs),
+        answer,
+        len(open_runs),
+    )
+
+
+def _read(path: str) -> dict[str, Any] | None:
+    try:
+        return read_json(os.path.join(path, layout.METADATA))
+    except OSError:
+        return None
+
+
+def _paths(folder: str) -> list[str]:
+    if not os.path.isdir(folder):
+        raise RunNotFoundError(f"no such folder: {folder}")
+    if os.path.lexists(os.path.join(folder, layout.METADATA)):
+        return [folder]
+    runs = os.path.join(folder, layout.RUNS)
+    if not os.path.isdir(runs):
+        raise NotARunError(
+            f"{folder} is no experiment: it has no folder {layout.RUNS}/, and is no run either; "
+            "`notata ls` lists both"
+        )
+    return run_folders(runs, opened=False)
+
+
+def _in_array(run: _Run) -> bool:
+    return "array_job_id" in run.facts and isinstance(run.facts.get("array_task_id"), int)
+
+
+def _asked_as(facts: Mapping[str, Any]) -> str:
+    """The id under which a job is asked for: an array stands for all of its tasks."""
+    return str(facts.get("array_job_id") or facts.get("job_id"))
+
+
+# ----- runs -----
+
+
+class _Judge:
+    """Says of each run what became of it."""
+
+    def __init__(self, folder: str, answer: Answer) -> None:
+        self._answer = answer
+        self._clock = pulse.Clock(folder)
+        self._bound = pulse.bound()
+
+    def outcome(self, run: _Run) -> Outcome:
+        run_id = layout.run_id_of(os.path.basename(os.path.abspath(run.path)))
+        if run.meta is None:
+            why = "its metadata are missing or damaged"
+            return Outcome(run.path, run_id, DAMAGED, why, DAMAGED, "", {})
+        status = str(run.meta.get("status"))
+        told = Outcome(
+            run.path, run_id, status, run.meta.get("failure_reason"), status, "", run.facts
+        )
+        if run.facts:
+            told = told._replace(job=job_name(run.facts))
+        if not run.is_open:
+            return told
+        told = told._replace(sign=pulse.last_sign(run.path))
+        job = self._answer.find(run.facts) if run.facts.get("name") == "slurm" else None
+        if job is not None and not _is_another(job, run.meta):
+            return self._by_job(told, job)
+        return self._by_sign(told)
+
+    def _by_job(self, told: Outcome, job: Job) -> Outcome:
+        newest = job.newest
+        record = _decisive(job, told.facts)
+        if not record.over:
+            state = WAITING if newest.state in JOB_WAITS else RUNNING
+            why = f"{newest.state} again (Slurm {job.name})" if state == WAITING else None
+            return told._replace(state=state, reason=why)
+        # A process may outlive its job: that of a node whose slurmd died goes on.
+        ended = record.end if record.end is not None else newest.end
+        if ended is not None and self._lives(told.sign) and (told.sign or 0.0) > ended + _SLACK:
+            return told._replace(
+                state=RUNNING, reason=f"{record.state}, but it still gives signs of life"
+            )
+        nodes = record.nodes or newest.nodes
+        where = f"Slurm {job.name}, {nodes}" if nodes else f"Slurm {job.name}"
+        return told._replace(state=FAILED, reason=f"{record.why} ({where})", ended=ended)
+
+    def _by_sign(self, told: Outcome) -> Outcome:
+        if self._lives(told.sign):
+            return told._replace(state=RUNNING)
+        age = "" if told.sign is None else f" for {duration_text(self._clock.now - told.sign)}"
+        silent = f"no sign of life{age}"
+        if self._answer.source in ("squeue", "scontrol") and told.facts.get("name") == "slurm":
+            # These list every job that waits or runs.
+            why = f"{silent}, and its job is gone (Slurm {told.job})"
+            return told._replace(state=FAILED, reason=why, ended=told.sign)
+        return told._replace(state=LOST, reason=silent)
+
+    def _lives(self, sign: float | None) -> bool:
+        return sign is not None and self._clock.now - sign <= self._bound
+
+
+def _is_another(job: Job, meta: Mapping[str, Any]) -> bool:
+    """Whether the scheduler has given the id of a run's job to an older or newer one."""
+    try:
+        began = stamp_seconds(str(meta.get("start_time")))
+    except (ValueError, OverflowError):
+        return False
+    return job.newest.over and job.newest.end is not None and job.newest.end < began - _REUSED
+
+
+def _decisive(job: Job, facts: Mapping[str, Any]) -> Record:
+    """What of a job's record tells how a run in it ended."""
+    newest, restarts = job.newest, int(facts.get("restart_count") or 0)
+    if not newest.over and len(job.records) > restarts + 1:
+        return newest  # it will go on in the run, or does so already
+    own = job.records[min(restarts, len(job.records) - 1)]
+    step = str(facts.get("step_id", "batch"))
+    told = job.steps.get(step) if own is newest else None
+    if told is None or not told.over:
+        return own
+    if told.state == "OUT_OF_MEMORY":
+        return told
+    # The end of a batch script's own step is that of its job; one that srun began may end before.
+    return told if step.isdecimal() and not own.telling else own
+
+
+# ----- what has no run -----
+
+
+def _missing(
+    arrays: Mapping[str, Mapping[str, Any]], seen: Collection[int]
+) -> tuple[dict[str, list[int]], list[str]]:
+    """The tasks of each array that have no run, and the arrays whose tasks aren't known."""
+    missing: dict[str, list[int]] = {}
+    unclear: list[str] = []
+    for array, facts in arrays.items():
+        told = facts.get("array") or {}
+        low, high, step = told.get("min"), told.get("max"), told.get("step") or 1
+        if low is None or high is None:
+            continue
+        tasks = range(low, high + 1, step)
+        if told.get("count", len(tasks)) == len(tasks):
+            missing[array] = [task for task in tasks if task not in seen]
+        else:
+            unclear.append(array)  # such as 3,7-9: the scheduler has to name them
+    return missing, unclear
+
+
+def _without_runs(
+    missing: Mapping[str, list[int]], unclear: Iterable[str], answer: Answer, runs: Iterable[_Run]
+) -> tuple[list[int], dict[int, str]]:
+    """The tasks without a run: those that may still begin, and those that won't, with a reason."""
+    seen = {run.facts.get("array_task_id") for run in runs}
+    known = {array: set(tasks) for array, tasks in missing.items()}
+    for array in unclear:
+        named = (name for name in answer.jobs if name.startswith(f"{array}_"))
+        known[array] = {int(name.rpartition("_")[2]) for name in named} - seen
+    waiting: set[int] = set()
+    unbegun: dict[int, str] = {}
+    for array, tasks in known.items():
+        for task in tasks:
+            job = answer.jobs.get(f"{array}_{task}")
+            if job is None and answer.source is None:
+                unbegun[task] = "no run, and no scheduler to ask"
+            elif job is None:
+                unbegun[task] = f"no run, and its job is unknown (Slurm {array}_{task})"
+            elif job.newest.over:
+                unbegun[task] = f"no run: {job.newest.why} (Slurm {array}_{task})"
+            else:
+                waiting.add(task)
+    return sorted(waiting), {t: unbegun[t] for t in sorted(unbegun) if t not in waiting}
+
+
+def _points_left(folder: str, runs: Iterable[_Run]) -> list[int]:
+    """The points of the grid that `sweep` saved which have no run."""
+    grid = (read_json(os.path.join(folder, layout.SWEEP)) or {}).get("points")
+    if not isinstance(grid, list):
+        return []
+    from notata import writers
+
+    there = {os.path.basename(run.path) for run in runs}
+    name = os.path.basename(os.path.abspath(folder))
+    left = []
+    for number, point in enumerate(grid):
+        run_id = layout.experiment_run_id(name, point, writers.digest(point))
+        if layout.run_dir(run_id) not in there:
+            left.append(number)
+    return left
+
+
+# ----- what to submit again -----
+
+
+class Again(NamedTuple):
+    """What to submit again.
+
+    Attributes:
+        runs: The runs that failed or are lost.
+        tasks: The array tasks that they ran in, and those that never began one.
+        others: Those of the runs that ran in no array.
+        points: Points of the grid that no task of an array stands for.
+    """
+
+    runs: list[Outcome]
+    tasks: list[int]
+    others: list[Outcome]
+    points: list[int]
+
+
+def again(found: Survey) -> Again:
+    """Say which runs, and which array tasks, have to be submitted again.
+
+    Where the tasks of an array claim points of a grid, any task may do any point: there are then at
+    least as many tasks as points that are left, as far as the array goes.
+
+    Args:
+        found: What became of the experiment's runs.
+
+    Ranks: independent.
+    """
+    runs = [outcome for outcome in found.outcomes if outcome.state in (FAILED, LOST, DAMAGED)]
+    tasks = {outcome.task for outcome in runs} | set(found.unbegun)
+    tasks.discard(None)
+    others = [outcome for outcome in runs if outcome.task is None]
+    seen = sorted({outcome.task for outcome in found.outcomes if outcome.task is not None})
+    busy = {o.task for o in found.outcomes if o.state in (RUNNING, WAITING)} | set(found.waiting)
+    points = found.points
+    if points and not seen:
+        return Again(runs, points, [], [])  # no array has run yet: a task a point
+    if points and not busy:
+        idle = [task for task in seen if task not in tasks]
+        short = len(points) + len(runs) - len(tasks)
+        tasks |= set(idle[: max(0, short)])
+        points = points[len(tasks) :]
+    return Again(runs, sorted(task for task in tasks if task is not None), others, points)

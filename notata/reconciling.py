@@ -1,0 +1,142 @@
+"""Writes what the scheduler knows into runs that never got to say it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from notata import attempts, files, layout, lifecycle, pulse, writers
+from notata.index import Index
+from notata.lock import locked
+from notata.messages import stamp_seconds
+from notata.outcomes import COMPLETE, FAILED, Outcome, Survey, survey
+from notata.stored import RUN_ID, StrPath, parse_json, read_table
+
+
+class Reconciled(NamedTuple):
+    """What a reconciliation did.
+
+    Attributes:
+        survey: What was found.
+        written: The runs that were marked as failed.
+        skipped: The runs that went on or said how they ended in the meantime.
+        rows: How many rows the table has if it was made anew, else None.
+    """
+
+    survey: Survey
+    written: list[Outcome]
+    skipped: list[Outcome]
+    rows: int | None
+
+
+def reconcile(folder: StrPath) -> Reconciled:
+    """Mark the runs as failed that ended without a word, as the scheduler knows; and their rows.
+
+    A run that ended by itself, one that still runs and one that only the lack of signs of life
+    speaks against stay as they are. A second call finds nothing to do.
+
+    Args:
+        folder: The experiment's folder, or that of one run.
+
+    Raises:
+        RunNotFoundError: If there is no such folder (a `FileNotFoundError`).
+        NotARunError: If it holds no runs (a `ValueError`).
+        LockTimeoutError: If another process reconciles it all the time.
+
+    Ranks: independent; one process is enough.
+    """
+    folder = os.fspath(folder)
+    found = survey(folder)
+    is_run = os.path.lexists(os.path.join(folder, layout.METADATA))
+    home = os.path.dirname(os.path.abspath(folder)) if is_run else folder
+    written: list[Outcome] = []
+    skipped: list[Outcome] = []
+    unsaid = [outcome for outcome in found.outcomes if outcome.unsaid]
+    if unsaid:
+        with locked(os.path.join(home, layout.RECONCILE_LOCK)):
+            for outcome in unsaid:
+                source = found.answer.source or ""
+                (written if _write(outcome, source) else skipped).append(outcome)
+    rows = None
+    if not is_run and (written or _lacks_rows(folder, found.outcomes)):
+        rows = Index(os.path.abspath(folder)).rebuild()
+    return Reconciled(found, written, skipped, rows)
+
+
+class _Changed(Exception):  # noqa: N818
+    """The run has moved on."""
+
+
+def _write(outcome: Outcome, source: str) -> bool:
+    """Mark a run as failed, unless it has changed since it was looked at.
+
+    Only the run itself writes its metadata otherwise, and its job is over; so what can come between
+    is a process that outlived its job, or the next attempt. Both would be seen: the first by the
+    time of its last sign, the second by the file that claims an attempt. Should one still come in
+    the instant between the last look and the rename, it loses nothing, since it holds its metadata
+    in memory and writes all of them when it ends.
+    """
+    path = os.path.join(outcome.path, layout.METADATA)
+    try:
+        seen = os.stat(path)
+        data = files.read_bytes(path)
+        meta = parse_json(data, path) if data else {}
+        if not _is_as_seen(meta, outcome):
+            return False
+        values = writers.json_bytes(_ended(meta, outcome, source), "meta")
+        with files.replacing(path) as file:
+            file.write(values)
+            now = os.stat(path)
+            same = (now.st_ino, now.st_mtime_ns, now.st_size)
+            if same != (seen.st_ino, seen.st_mtime_ns, seen.st_size):
+                raise _Changed
+            if _newest_attempt(outcome.path) > _attempt(meta):
+                raise _Changed
+    except (_Changed, FileNotFoundError):
+        return False
+    return True
+
+
+def _is_as_seen(meta: dict[str, Any], outcome: Outcome) -> bool:
+    if meta.get("status") != lifecycle.INITIALIZED or meta.get("scheduler") != outcome.facts:
+        return False
+    moved = pulse.last_sign(outcome.path) != outcome.sign
+    return not moved and _newest_attempt(outcome.path) <= _attempt(meta)
+
+
+def _attempt(meta: dict[str, Any]) -> int:
+    told = meta.get("attempts")
+    return len(told) if isinstance(told, list) and told else 1
+
+
+def _newest_attempt(run: str) -> int:
+    numbers = map(layout.attempt_of, os.listdir(run))
+    return max((number for number in numbers if number is not None), default=1)
+
+
+def _ended(meta: dict[str, Any], outcome: Outcome, source: str) -> dict[str, Any]:
+    end = outcome.ended if outcome.ended is not None else time.time()
+    fields: dict[str, Any] = {
+        "status": FAILED,
+        "failure_reason": outcome.reason,
+        "end_time": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(end)),
+        "reconciled": {"source": source, "time": time.strftime("%Y-%m-%dT%H:%M:%S")},
+    }
+    with suppress(ValueError, OverflowError):
+        fields["runtime_sec"] = max(0.0, end - stamp_seconds(str(meta.get("start_time"))))
+    return attempts.mirrored(meta | fields)
+
+
+def _lacks_rows(folder: str, outcomes: Iterable[Outcome]) -> bool:
+    """Whether a run that has ended has no row, because of a crash between the one and the other."""
+    ended = {o.run_id for o in outcomes if o.recorded in (COMPLETE, FAILED)}
+    if not ended:
+        return False
+    try:
+        _, rows = read_table(os.path.join(folder, layout.INDEX))
+    except (OSError, ValueError):
+        return True
+    return not ended <= {row.get(RUN_ID) for row in rows}
