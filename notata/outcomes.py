@@ -7,10 +7,10 @@ asked, once for all; where it doesn't know, signs of life tell runs that live fr
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from notata import layout, lifecycle, pulse, slurm
+from notata import layout, lifecycle, pulse, slurm, worklist
 from notata.errors import NotARunError, RunNotFoundError
 from notata.jobs import WAITING as JOB_WAITS
 from notata.jobs import Answer, Job, Record, job_name
@@ -71,7 +71,8 @@ class Survey(NamedTuple):
         waiting: Array tasks without a run that the scheduler has yet to end.
         unbegun: Array tasks that ended without a run, each with a reason.
         unclear: Arrays of which it isn't known which tasks they had.
-        points: Numbers of the saved grid's points that have no run.
+        grid: The grid that `sweep` saved, if it did.
+        points: Numbers of its points that have no run.
         answer: What the scheduler answered.
         asked: How many runs depended on the scheduler, or else on their signs of life.
     """
@@ -81,6 +82,7 @@ class Survey(NamedTuple):
     waiting: list[int]
     unbegun: dict[int, str]
     unclear: list[str]
+    grid: worklist.Grid | None
     points: list[int]
     answer: Answer
     asked: int
@@ -116,26 +118,22 @@ def survey(folder: StrPath, ask: Callable[[Iterable[str]], Answer] = slurm.ask) 
     """
     folder = os.fspath(folder)
     runs = [_Run(path, _read(path)) for path in _paths(folder)]
-    arrays = {str(run.facts.get("array_job_id")): run.facts for run in runs if _in_array(run)}
-    missing, unclear = _missing(
-        arrays, {int(run.facts["array_task_id"]) for run in runs if _in_array(run)}
-    )
+    there, jobs = {os.path.basename(run.path) for run in runs}, [run.facts for run in runs]
+    grid = worklist.saved_grid(folder, there)
+    missing, unclear = worklist.missing_tasks(jobs)
     open_runs = [run for run in runs if run.is_open]
     ids = {_asked_as(run.facts) for run in open_runs if run.facts.get("name") == "slurm"}
     answer = ask(ids | {array for array, tasks in missing.items() if tasks} | set(unclear))
     judge = _Judge(folder, answer)
     outcomes = [judge.outcome(run) for run in runs]
-    waiting, unbegun = _without_runs(missing, unclear, answer, runs)
-    return Survey(
-        folder,
-        outcomes,
-        waiting,
-        unbegun,
-        [array for array in unclear if not any(n.startswith(f"{array}_") for n in answer.jobs)],
-        _points_left(folder, runs),
-        answer,
-        len(open_runs),
-    )
+    waiting, unbegun = worklist.without_runs(missing, unclear, jobs, answer)
+    left = [place for place, name in enumerate(grid.runs) if name not in there] if grid else []
+    unknown = [
+        array for array in unclear if not any(n.startswith(f"{array}_") for n in answer.jobs)
+    ]
+    if grid is not None:  # its points say what there is to do, whatever the tasks were
+        unbegun, unknown = {}, []
+    return Survey(folder, outcomes, waiting, unbegun, unknown, grid, left, answer, len(open_runs))
 
 
 def _read(path: str) -> dict[str, Any] | None:
@@ -157,10 +155,6 @@ def _paths(folder: str) -> list[str]:
             "`notata ls` lists both"
         )
     return run_folders(runs, opened=False)
-
-
-def _in_array(run: _Run) -> bool:
-    return "array_job_id" in run.facts and isinstance(run.facts.get("array_task_id"), int)
 
 
 def _asked_as(facts: Mapping[str, Any]) -> str:
@@ -255,70 +249,6 @@ def _decisive(job: Job, facts: Mapping[str, Any]) -> Record:
     return told if step.isdecimal() and not own.telling else own
 
 
-# ----- what has no run -----
-
-
-def _missing(
-    arrays: Mapping[str, Mapping[str, Any]], seen: Collection[int]
-) -> tuple[dict[str, list[int]], list[str]]:
-    """The tasks of each array that have no run, and the arrays whose tasks aren't known."""
-    missing: dict[str, list[int]] = {}
-    unclear: list[str] = []
-    for array, facts in arrays.items():
-        told = facts.get("array") or {}
-        low, high, step = told.get("min"), told.get("max"), told.get("step") or 1
-        if low is None or high is None:
-            continue
-        tasks = range(low, high + 1, step)
-        if told.get("count", len(tasks)) == len(tasks):
-            missing[array] = [task for task in tasks if task not in seen]
-        else:
-            unclear.append(array)  # such as 3,7-9: the scheduler has to name them
-    return missing, unclear
-
-
-def _without_runs(
-    missing: Mapping[str, list[int]], unclear: Iterable[str], answer: Answer, runs: Iterable[_Run]
-) -> tuple[list[int], dict[int, str]]:
-    """The tasks without a run: those that may still begin, and those that won't, with a reason."""
-    seen = {run.facts.get("array_task_id") for run in runs}
-    known = {array: set(tasks) for array, tasks in missing.items()}
-    for array in unclear:
-        named = (name for name in answer.jobs if name.startswith(f"{array}_"))
-        known[array] = {int(name.rpartition("_")[2]) for name in named} - seen
-    waiting: set[int] = set()
-    unbegun: dict[int, str] = {}
-    for array, tasks in known.items():
-        for task in tasks:
-            job = answer.jobs.get(f"{array}_{task}")
-            if job is None and answer.source is None:
-                unbegun[task] = "no run, and no scheduler to ask"
-            elif job is None:
-                unbegun[task] = f"no run, and its job is unknown (Slurm {array}_{task})"
-            elif job.newest.over:
-                unbegun[task] = f"no run: {job.newest.why} (Slurm {array}_{task})"
-            else:
-                waiting.add(task)
-    return sorted(waiting), {t: unbegun[t] for t in sorted(unbegun) if t not in waiting}
-
-
-def _points_left(folder: str, runs: Iterable[_Run]) -> list[int]:
-    """The points of the grid that `sweep` saved which have no run."""
-    grid = (read_json(os.path.join(folder, layout.SWEEP)) or {}).get("points")
-    if not isinstance(grid, list):
-        return []
-    from notata import writers
-
-    there = {os.path.basename(run.path) for run in runs}
-    name = os.path.basename(os.path.abspath(folder))
-    left = []
-    for number, point in enumerate(grid):
-        run_id = layout.experiment_run_id(name, point, writers.digest(point))
-        if layout.run_dir(run_id) not in there:
-            left.append(number)
-    return left
-
-
 # ----- what to submit again -----
 
 
@@ -328,21 +258,19 @@ class Again(NamedTuple):
     Attributes:
         runs: The runs that failed or are lost.
         tasks: The array tasks that they ran in, and those that never began one.
-        others: Those of the runs that ran in no array.
-        points: Points of the grid that no task of an array stands for.
+        others: Those of the runs that no array task would do again.
     """
 
     runs: list[Outcome]
     tasks: list[int]
     others: list[Outcome]
-    points: list[int]
 
 
 def again(found: Survey) -> Again:
     """Say which runs, and which array tasks, have to be submitted again.
 
-    Where the tasks of an array claim points of a grid, any task may do any point: there are then at
-    least as many tasks as points that are left, as far as the array goes.
+    Where `sweep` saved a grid, its points count, be they begun or not: the tasks are those that the
+    points are divided among, or else a task for each point, as far as the array goes.
 
     Args:
         found: What became of the experiment's runs.
@@ -350,17 +278,22 @@ def again(found: Survey) -> Again:
     Ranks: independent.
     """
     runs = [outcome for outcome in found.outcomes if outcome.state in (FAILED, LOST, DAMAGED)]
-    tasks = {outcome.task for outcome in runs} | set(found.unbegun)
-    tasks.discard(None)
-    others = [outcome for outcome in runs if outcome.task is None]
-    seen = sorted({outcome.task for outcome in found.outcomes if outcome.task is not None})
-    busy = {o.task for o in found.outcomes if o.state in (RUNNING, WAITING)} | set(found.waiting)
-    points = found.points
-    if points and not seen:
-        return Again(runs, points, [], [])  # no array has run yet: a task a point
-    if points and not busy:
-        idle = [task for task in seen if task not in tasks]
-        short = len(points) + len(runs) - len(tasks)
-        tasks |= set(idle[: max(0, short)])
-        points = points[len(tasks) :]
-    return Again(runs, sorted(task for task in tasks if task is not None), others, points)
+    if found.grid is not None:
+        return _points_again(found, found.grid, runs)
+    tasks = {outcome.task for outcome in runs if outcome.task is not None} | set(found.unbegun)
+    return Again(runs, sorted(tasks), [outcome for outcome in runs if outcome.task is None])
+
+
+def _points_again(found: Survey, grid: worklist.Grid, runs: list[Outcome]) -> Again:
+    bad = {os.path.basename(os.path.abspath(outcome.path)) for outcome in runs}
+    left = set(found.points) | {place for place, name in enumerate(grid.runs) if name in bad}
+    if grid.array is not None:
+        tasks = {task for task in map(grid.task, left) if task is not None}
+        return Again(runs, sorted(tasks - set(found.waiting)), [])
+    seen = {outcome.task for outcome in found.outcomes if outcome.task is not None}
+    if not seen:
+        return Again(runs, sorted(left), [])  # no array has run yet: a task a point
+    # Any task may do any point: first those that failed, then others, a task a point.
+    first = {outcome.task for outcome in runs if outcome.task is not None}
+    order = [*sorted(first), *sorted(seen - first)]
+    return Again(runs, sorted(order[: len(left)]), [])

@@ -72,8 +72,6 @@ def _remarks(found: Survey, todo: Again, size: int | None) -> list[str]:
         names = ", ".join(outcome.run_id for outcome in todo.others[:3])
         more = f" and {len(todo.others) - 3} more" if len(todo.others) > 3 else ""
         told.append(f"{names}{more} did not run in an array: submit them by themselves")
-    if todo.points:
-        told.append(f"{len(todo.points)} points of the grid have no task of an array yet")
     if size is not None and (beyond := [task for task in todo.tasks if task >= size]):
         told.append(
             f"tasks {compact(beyond)} are left out: MaxArraySize is {size} here, which allows task "

