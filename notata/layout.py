@@ -34,7 +34,6 @@ INDEX_EPOCH = ".index.csv.epoch"
 SWEEP = "sweep.json"
 CLAIMS_LOCK = ".claims.lock"
 RUNS = "runs"
-SWEEP = "sweep.json"
 RECONCILE_LOCK = ".reconcile.lock"
 METRICS = "artifacts/metrics.json"
 

@@ -9,11 +9,12 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from notata import attempts, files, layout, lifecycle, pulse, writers
+from notata.cells import RUN_ID
 from notata.index import Index
 from notata.lock import locked
 from notata.messages import stamp_seconds
 from notata.outcomes import COMPLETE, FAILED, Outcome, Survey, survey
-from notata.stored import RUN_ID, StrPath, parse_json, read_table
+from notata.stored import StrPath, parse_json, read_table
 
 
 class Reconciled(NamedTuple):
