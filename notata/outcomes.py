@@ -212,13 +212,16 @@ class _Judge:
     def _by_sign(self, told: Outcome) -> Outcome:
         if self._lives(told.sign):
             return told._replace(state=RUNNING)
-        age = "" if told.sign is None else f" for {duration_text(self._clock.now - told.sign)}"
+        age = "" if told.sign is None else f" for {self._age(told.sign)}"
         silent = f"no sign of life{age}"
         if self._answer.source in ("squeue", "scontrol") and told.facts.get("name") == "slurm":
             # These list every job that waits or runs.
             why = f"{silent}, and its job is gone (Slurm {told.job})"
             return told._replace(state=FAILED, reason=why, ended=told.sign)
         return told._replace(state=LOST, reason=silent)
+
+    def _age(self, sign: float) -> str:
+        return duration_text(max(0.0, self._clock.now - sign), coarse=True)
 
     def _lives(self, sign: float | None) -> bool:
         return sign is not None and self._clock.now - sign <= self._bound

@@ -94,6 +94,8 @@ def _write(outcome: Outcome, source: str) -> bool:
             same = (now.st_ino, now.st_mtime_ns, now.st_size)
             if same != (seen.st_ino, seen.st_mtime_ns, seen.st_size):
                 raise _Changed
+            if pulse.last_sign(outcome.path) != outcome.sign:
+                raise _Changed
             if _newest_attempt(outcome.path) > _attempt(meta):
                 raise _Changed
     except (_Changed, FileNotFoundError):

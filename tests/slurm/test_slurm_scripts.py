@@ -118,6 +118,23 @@ def test_srun_without_the_right_mpi_names_the_option(
     assert not (home / "outputs").exists()
 
 
+def test_array_sbatch_divides_a_grid(cluster: Cluster, home: Path) -> None:
+    job = cluster.submit("slurm/array.sbatch")
+    cluster.wait(job)
+    with (home / "outputs/sweep/index.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = sorted((float(row["omega"]), float(row["gamma"]), row["run_status"]) for row in rows)
+    grid = [(omega, gamma) for omega in (1.0, 2.0, 4.0) for gamma in (0.1, 0.2, 0.4, 0.8)]
+    assert found == [(*point, "complete") for point in grid], output(home)
+    tasks = {
+        metadata(path.parent)["scheduler"]["array_task_id"]: metadata(path.parent)["scheduler"]
+        for path in home.glob("outputs/sweep/runs/*/metadata.json")
+    }
+    assert sorted(tasks) == [0, 1, 2, 3, 4, 5]
+    assert tasks[3]["array"] == {"min": 0, "max": 5, "step": 1, "count": 6}
+    assert {facts["array_job_id"] for facts in tasks.values()} == {job}
+
+
 def test_merge_sbatch_depends_on_a_job(cluster: Cluster, home: Path) -> None:
     mpi = MPIS["mpich"]
     script = "srun --mpi=pmi2 python slurm/heat.py 0.01"

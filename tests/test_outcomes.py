@@ -1,0 +1,503 @@
+"""What became of runs: from their metadata, a scheduler's answer, and signs of life."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from notata import Experiment, outcomes, reconciling, slurm
+from notata.cli import main
+from notata.errors import NotARunError, RunNotFoundError
+from notata.jobs import Answer, Record
+from notata.outcomes import again, survey
+from notata.reconciling import reconcile
+
+NOW = time.time()
+BEGAN = NOW - 3000
+
+
+def stamp(seconds: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
+
+
+def task_facts(task: int, *, job: int = 4711, low: int = 1, high: int = 9) -> dict[str, Any]:
+    array = {"min": low, "max": high, "step": 1, "count": high - low + 1}
+    told = {"name": "slurm", "job_id": str(job + task), "array_job_id": str(job)}
+    return told | {"array_task_id": task, "array": array, "cluster": "c"}
+
+
+class Sweep:
+    """An experiment whose runs are written by hand, and what the scheduler is to say."""
+
+    def __init__(self, base: Path) -> None:
+        self.folder = base / "sweep"
+        (self.folder / "runs").mkdir(parents=True)
+        self.answer = Answer("sacct")
+        self.asked: list[set[str]] = []
+
+    def run(
+        self, name: str, status: str = "initialized", sign: float = BEGAN + 1, **more: Any
+    ) -> Path:
+        folder = self.folder / "runs" / f"log_{name}"
+        folder.mkdir()
+        meta = {"run_id": name, "status": status, "start_time": stamp(BEGAN)} | more
+        (folder / "metadata.json").write_text(json.dumps(meta))
+        (folder / "log.txt").write_text("")
+        (folder / "params.yaml").write_text(f"name: {name}\n")
+        for file in ("metadata.json", "log.txt"):
+            os.utime(folder / file, (sign, sign))
+        return folder
+
+    def says(self, name: str, *states: str | Record, step: str = "") -> None:
+        for place, state in enumerate(states):
+            record = Record(state, "", "", "n2") if isinstance(state, str) else state
+            if record.start is None and record.state != "PENDING":
+                end = BEGAN + 100 + place if record.over else None
+                record = record._replace(start=BEGAN + place, end=end)
+            self.answer.add(name, name, step, record)
+
+    def ask(self, ids: Iterable[str]) -> Answer:
+        self.asked.append(set(ids))
+        return self.answer.finish()
+
+    def states(self) -> dict[str, tuple[str, str | None]]:
+        return {o.run_id: (o.state, o.reason) for o in survey(self.folder, self.ask).outcomes}
+
+
+@pytest.fixture
+def sweep(base: Path, monkeypatch: pytest.MonkeyPatch) -> Sweep:
+    """An experiment without runs, whose scheduler is asked by the commands too."""
+    made = Sweep(base)
+    original = survey
+    told = lambda folder, ask=made.ask: original(folder, ask)  # noqa: E731
+    monkeypatch.setattr(outcomes, "survey", told)
+    monkeypatch.setattr(reconciling, "survey", told)
+    monkeypatch.setattr(slurm, "array_limit", lambda: (1001, 1001))
+    return made
+
+
+def command(*words: object) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def test_runs_that_ended_are_believed_and_nobody_is_asked(sweep: Sweep) -> None:
+    sweep.run("a", "complete", scheduler=task_facts(1, high=2))
+    sweep.run("b", "failed", failure_reason="diverged", scheduler=task_facts(2, high=2))
+    assert sweep.states() == {"a": ("complete", None), "b": ("failed", "diverged")}
+    assert sweep.asked == [set()]
+
+
+def test_the_scheduler_is_asked_once_for_all(sweep: Sweep) -> None:
+    for task in range(1, 10):
+        sweep.run(f"t{task}", scheduler=task_facts(task))
+    sweep.run("alone", scheduler={"name": "slurm", "job_id": "77"})
+    sweep.run("laptop")
+    sweep.run("pbs", scheduler={"name": "pbs", "job_id": "5.server"})
+    survey(sweep.folder, sweep.ask)
+    assert sweep.asked == [{"4711", "77"}]
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        (["OUT_OF_MEMORY"], ("failed", "OUT_OF_MEMORY (Slurm 4711_3, n2)")),
+        (["TIMEOUT"], ("failed", "TIMEOUT (Slurm 4711_3, n2)")),
+        (["NODE_FAIL"], ("failed", "NODE_FAIL (Slurm 4711_3, n2)")),
+        (["PREEMPTED"], ("failed", "PREEMPTED (Slurm 4711_3, n2)")),
+        (["CANCELLED"], ("failed", "CANCELLED (Slurm 4711_3, n2)")),
+        (["RUNNING"], ("running", None)),
+        (["COMPLETING"], ("running", None)),
+        (["SUSPENDED"], ("running", None)),
+        (["NODE_FAIL", "PENDING"], ("waiting", "PENDING again (Slurm 4711_3)")),
+        (["NODE_FAIL", "RUNNING"], ("running", None)),
+        # The second run of the job left the run alone; how the first one ended is what counts.
+        (["PREEMPTED", "COMPLETED"], ("failed", "PREEMPTED (Slurm 4711_3, n2)")),
+        (
+            ["COMPLETED"],
+            ("failed", "ended without a word, though its job COMPLETED (Slurm 4711_3, n2)"),
+        ),
+    ],
+)
+def test_a_run_that_said_nothing_has_the_state_of_its_job(
+    sweep: Sweep, states: list[str], expected: tuple[str, str | None]
+) -> None:
+    sweep.run("t3", scheduler=task_facts(3))
+    sweep.says("4711_3", *states)
+    assert sweep.states() == {"t3": expected}
+
+
+def test_a_step_that_ended_before_its_job_tells_more(sweep: Sweep) -> None:
+    sweep.run("step", scheduler={"name": "slurm", "job_id": "5", "step_id": "0"})
+    sweep.run("next", scheduler={"name": "slurm", "job_id": "5", "step_id": "1"})
+    sweep.run("batch", scheduler={"name": "slurm", "job_id": "6"})
+    sweep.says("5", "RUNNING")
+    sweep.says("5", Record("FAILED", "", "1:0", "n2", BEGAN, BEGAN + 9), step="0")
+    sweep.says("5", Record("RUNNING", "", "", "n2", BEGAN + 9), step="1")
+    sweep.says("6", Record("FAILED", "", "1:0", "n2", BEGAN, BEGAN + 9))
+    sweep.says("6", Record("OUT_OF_MEMORY", "", "0:125", "n2", BEGAN, BEGAN + 9), step="batch")
+    assert sweep.states() == {
+        "step": ("failed", "FAILED, exit status 1 (Slurm 5, n2)"),
+        "next": ("running", None),
+        "batch": ("failed", "OUT_OF_MEMORY (Slurm 6, n2)"),
+    }
+
+
+def test_a_process_that_outlives_its_job_still_runs(sweep: Sweep) -> None:
+    # As after the death of its slurmd: the job is over for Slurm, and the process goes on.
+    sweep.run("t3", scheduler=task_facts(3), sign=NOW)
+    sweep.says("4711_3", "NODE_FAIL")
+    assert sweep.states()["t3"] == ("running", "NODE_FAIL, but it still gives signs of life")
+    assert reconcile(sweep.folder).written == []
+
+
+def test_signs_of_life_tell_where_the_scheduler_does_not_know(sweep: Sweep) -> None:
+    sweep.run("alive", sign=NOW)
+    sweep.run("silent")
+    sweep.run("unknown", scheduler=task_facts(3))
+    states = sweep.states()
+    assert states["alive"] == ("running", None)
+    assert states["silent"][0] == states["unknown"][0] == "lost"
+    assert str(states["silent"][1]).startswith("no sign of life for 50 min")
+
+
+@pytest.mark.parametrize("source", ["squeue", "scontrol"])
+def test_a_silent_run_whose_job_is_not_in_the_queue_has_failed(sweep: Sweep, source: str) -> None:
+    sweep.answer.source = source
+    sweep.run("alive", sign=NOW, scheduler=task_facts(1))
+    sweep.run("silent", scheduler=task_facts(2))
+    states = sweep.states()
+    assert states["alive"] == ("running", None)
+    assert states["silent"][0] == "failed"
+    assert str(states["silent"][1]).endswith("and its job is gone (Slurm 4711_2)")
+
+
+def test_an_older_job_of_the_same_id_says_nothing(sweep: Sweep) -> None:
+    sweep.run("t3", scheduler=task_facts(3), sign=NOW)
+    old = Record("TIMEOUT", "", "", "n2", BEGAN - 9000, BEGAN - 8000)
+    sweep.says("4711_3", old)
+    assert sweep.states() == {"t3": ("running", None)}
+
+
+def test_what_a_program_calls_scheduler_itself_disturbs_nothing(sweep: Sweep) -> None:
+    sweep.run("a", "complete", scheduler="cosine")
+    sweep.run("b", scheduler={"kind": "cosine"}, sign=NOW)
+    assert sweep.states() == {"a": ("complete", None), "b": ("running", None)}
+
+
+def test_damaged_metadata_are_a_state(sweep: Sweep) -> None:
+    (sweep.run("a") / "metadata.json").write_text("{")
+    assert sweep.states() == {"a": ("damaged", "its metadata are missing or damaged")}
+
+
+# ----- reconcile -----
+
+
+def test_reconcile_writes_status_reason_and_row(sweep: Sweep) -> None:
+    folder = sweep.run("t3", scheduler=task_facts(3))
+    sweep.says("4711_3", "OUT_OF_MEMORY")
+    done = reconcile(sweep.folder)
+    assert ([outcome.run_id for outcome in done.written], done.rows) == (["t3"], 1)
+    meta = json.loads((folder / "metadata.json").read_text())
+    assert (meta["status"], meta["failure_reason"]) == (
+        "failed",
+        "OUT_OF_MEMORY (Slurm 4711_3, n2)",
+    )
+    assert (meta["end_time"], round(meta["runtime_sec"])) == (stamp(BEGAN + 100), 100)
+    assert meta["reconciled"]["source"] == "sacct"
+    with (sweep.folder / "index.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["run_id"], row["run_status"], row["name"]) for row in rows] == [
+        ("t3", "failed", "t3")
+    ]
+    again = reconcile(sweep.folder)
+    assert (again.written, again.rows) == ([], None)
+
+
+def test_the_newest_attempt_gets_the_reason_too(sweep: Sweep) -> None:
+    attempts = [{"status": "initialized", "job": "1"}, {"status": "initialized", "job": "4714"}]
+    folder = sweep.run("t3", scheduler=task_facts(3), attempts=attempts)
+    (folder / ".attempt-2").write_text("{}")
+    sweep.says("4711_3", "TIMEOUT")
+    assert len(reconcile(sweep.folder).written) == 1
+    meta = json.loads((folder / "metadata.json").read_text())
+    assert [attempt["status"] for attempt in meta["attempts"]] == ["initialized", "failed"]
+
+
+def test_rows_that_a_crash_left_out_are_added(sweep: Sweep) -> None:
+    sweep.run("a", "failed", failure_reason="TIMEOUT (Slurm 1, n1)")
+    done = reconcile(sweep.folder)
+    assert (done.written, done.rows) == ([], 1)
+    assert reconcile(sweep.folder).rows is None
+
+
+def ends_by_itself(folder: Path, meta: Mapping[str, Any]) -> None:
+    (folder / "metadata.json").write_text(json.dumps({**meta, "status": "complete"}))
+
+
+def gives_a_sign(folder: Path, meta: Mapping[str, Any]) -> None:
+    os.utime(folder / "metadata.json")
+
+
+def logs(folder: Path, meta: Mapping[str, Any]) -> None:
+    (folder / "log.txt").write_text("[2026-11-25T22:00:00] INFO still here\n")
+
+
+def is_taken_up(folder: Path, meta: Mapping[str, Any]) -> None:
+    (folder / ".attempt-2").write_text("{}")
+
+
+def is_deleted(folder: Path, meta: Mapping[str, Any]) -> None:
+    (folder / "metadata.json").unlink()
+
+
+@pytest.mark.parametrize("change", [ends_by_itself, gives_a_sign, logs, is_taken_up, is_deleted])
+@pytest.mark.parametrize("when", ["after the question", "while it is written"])
+def test_a_run_that_moves_on_meanwhile_is_left_alone(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, change: Any, when: str
+) -> None:
+    folder = sweep.run("t3", scheduler=task_facts(3))
+    sweep.says("4711_3", "TIMEOUT")
+    meta = json.loads((folder / "metadata.json").read_text())
+    where, name = (
+        (reconciling, "locked")
+        if when == "after the question"
+        else (reconciling.writers, "json_bytes")
+    )
+    original = getattr(where, name)
+
+    def then_changes(*args: Any, **options: Any) -> Any:
+        change(folder, meta)
+        return original(*args, **options)
+
+    monkeypatch.setattr(where, name, then_changes)
+    done = reconcile(sweep.folder)
+    monkeypatch.undo()
+    assert ([o.run_id for o in done.skipped], done.written) == (["t3"], [])
+    if change is not is_deleted:
+        left = json.loads((folder / "metadata.json").read_text())
+        assert left["status"] == ("complete" if change is ends_by_itself else "initialized")
+    assert not [name for name in os.listdir(folder) if name.startswith(".notata-")]
+
+
+def test_one_run_can_be_reconciled_by_itself(sweep: Sweep) -> None:
+    folder = sweep.run("t3", scheduler=task_facts(3))
+    sweep.run("t4", scheduler=task_facts(4))
+    sweep.says("4711_3", "TIMEOUT")
+    sweep.says("4711_4", "TIMEOUT")
+    assert [outcome.run_id for outcome in reconcile(folder).written] == ["t3"]
+    assert not (sweep.folder / "index.csv").exists()
+
+
+# ----- what to submit again -----
+
+
+def tasks(sweep: Sweep) -> list[int]:
+    return again(survey(sweep.folder, sweep.ask)).tasks
+
+
+def test_tasks_that_failed_or_never_began_are_submitted_again(sweep: Sweep) -> None:
+    for task, status in {1: "complete", 2: "failed", 3: "initialized", 4: "initialized"}.items():
+        sweep.run(f"t{task}", status, scheduler=task_facts(task))
+    sweep.says("4711_3", "TIMEOUT")
+    sweep.says("4711_4", "RUNNING")
+    sweep.says("4711_[5-6]", Record("CANCELLED", "0"))
+    sweep.says("4711_7", "COMPLETED")  # found nothing to do
+    sweep.says("4711_[8-9%2]", "PENDING")
+    assert tasks(sweep) == [2, 3, 5, 6]
+    done = command("failed", "--array", sweep.folder)
+    assert (done.exit_code, done.stdout) == (0, "2-3,5-6\n")
+
+
+def test_a_task_that_was_done_by_a_later_array_is_done(sweep: Sweep) -> None:
+    sweep.run("t1", "complete", scheduler=task_facts(1, high=2))
+    sweep.run("t2", "complete", scheduler=task_facts(2, job=5000, low=2, high=2))
+    assert tasks(sweep) == []
+    done = command("failed", "--array", sweep.folder)
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "nothing to submit again" in done.stderr
+
+
+def test_an_array_that_is_no_range_is_named_by_the_scheduler(sweep: Sweep) -> None:
+    facts = task_facts(3)
+    facts["array"] = {"min": 3, "max": 21, "step": 1, "count": 5}
+    sweep.run("t3", "complete", scheduler=facts)
+    sweep.says("4711_3", "COMPLETED")
+    sweep.says("4711_[7-9,21]", Record("CANCELLED", "0"))
+    assert tasks(sweep) == [7, 8, 9, 21]
+
+
+def test_an_array_that_nobody_can_name_is_said(sweep: Sweep) -> None:
+    facts = task_facts(3)
+    facts["array"] = {"min": 3, "max": 21, "step": 1, "count": 5}
+    sweep.run("t3", "failed", scheduler=facts)
+    done = command("failed", "--array", sweep.folder)
+    assert (done.exit_code, done.stdout) == (1, "3\n")
+    assert "array 4711 is no plain range" in done.stderr
+
+
+def test_runs_outside_of_arrays_are_named(sweep: Sweep) -> None:
+    sweep.run("alone", "failed")
+    done = command("failed", "--array", sweep.folder)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "alone did not run in an array: submit them by themselves" in done.stderr
+
+
+def test_the_specification_is_split_where_the_site_asks(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for task in (1, 2, 3, 5, 8):
+        sweep.run(f"t{task}", "failed", scheduler=task_facts(task, low=1, high=3))
+    monkeypatch.setattr(slurm, "array_limit", lambda: (8, 3))
+    done = command("failed", "--array", sweep.folder)
+    assert done.stdout == "1-3\n5\n"
+    assert done.exit_code == 1
+    assert "tasks 8 are left out: MaxArraySize is 8 here" in done.stderr
+
+
+GRID = {"omega": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}
+
+
+def in_task(monkeypatch: pytest.MonkeyPatch, task: int, low: int, high: int) -> None:
+    told = {"JOB_ID": 4711 + task, "ARRAY_JOB_ID": 4711, "ARRAY_TASK_ID": task}
+    told |= {"ARRAY_TASK_MIN": low, "ARRAY_TASK_MAX": high, "ARRAY_TASK_STEP": 1}
+    told |= {"ARRAY_TASK_COUNT": high - low + 1}
+    for name, value in told.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+
+
+@pytest.mark.parametrize(
+    ("mode", "done_by", "expected"),
+    [
+        ("static", [11], [10, 12]),  # three tasks, two points each
+        ("static", [10, 11, 12], []),
+        ("claim", [], []),
+    ],
+)
+def test_points_of_a_grid_are_counted_begun_or_not(
+    base: Path, monkeypatch: pytest.MonkeyPatch, mode: str, done_by: list[int], expected: list[int]
+) -> None:
+    experiment = Experiment("waves", base)
+    for task in done_by:
+        in_task(monkeypatch, task, 10, 12)
+        for log in experiment.sweep(GRID, mode=mode):
+            with log:
+                pass
+    if mode == "claim":
+        in_task(monkeypatch, 11, 10, 12)
+        for number, log in enumerate(experiment.sweep(GRID, mode=mode)):
+            if number == 2:
+                log.mark_failed("no more")
+                break
+            log.mark_complete()
+        expected = [11]  # the only task that is known to exist
+    found = survey(base / "waves", lambda ids: Answer("sacct"))
+    assert again(found).tasks == expected
+    assert len(found.points) == (3 if mode == "claim" else 2 * (3 - len(done_by)))
+
+
+def test_a_grid_without_an_array_is_a_task_a_point(base: Path) -> None:
+    experiment = Experiment("a/waves", base)
+    for number, log in enumerate(experiment.sweep(GRID, mode="claim")):
+        log.mark_complete() if number != 1 else log.mark_failed("no")
+        if number == 3:
+            break
+    found = survey(base / "a/waves", lambda ids: Answer("sacct"))
+    assert again(found).tasks == [1, 4, 5]
+
+
+# ----- commands -----
+
+
+def test_status_groups_states_and_reasons(sweep: Sweep) -> None:
+    sweep.run("ok", "complete")
+    for number in range(3):
+        reason = f"diverged at step {number}"
+        sweep.run(f"bad{number}", "failed", failure_reason=reason, scheduler=task_facts(number + 1))
+    sweep.run("killed", scheduler=task_facts(4))
+    sweep.says("4711_4", "OUT_OF_MEMORY")
+    sweep.says("4711_[5-9]", "PENDING")
+    sweep.run("alive", sign=NOW)
+    done = command("status", sweep.folder)
+    assert done.exit_code == 1
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert lines[0] == f"{sweep.folder}: 6 runs"
+    assert "complete 1" in lines
+    assert "failed 3 diverged at step #" in lines
+    assert "failed 1 OUT_OF_MEMORY" in lines
+    assert "running 1" in lines
+    assert "waiting 5 not begun" in lines
+    assert "Known from the runs, and from sacct for those that didn't say." in lines
+    assert "killed failed 4711_4 OUT_OF_MEMORY" in lines
+    assert lines[-1].startswith("1 run never got to say so: `notata reconcile")
+
+
+def test_status_as_json(sweep: Sweep) -> None:
+    sweep.run("ok", "complete", scheduler=task_facts(1, high=3))
+    sweep.run("killed", scheduler=task_facts(2, high=3))
+    sweep.says("4711_2", "TIMEOUT")
+    sweep.says("4711_3", Record("CANCELLED", "0"))
+    done = command("status", "--json", sweep.folder)
+    assert done.exit_code == 1
+    told = json.loads(done.stdout)
+    assert told["states"] == {"complete": 1, "failed": 2}
+    assert told["attention"] == [
+        {
+            "run_id": "killed",
+            "path": str(sweep.folder / "runs" / "log_killed"),
+            "state": "failed",
+            "reason": "TIMEOUT (Slurm 4711_2, n2)",
+            "job": "4711_2",
+            "task": 2,
+        }
+    ]
+    assert told["tasks_without_run"] == {"3": "no run: CANCELLED by 0 (Slurm 4711_3)"}
+    assert (told["source"], told["unsaid"], told["runs"]) == ("sacct", 1, 2)
+
+
+def test_failed_lists_parameters_and_reasons(sweep: Sweep) -> None:
+    sweep.run("bad", "failed", failure_reason="diverged", scheduler=task_facts(2, high=2))
+    sweep.run("ok", "complete", scheduler=task_facts(1, high=2))
+    done = command("failed", sweep.folder)
+    assert done.exit_code == 0
+    assert "bad 2 name=bad diverged" in [" ".join(x.split()) for x in done.stdout.splitlines()]
+    told = json.loads(command("failed", "--json", "--array", sweep.folder).stdout)
+    assert (told["tasks"], told["array"]) == ([2], ["2"])
+    assert told["runs"][0]["params"] == {"name": "bad"}
+
+
+def test_a_name_below_outputs_is_found(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    sweep.run("ok", "complete")
+    home = sweep.folder.parent / "home"
+    home.mkdir()
+    (home / "outputs").symlink_to(sweep.folder.parent)
+    monkeypatch.chdir(home)
+    for name in ("status", "failed", "reconcile"):
+        assert command(name, "sweep").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["status", "failed", "reconcile"])
+def test_commands_refuse_what_is_no_experiment(base: Path, name: str) -> None:
+    base.mkdir()
+    done = command(name, base)
+    assert done.exit_code == 2
+    assert "is no experiment: it has no folder runs/" in done.stderr
+    assert command(name, base / "nowhere").exit_code == 2
+    with pytest.raises(NotARunError):
+        survey(base)
+    with pytest.raises(RunNotFoundError):
+        survey(base / "nowhere")
+
+
+@pytest.mark.parametrize("name", ["status", "failed", "reconcile"])
+def test_help_has_an_example(name: str) -> None:
+    done = command(name, "--help")
+    assert done.exit_code == 0
+    assert f"notata {name}" in done.stdout.partition("Example:")[2]
