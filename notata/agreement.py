@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from notata import clocks, exits
-from notata.errors import RanksMissingError, describe, revive
+from notata.errors import NoCommunicatorError, RanksMissingError, describe, revive
 from notata.ranges import ranks_text
 from notata.topology import Topology
 
@@ -70,6 +70,7 @@ class Agreement:
         self._may_abort = may_abort
         self._comm: Any = None
         self._asked = ""  # the ranks whose clocks are compared
+        self._voting: Any = None  # for `any`
 
     @property
     def talks(self) -> bool:
@@ -142,10 +143,45 @@ class Agreement:
 
         Ranks: collective with a communicator, after the last `agree`.
         """
-        if self._comm is not None:
-            if not sys.modules["mpi4py.MPI"].Is_finalized():
-                self._comm.Free()
-            self._comm = None
+        for comm in (self._comm, self._voting):
+            if comm is not None and not sys.modules["mpi4py.MPI"].Is_finalized():
+                comm.Free()
+        self._comm = self._voting = None
+
+    def any(self, what: str, flag: bool, patience: float) -> bool:
+        """Learn whether the flag is set on any rank.
+
+        It goes over a communicator of its own, made by the first call: ranks that close the run
+        meanwhile must not meet those that are here.
+
+        Args:
+            what: What is being agreed on, for the error.
+            flag: This rank's flag.
+            patience: Seconds to wait where that is more than the grace period.
+
+        Raises:
+            RanksMissingError: If some rank did not come in time.
+            NoCommunicatorError: If there are other ranks, and no communicator to ask them over.
+
+        Ranks: collective.
+        """
+        if not self._topology.parallel:
+            return flag
+        if not self.talks:
+            raise NoCommunicatorError(
+                f"rank {self._topology.rank} can't {what}: without a communicator no rank hears of "
+                "the others. Import mpi4py.MPI before the run is opened, or pass comm"
+            )
+        from mpi4py import MPI
+
+        self._patience = max(self.grace, patience)
+        if self._voting is None:
+            self._voting = self._duplicate(what)
+        word = bytearray([flag])
+        mine, all_ = [word, MPI.BYTE], bytearray(1)
+        request = self._voting.Iallreduce(mine, [all_, MPI.BYTE], MPI.BOR)
+        self._wait(what, [request], (word, all_))
+        return bool(all_[0])
 
     def _duplicate(self, what: str) -> Any:
         comm, request = self._topology.comm.Idup()
@@ -205,7 +241,7 @@ class Agreement:
         exits.add(_abort_if_stuck, _abort_if_stuck, last=True)
         _abandoned.append((self._topology.comm if self._may_abort else None, requests, buffers))
         self.gave_up = True
-        self._comm = None
+        self._comm = self._voting = None
 
     def _waiting(self, what: str, missing: str) -> str:
         rank, size = self._topology.rank, self._topology.size

@@ -19,6 +19,7 @@ would expect (and that notata 0.3.0 raises)::
     ├── LockTimeoutError        TimeoutError        a lock wasn't to be had in time
     ├── RanksMissingError       TimeoutError        some ranks didn't come to open or close a run
     ├── RanksDisagreeError      ValueError          the ranks opened different runs
+    ├── NoCommunicatorError     RuntimeError        ranks can't be asked, and would have to be
     ├── LauncherMismatchError   RuntimeError        N programs of one rank instead of one of N
     ├── SettingError            ValueError          a variable NOTATA_… that makes no sense
     └── RankFailed              RuntimeError        another rank of this run failed
@@ -111,6 +112,10 @@ class RanksMissingError(NotataError, TimeoutError):
 
 class RanksDisagreeError(NotataError, ValueError):
     """The ranks of one communicator opened different runs."""
+
+
+class NoCommunicatorError(NotataError, RuntimeError):
+    """Other ranks would have to be asked, and there is no communicator to ask them over."""
 
 
 class LauncherMismatchError(NotataError, RuntimeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -285,6 +286,7 @@ class Metadata:
         self._path = os.path.join(folder, layout.METADATA)
         self._spoken_for = spoken_for
         self._written = b""
+        self._lock = threading.RLock()  # a signal is noted from another thread
         self.values: dict[str, Any] = {}
 
     @property
@@ -308,6 +310,10 @@ class Metadata:
         Ranks: root only.
         """
         plain = {key: writers.plain(value, f"meta {key!r}") for key, value in fields.items()}
+        with self._lock:
+            self._update(plain, drop)
+
+    def _update(self, plain: dict[str, Any], drop: Collection[str]) -> None:
         said = {} if "status" in plain else self._said_elsewhere()
         values = {k: v for k, v in (self.values | said).items() if k not in drop} | plain
         values = mirrored(values)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from notata import layout, lifecycle, messages, topology, watchdog
+from notata import deadline, layout, lifecycle, messages, topology, watchdog
 from notata.errors import UnsafeNameError
 from notata.failure import policy
 from notata.logwriter import handler
+from notata.notices import numbers_of
 from notata.parameters import Params
 from notata.places import places_of
 from notata.rankfolder import RankFolder
 from notata.rootview import RootView
 from notata.session import Session
+from notata.signals import WARNINGS
+from notata.steering import Steering
 from notata.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 _KEPT = {"run_id", "parallel", "attempts"}  # what readers and merge rely on
 
 
-class Logbook(Verbs):
+class Logbook(Verbs, Steering):
     """The log of one run: a folder of plain files.
 
     Run alone, it is written by this process. Under `mpirun`, rank 0 owns the run's metadata,
@@ -55,6 +58,10 @@ class Logbook(Verbs):
             default a job that Slurm started again goes on in the runs that it began.
         grace: Seconds to wait for the other ranks at opening, and at closing once something failed
             (`NOTATA_GRACE`, 30). Ranks that are done wait for slower ones for up to an hour.
+        signals: Signals to note while the run is open, as warnings: `SIGTERM`, `SIGINT`, `SIGUSR1`,
+            `SIGUSR2` and `SIGXCPU` by default; `()` installs nothing. Handlers that are there run
+            as before, and what ended the process without a Logbook, `SIGTERM`, still does.
+        margin: Seconds before the end of the job from which on `should_stop` is true.
         on_failure: What a rank that leaves the block by an exception does about ranks that don't
             come to its end: `"grace"` waits for them for `grace` seconds and then ends the job
             (`MPI_Abort`), `"abort"` ends it at once, `"raise"` waits and never ends it.
@@ -94,6 +101,8 @@ class Logbook(Verbs):
         level: str | int = messages.INFO,
         resume: bool | None = None,
         grace: float | None = None,
+        signals: Iterable[Any] = WARNINGS,
+        margin: float = 60.0,
         on_failure: str = "grace",
         env: Sequence[str] = (),
     ) -> None:
@@ -110,9 +119,12 @@ class Logbook(Verbs):
             if overwrite and resume:
                 raise ValueError("overwrite=True and resume=True contradict each other: give one")
             on_failure = policy(on_failure)
-            timeout = watchdog.seconds()
+            timeout, numbers = watchdog.seconds(), numbers_of(signals)
+            deadline.end_time()
+            self._margin = float(margin)
         except ValueError as error:  # the ranks that wait for this one have to hear of it
             failure, level, on_failure, timeout = error, messages.INFO, "grace", 0.0
+            numbers = ()
         folder = RankFolder(path, place, self.run_id)
         own, root = places_of(path, os.fspath(self.path), folder, level)
         super().__init__(own)
@@ -127,6 +139,7 @@ class Logbook(Verbs):
             preallocate=preallocate,
             resume=resume,
             env=env,
+            signals=numbers,
         )
         self._session.stand_by()
         self._session.watch(timeout, abort=False)

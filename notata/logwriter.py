@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
 import time
@@ -130,6 +131,13 @@ class LogWriter:
         """Let go of a file that ends within a line: whoever opens it to append ends that line."""
         self._lose(OSError("only a part of the line was taken; the disk may be full"))
         self._let_go()
+
+    def apart(self) -> LogWriter:
+        """A writer for another thread, which shares nothing with this one but the file."""
+        other = copy.copy(self)
+        other._descriptor, other._keep_open = -1, False
+        other._until, other._heads = 0.0, {}
+        return other
 
     def mute(self) -> None:
         """Write no more: the file has become another's."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from notata import clocks, layout, lifecycle, messages, provenance, pulse, writers
@@ -12,6 +12,7 @@ from notata.agreement import Agreement, Record
 from notata.errors import DamagedError
 from notata.logwriter import LogWriter
 from notata.messages import now
+from notata.notices import Notices
 from notata.parameters import Params
 from notata.pulse import Beat
 from notata.rankfolder import RankFolder
@@ -32,6 +33,7 @@ class Opened:
         metadata: The run's metadata, on rank 0.
         status: `initialized`, `complete` or `failed`, as far as this rank knows.
         beat: The run's sign of life, given by rank 0.
+        notices: What notes signals while the run is open.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Opened:
         self._began = time.monotonic()
         self.beat = Beat(path, self.attempt.is_newest)
         self._env: Sequence[str] = ()
+        self.notices = Notices(folder, self.metadata, log, lambda: self.elapsed)
         self._differing: set[str] = set()  # parameters unlike rank 0's, as far as they were told
 
     @property
@@ -80,6 +83,7 @@ class Opened:
         overwrite: bool,
         preallocate: bool,
         resume: bool | None,
+        signals: Iterable[int],
         env: Sequence[str] = (),
     ) -> None:
         """Open the run together with the other ranks, or tell them what this one met.
@@ -90,6 +94,7 @@ class Opened:
             overwrite: Whether an earlier run gives way.
             preallocate: Whether to make the usual folders at once.
             resume: Whether to go on in an earlier run; None leaves it to the scheduler.
+            signals: The signals to note while the run is open.
             env: Names of environment variables to keep in the metadata.
 
         Raises:
@@ -110,6 +115,7 @@ class Opened:
             if failure is not None:
                 raise failure from None
             raise
+        self.notices.start(signals)
 
     def _open_together(
         self, failure: Exception | None, overwrite: bool, preallocate: bool, resume: bool | None

@@ -88,6 +88,14 @@ class Session(Opened):
         finally:
             end_job(self.topology.comm, f"ending the job: {reason}")
 
+    def agree(self, flag: bool) -> bool:
+        """Learn whether the flag is set on any rank.
+
+        Ranks: collective.
+        """
+        what = f"agree() in run {self._run_id!r}, which all ranks call"
+        return self._agreement.any(what, flag, _PATIENCE)
+
     # ----- closing -----
 
     def say(self, status: str, reason: str | None = None) -> None:
@@ -152,6 +160,7 @@ class Session(Opened):
         finally:
             self._watch_no_more()
             self.beat.stop()
+            self.notices.stop()
             self._agreement.end()
             self.folder.close()
             self._log.close()

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 _JOIN = 1.0  # seconds that a fork waits for the thread, which may hang in a dead file server
 _LONGEST = 3600.0  # seconds; more milliseconds than poll takes are soon reached
-_BELL, _END = b"\0", b"\xff"  # no signals
+_BELL, _SETTLE, _END = 0, 254, 255  # no signals
 
 
 class Task:
@@ -58,10 +58,32 @@ class Task:
         with _lock:
             _tasks[id(self)] = self
             if _thread_now is None:
-                _thread_now = _Thread()
+                _thread_now = _Thread(_pipe())
             else:
-                _thread_now.ring()
+                self.ring(_BELL)
             return _thread_now.writing
+
+    @staticmethod
+    def ring(byte: int) -> None:
+        """Wake the thread with a byte, if it is there.
+
+        Ranks: independent.
+        """
+        thread = _thread_now
+        if thread is not None:
+            with contextlib.suppress(OSError):  # full: it will wake anyway
+                os.write(thread.writing, bytes([byte]))
+
+    def settle(self, patience: float) -> None:
+        """Wait until the bytes that have come are dealt with, at most for so many seconds.
+
+        Ranks: independent.
+        """
+        settled = _thread.allocate_lock()
+        settled.acquire()
+        _waiting.append(settled)
+        self.ring(_SETTLE)
+        settled.acquire(timeout=patience)
 
     def stop(self) -> None:
         """Let it be done no more. The thread ends with its last task.
@@ -80,24 +102,26 @@ class _Thread:
     It is started without the handshake of `threading.Thread`, for which the program would wait.
     """
 
-    def __init__(self) -> None:
-        self.reading, self.writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._last = False
+    def __init__(self, pipe: tuple[int, int]) -> None:
+        self.reading, self.writing = pipe
+        self._last = self._keep = False
         self._ended = _thread.allocate_lock()
         self._ended.acquire()
         _thread.start_new_thread(self._run, ())
 
-    def ring(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # full: it will wake anyway
-            os.write(self.writing, _BELL)
-
-    def end(self, patience: float) -> None:
+    def end(self) -> None:
+        """Let the thread end; its pipe goes with it."""
         try:
-            os.write(self.writing, _END)
+            os.write(self.writing, bytes([_END]))
         except BlockingIOError:  # full: it will wake anyway, and look
             self._last = True
-        if patience:
-            self._ended.acquire(timeout=patience)
+
+    def pause(self, patience: float) -> None:
+        """Let the thread end, and keep the pipe for the next one."""
+        self._keep = self._last = True
+        with contextlib.suppress(BlockingIOError):
+            os.write(self.writing, bytes([_BELL]))
+        self._ended.acquire(timeout=patience)
 
     def _run(self) -> None:
         try:
@@ -108,11 +132,17 @@ class _Thread:
                 wait = min(max(0.0, due - time.monotonic()), _LONGEST)
                 data = os.read(self.reading, 4096) if poll.poll(wait * 1000) else b""
                 self._last = self._last or _END in data
-                self._do(data.translate(None, _BELL + _END))
+                self._do(data.translate(None, bytes([_BELL, _SETTLE, _END])))
+                while _SETTLE in data and _waiting:
+                    _waiting.pop().release()
         finally:
-            os.close(self.reading)
-            os.close(self.writing)
+            if not self._keep:
+                self.close()
             self._ended.release()
+
+    def close(self) -> None:
+        os.close(self.reading)
+        os.close(self.writing)
 
     def _do(self, data: bytes) -> None:
         for task in list(_tasks.values()):
@@ -125,31 +155,41 @@ class _Thread:
 
 _lock = threading.RLock()  # a signal handler that forks may find it held by its own thread
 _tasks: dict[int, Task] = {}
+_waiting: list[_thread.LockType] = []
 _thread_now: _Thread | None = None
 
 
-def _end(patience: float = 0.0) -> None:
+def _pipe() -> tuple[int, int]:
+    return os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+
+def _end() -> None:
     global _thread_now
     if _thread_now is not None:
-        _thread_now.end(patience)
+        _thread_now.end()
         _thread_now = None
 
 
 def _before_fork() -> None:
     # Held until after the fork, so that no other thread starts one in between.
     _lock.acquire()
-    _end(_JOIN)
+    if _thread_now is not None:
+        _thread_now.pause(_JOIN)
 
 
 def _after_fork_in_parent() -> None:
     global _thread_now
-    if _tasks:
-        _thread_now = _Thread()
+    if _thread_now is not None:
+        _thread_now = _Thread((_thread_now.reading, _thread_now.writing))
     _lock.release()
 
 
 def _after_fork_in_child() -> None:
+    global _thread_now
     _tasks.clear()
+    if _thread_now is not None:
+        _thread_now.close()
+        _thread_now = None
     _lock.release()
 
 

@@ -1,0 +1,84 @@
+"""Signals and limits.
+
+signals.py MODE OUT
+"""
+
+import os
+import signal
+import time
+
+from mpi4py import MPI
+from tell import attempt, main, tell
+
+from notata import Logbook
+
+WORLD = MPI.COMM_WORLD
+
+
+def blocked(out):
+    """Rank 1 waits for a message, and is sent SIGUSR1 meanwhile: rank 0 looks into its log."""
+    with Logbook("a", base_dir=out) as log:
+        pid = WORLD.bcast(os.getpid(), root=1)
+        if log.rank == 0:
+            time.sleep(0.5)  # until it is in the call
+            os.kill(pid, signal.SIGUSR1)
+            path, said = log.path / "ranks" / "rank_00001" / "log.txt", ""
+            end = time.monotonic() + 20
+            while "received" not in said and time.monotonic() < end:
+                said = path.read_text() if path.exists() else ""
+                time.sleep(0.01)
+            tell(said=said)
+            WORLD.send("now", dest=1)
+        if log.rank == 1:
+            tell(before=log.should_stop, got=WORLD.recv(source=0), after=log.should_stop)
+        WORLD.Barrier()
+
+
+def ended(out):
+    """Rank 1 is sent SIGTERM while it waits for a message that never comes; so do all others."""
+    log = Logbook("a", base_dir=out)
+    pid = WORLD.bcast(os.getpid(), root=1)
+    if log.rank == log.size - 1:
+        time.sleep(0.5)
+        os.kill(pid, signal.SIGTERM)
+    WORLD.recv(source=MPI.ANY_SOURCE, tag=7)
+
+
+def leaving(out):
+    """One rank is warned; all leave in the same step, wherever they are."""
+    with Logbook("a", base_dir=out) as log:
+        for step in range(1000):
+            if log.rank == 1 and step == 17:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            if log.agree(log.should_stop):
+                break
+            time.sleep(0.001 * log.rank)
+        tell(step=step, warned=log.should_stop)
+
+
+def one_stays_away(out):
+    """Rank 2 never calls agree, and is in no hurry: the others are told who waits for what."""
+    with Logbook("a", base_dir=out, grace=0.5) as log:
+        if log.rank != 2:
+            log.agree(False)
+        else:
+            time.sleep(1.5)
+            log.agree(True)
+        tell(left=True)
+
+
+def one_breaks(out):
+    """Rank 2 breaks while the others wait in agree."""
+
+    def run():
+        with Logbook("a", base_dir=out) as log:
+            log.info("here")
+            WORLD.Barrier()
+            if log.rank == 2:
+                raise RuntimeError("NaN in cell 7")
+            log.agree(False)
+
+    tell(ending=attempt(run))
+
+
+main({f.__name__: f for f in (blocked, ended, leaving, one_stays_away, one_breaks)})

@@ -1,0 +1,59 @@
+"""Signals that reach ranks in blocking calls, and leaving a loop together."""
+
+from __future__ import annotations
+
+import pytest
+
+from notata import LogReader
+
+pytestmark = pytest.mark.mpi
+
+RANKS = 3
+
+
+def test_a_rank_in_a_blocking_receive_notes_a_signal_at_once(launch, tmp_path):
+    done = launch(RANKS, "signals", "blocked", tmp_path)
+    assert "WARNING [rank 1] received SIGUSR1; the program goes on" in done.told[0]["said"]
+    assert (done.told[1]["before"], done.told[1]["got"], done.told[1]["after"]) == (
+        False,
+        "now",
+        True,
+    )
+    run = LogReader(tmp_path / "log_a")
+    assert [told["signal"] for told in run.ranks[1].record["signals"]] == ["SIGUSR1"]
+    assert run.ranks[2].record == {}
+    assert run.meta["status"] == "complete"
+
+
+def test_sigterm_in_a_blocking_receive_ends_the_rank(launch, tmp_path):
+    done = launch(RANKS, "signals", "ended", tmp_path, check=False)
+    assert done.status != 0
+    run = LogReader(tmp_path / "log_a")
+    record = run.ranks[1].record
+    assert (record["status"], record["failure_reason"]) == ("failed", "ended by SIGTERM")
+    assert run.meta["status"] == "failed"
+    assert "ended by SIGTERM" in run.meta["failure_reason"]
+
+
+def test_all_ranks_leave_in_the_same_step(launch, tmp_path):
+    done = launch(RANKS, "signals", "leaving", tmp_path)
+    steps = {told["step"] for told in done.told.values()}
+    assert len(steps) == 1
+    assert 17 <= steps.pop() < 999
+    assert [done.told[rank]["warned"] for rank in range(RANKS)] == [False, True, False]
+    assert LogReader(tmp_path / "log_a").meta["status"] == "complete"
+
+
+def test_rank_0_says_for_what_it_waits(launch, tmp_path):
+    done = launch(RANKS, "signals", "one_stays_away", tmp_path)
+    assert all(told["left"] for told in done.told.values())
+    assert "rank 0 of 3 came to agree() in run 'a', which all ranks call" in done.output
+
+
+def test_a_rank_that_breaks_ends_those_that_wait_to_agree(launch, tmp_path):
+    done = launch(RANKS, "signals", "one_breaks", tmp_path, check=False, NOTATA_GRACE="2")
+    assert done.status != 0
+    assert done.seconds < 30
+    run = LogReader(tmp_path / "log_a")
+    assert run.meta["status"] == "failed"
+    assert run.meta["failure_reason"] == "rank 2: NaN in cell 7"
