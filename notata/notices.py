@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from notata import deadline, layout, lifecycle, messages
+from notata import deadline, layout, lifecycle, messages, scheduler
 from notata.lifecycle import Metadata
 from notata.logwriter import LogWriter
 from notata.messages import now
@@ -98,7 +98,12 @@ class Notices:
             return
         name, left = signal.Signals(number).name, deadline.seconds_left()
         limited = math.isfinite(left)
-        told = {"signal": name, "time": now(), "time_left": round(left, 1) if limited else None}
+        told = {
+            "signal": name,
+            "time": now(),
+            "time_left": round(left, 1) if limited else None,
+            "ends": ends,
+        }
         self._told.append(told)
         time_left = f", {left:.0f} s before the end of the job" if limited else ""
         what = "the process ends" if ends else "the program goes on"
@@ -108,8 +113,7 @@ class Notices:
         if place.is_root:
             blamed = reason and (lifecycle.blamed(0, reason) if place.parallel else reason)
             end = lifecycle.outcome_fields(lifecycle.FAILED, blamed, self._elapsed())
-            # Another rank that failed may have said so, and ended this one by the signal.
-            says = ends and self._status() == lifecycle.INITIALIZED
+            says = ends and self._is_untold()
             self._metadata.update({"signals": self._told} | (end if says else {}))
         if place.parallel and (self._folder.claimed or not place.is_root):
             end = {"status": lifecycle.FAILED, "failure_reason": reason, "end_time": now()}
@@ -122,9 +126,16 @@ class Notices:
         if self._folder.topology.comm is None or self._folder.attempt.outdated:
             return
         time.sleep(_HEAD_START)
-        if self._status() == lifecycle.INITIALIZED:
+        if self._is_untold():
             lifecycle.speak_for_root(self._folder.run, reason, self._elapsed())
 
-    def _status(self) -> object:
-        """The run's status on disk."""
-        return (read_json(os.path.join(self._folder.run, layout.METADATA)) or {}).get("status")
+    def _is_untold(self) -> bool:
+        """Whether nobody else has said, or will say, how the run ended.
+
+        Another rank that failed may have said so, and ended this one by the signal. Of its own jobs
+        Slurm knows more: a time limit, a node that was lost, that it is about to start again. So
+        the run stays open there, and `notata reconcile` writes down what Slurm says.
+        """
+        metadata = read_json(os.path.join(self._folder.run, layout.METADATA)) or {}
+        open_still = metadata.get("status") == lifecycle.INITIALIZED
+        return open_still and scheduler.job().get("name") != "slurm"

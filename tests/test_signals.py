@@ -88,8 +88,8 @@ def test_a_warning_is_noted_and_the_program_goes_on(base: Path, number: signal.S
         assert log.should_stop
         wait_until(lambda: "signals" in metadata(log.path))
         (told,) = metadata(log.path)["signals"]
-        assert told.keys() == {"signal", "time", "time_left"}
-        assert (told["signal"], told["time_left"]) == (number.name, None)
+        assert told.keys() == {"signal", "time", "time_left", "ends"}
+        assert (told["signal"], told["time_left"], told["ends"]) == (number.name, None, False)
         assert texts(log.path) == [f"received {number.name}; the program goes on"]
     assert log.should_stop
     assert metadata(log.path)["status"] == "complete"
@@ -326,6 +326,23 @@ def test_sigterm_ends_the_process_with_its_status(tmp_path: Path) -> None:
     assert run.meta["end_time"]
     assert [told["signal"] for told in run.meta["signals"]] == ["SIGTERM"]
     assert "the process ends" in texts(run.path)[-1]
+
+
+def test_in_a_slurm_job_the_scheduler_says_how_it_ended(tmp_path: Path) -> None:
+    code = """
+    import time
+    from notata import Logbook
+    with Logbook("a", "out") as log:
+        print("ready", flush=True)
+        time.sleep(60)
+    """
+    with running(code, tmp_path, SLURM_JOB_ID="77") as process:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGTERM
+    meta = metadata(tmp_path / "out" / "log_a")
+    assert meta["status"] == "initialized"
+    assert [(told["signal"], told["ends"]) for told in meta["signals"]] == [("SIGTERM", True)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
