@@ -25,6 +25,7 @@ _RECORD_BYTES = 1024  # what a rank tells rank 0
 _ANSWER_BYTES = 8192  # what rank 0 answers
 _EAGER = 0.05  # seconds in which a rank looks again at once, only letting others run between
 _LONGEST_PAUSE = 0.01
+_LAST_LOOK = 0.5  # seconds at exit
 
 Record = dict[str, Any]
 Decision = Callable[[list[Record]], Record]
@@ -326,12 +327,28 @@ def _abort_if_stuck() -> None:
     long as the allocation lasts. Registered only once a rank was waited for in vain.
     """
     mpi = sys.modules["mpi4py.MPI"]
-    if mpi.Is_finalized():
-        return
     told = "some ranks never came to open or close a run that this one waited for"
-    for comm, requests, _ in _abandoned:
-        if mpi.Request.Testall(requests):
+    for comm, requests, buffers in _abandoned:
+        if mpi.Is_finalized() or _complete(requests):
             continue
         if comm is not None:
             end_job(comm, f"{told}; ending the job, since MPI could not be finalised")
         print(f"notata: {told}, so that MPI may not be finalised", file=sys.stderr, flush=True)
+        _keep_for_ever(buffers)
+
+
+def _complete(requests: Sequence[Any]) -> bool:
+    """Whether requests are complete, once MPI had the time for what has arrived meanwhile."""
+    deadline = time.monotonic() + _LAST_LOOK
+    while not (done := sys.modules["mpi4py.MPI"].Request.Testall(requests)):
+        if time.monotonic() > deadline:
+            break
+        time.sleep(_LONGEST_PAUSE)
+    return bool(done)
+
+
+def _keep_for_ever(buffers: Any) -> None:
+    """Keep memory beyond the interpreter's end: MPI writes to it while it is finalised."""
+    import ctypes
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(buffers))

@@ -50,10 +50,11 @@ def remove(key: Hashable, step: Step | None = None) -> None:
 
 
 def _take() -> None:
-    mine = [(last, step) for last, pid, step in reversed(_steps.values()) if pid == os.getpid()]
-    _steps.clear()
-    for _, step in sorted(mine, key=lambda item: item[0]):
+    while _steps:  # a step may add another one
+        key = next((key for key in reversed(_steps) if not _steps[key][0]), None)
+        _, pid, step = _steps.pop(key) if key is not None else _steps.popitem()[1]
         try:
-            step()
+            if pid == os.getpid():
+                step()
         except Exception:
             traceback.print_exc()

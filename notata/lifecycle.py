@@ -6,8 +6,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from notata import files, layout, writers
@@ -226,37 +226,39 @@ def speak_for_root(path: str, reason: str, elapsed: float) -> bool:
 
     Ranks: independent; of a run whose rank 0 does not answer.
     """
-    file = os.path.join(path, layout.METADATA)
-    with _speaking(os.path.join(path, layout.SPEAKER)):
-        values = read_json(file)
-        if values is None or values.get("status") in (COMPLETE, FAILED):
-            return False
-        values = mirrored(values | outcome_fields(FAILED, reason, elapsed))
-        files.replace_bytes(file, writers.json_bytes(values, "meta"))
-        files.sync_with_name(file)
-    return True
+    claim = os.path.join(path, layout.SPEAKER)
+    deadline = time.monotonic() + _SPEAKING_SECONDS
+    while (values := _unsaid(path)) is not None:
+        try:
+            files.create(claim, b"")
+        except FileExistsError:
+            if time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue  # another rank is at it; if it died over it, it keeps nobody from it
+        try:
+            if (values := _unsaid(path)) is not None:
+                _say(path, values, reason, elapsed)
+                return True
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(claim)
+    return False
 
 
 _SPEAKING_SECONDS = 2.0  # how long a rank lets another one speak
 
 
-@contextmanager
-def _speaking(claim: str) -> Iterator[None]:
-    """Let one rank after the other write; one that died over it keeps nobody from writing."""
-    deadline = time.monotonic() + _SPEAKING_SECONDS
-    while True:
-        try:
-            os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666))
-            break
-        except FileExistsError:
-            if time.monotonic() > deadline:
-                break
-            time.sleep(0.02)
-    try:
-        yield
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(claim)
+def _unsaid(path: str) -> dict[str, Any] | None:
+    """The metadata of a run that does not say yet how it ended; None where it does, or is gone."""
+    values = read_json(os.path.join(path, layout.METADATA))
+    return None if values is None or values.get("status") in (COMPLETE, FAILED) else values
+
+
+def _say(path: str, values: dict[str, Any], reason: str, elapsed: float) -> None:
+    values = mirrored(values | outcome_fields(FAILED, reason, elapsed))
+    file = os.path.join(path, layout.METADATA)
+    files.replace_bytes(file, writers.json_bytes(values, "meta"))
+    files.sync_with_name(file)
 
 
 def outcome_fields(status: str, reason: str | None, elapsed: float) -> dict[str, Any]:

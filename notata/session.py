@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from notata import exits, failure, lifecycle, messages, provenance
@@ -288,7 +289,8 @@ class Session(Opened):
         if self._mine is None and (error := _uncaught()) is not None:
             self._leave_broken(error)
             return
-        self._close(self._mine or {"status": lifecycle.FAILED, "reason": _NEVER_CLOSED})
+        with suppress(RanksMissingError):  # the run says so, and whoever ends the job
+            self._close(self._mine or {"status": lifecycle.FAILED, "reason": _NEVER_CLOSED})
 
 
 _NEVER_CLOSED = "the program ended without closing the run"

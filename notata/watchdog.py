@@ -67,6 +67,8 @@ class Watchdog:
         place = folder.topology
         self._path = os.path.join(folder.path if place.parallel else folder.run, layout.STACKS)
         self._spare = -1  # where stacks go that Python can't write
+        self._pause = min(timeout / 10, _SOONEST)
+        self._arm()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="notata-watchdog", daemon=True)
         self._thread.start()
@@ -87,11 +89,9 @@ class Watchdog:
 
     def _watch(self) -> None:
         seen, since, told = self._log.signs, time.monotonic(), False
-        pause = min(self._timeout / 10, _SOONEST)
         head_start = _HEAD_START * (1 if self._folder.topology.is_root else 2)
-        self._arm(pause)
-        while not self._over.wait(pause):
-            self._arm(pause)
+        while not self._over.wait(self._pause):
+            self._arm()
             silent = time.monotonic() - since
             if self._log.signs != seen:
                 seen, since = self._log.signs, time.monotonic()
@@ -104,12 +104,12 @@ class Watchdog:
             elif told and self._give_up and silent >= self._timeout + head_start:
                 self._give_up(self._where(silent))
 
-    def _arm(self, pause: float) -> None:
+    def _arm(self) -> None:
         if self._spare < 0 and self._log.fileno() >= 0:
             self._spare = os.dup(self._log.fileno())
         target: Any = self._spare if self._spare >= 0 else sys.__stderr__
         with suppress(OSError, ValueError, AttributeError, RuntimeError):  # no standard error
-            faulthandler.dump_traceback_later(self._timeout + 2 * pause, file=target)
+            faulthandler.dump_traceback_later(self._timeout + 2 * self._pause, file=target)
 
     def _attempt(self, action: Callable[..., object], *args: object) -> None:
         """Write something down; a disk that doesn't take it keeps nobody from watching."""

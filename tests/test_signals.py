@@ -387,7 +387,7 @@ def test_sigterm_ends_a_process_that_cannot_write(tmp_path: Path) -> None:
     """A call that never returns stands for a file server that does not answer."""
     code = """
     import time
-    from notata import Logbook, messages
+    from notata import Logbook, logwriter
     log = Logbook("a", "out")
     logwriter.LogWriter.apart = lambda self: time.sleep(600)
     print("ready", flush=True)

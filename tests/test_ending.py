@@ -1,0 +1,181 @@
+"""Ways in which a program of one process ends, and what its run says then."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from simulated import open_as, program
+
+from notata import Logbook, LogReader, exits
+from notata.agreement import Agreement
+from notata.lifecycle import speak_for_root
+
+NEVER = "the program ended without closing the run"
+
+# The end of a program that has opened the run `log`, its exit status, and what the run says.
+ENDS = {
+    "left_well": ("with log: pass", 0, "complete", None),
+    "raised": ("with log: raise ValueError('NaN')", 1, "failed", "NaN"),
+    "exits": ("with log: sys.exit(3)", 3, "failed", "sys.exit(3)"),
+    "exits_well": ("with log: sys.exit()", 0, "failed", "sys.exit(None)"),
+    "interrupted": ("with log: raise KeyboardInterrupt", -2, "failed", "KeyboardInterrupt"),
+    "in_a_thread": (
+        "with log:\n    t = threading.Thread(target=lambda: 1 / 0); t.start(); t.join()",
+        0,
+        "complete",
+        None,
+    ),
+    "never_entered": ("pass", 0, "failed", NEVER),
+    "never_entered_and_raised": ("raise ValueError('NaN')", 1, "failed", "NaN"),
+    "never_entered_and_exits": ("sys.exit(3)", 3, "failed", NEVER),
+    "never_left": ("log.__enter__()", 0, "failed", NEVER),
+    "marked": ("log.mark_complete()", 0, "complete", None),
+    "dies": ("with log: os._exit(1)", 1, "initialized", None),
+    "killed": ("with log: os.kill(os.getpid(), 9)", -9, "initialized", None),
+    "segfaults": ("with log: ctypes.string_at(0)", -11, "initialized", None),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_what_a_run_says_of_its_end(end: str, tmp_path: Path) -> None:
+    code, status, said, reason = ENDS[end]
+    start = "import ctypes, os, sys, threading\nfrom notata import Logbook\nlog = Logbook('x')\n"
+    done = program(f"{start}log.info('here')\n{code}", tmp_path)
+    assert done.returncode == status, done.stderr
+    run = LogReader(tmp_path / "outputs" / "log_x")
+    assert (run.meta["status"], run.meta.get("failure_reason")) == (said, reason)
+    texts = [m.message for m in run.messages()]
+    assert texts[:2] == ["Logbook initialized", "here"]
+    ended = {"complete": ["Marked complete"], "failed": [f"Marked failed: {reason}"]}
+    assert texts[2:] == ended.get(said, [])
+
+
+def test_a_forked_process_does_not_end_its_parent_s_run(tmp_path: Path) -> None:
+    code = """
+        import os, sys
+        from notata import Logbook
+        log = Logbook("x")
+        if os.fork() == 0:
+            sys.exit()
+        os.wait()
+        assert "initialized" in log["metadata.json"].read_text()
+        log.mark_complete()
+    """
+    assert program(code, tmp_path).returncode == 0
+
+
+def test_a_run_that_another_one_took_the_place_of_is_left_alone(tmp_path: Path) -> None:
+    code = """
+        import pathlib, shutil
+        from notata import Logbook
+        older = Logbook("x")
+        with Logbook("x", overwrite=True): pass
+        gone = Logbook("gone")
+        shutil.rmtree(gone.path)
+        foreign = Logbook("foreign")
+        (foreign.path / "metadata.json").write_text('{"status": "complete"}')
+    """
+    done = program(code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    base = tmp_path / "outputs"
+    assert LogReader(base / "log_x").meta["status"] == "complete"
+    assert sorted(path.name for path in base.iterdir()) == ["log_foreign", "log_x"]
+    assert (base / "log_foreign" / "metadata.json").read_text() == '{"status": "complete"}'
+
+
+def test_what_is_in_place_while_a_run_is_open_is_undone(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooks: list[object] = []
+    monkeypatch.setattr(exits, "_steps", {})  # of runs that other tests left open
+    monkeypatch.setattr("atexit.register", hooks.append)
+    monkeypatch.setattr("atexit.unregister", hooks.remove)
+
+    def in_place() -> tuple[Any, ...]:
+        handlers = [signal.getsignal(number) for number in range(1, 32)]
+        excepthooks = sys.excepthook, threading.excepthook
+        return len(hooks), set(threading.enumerate()), handlers, excepthooks
+
+    before = in_place()
+    with Logbook("a", base) as log:
+        log.watch(timeout=600)
+        assert [here == there for here, there in zip(before, in_place(), strict=True)] == [
+            False,  # one atexit hook
+            False,  # one thread, which was asked for
+            True,
+            True,
+        ]
+    assert in_place() == before
+
+
+def test_the_traceback_is_on_disk_before_a_rank_tells_anybody(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_as(0, 2, base)
+    log = open_as(1, 2, base)
+    log.info("here")
+    events: list[str] = []
+    fsync, agree = os.fsync, Agreement.agree
+
+    def note_sync(descriptor: int) -> None:
+        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        fsync(descriptor)
+        events.append(path.name)
+        if path.name == "rank.json":
+            told = json.loads(path.read_text())
+            assert told["traceback"].endswith("ValueError: NaN")
+            assert {"host", "rank", "failed_at"} <= told.keys()
+        if path.name == "log.txt":
+            assert "ValueError: NaN" in path.read_text()
+
+    def note_message(*args: Any, **more: Any) -> Any:
+        events.append("message")
+        return agree(*args, **more)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Agreement, "agree", note_message)
+    with pytest.raises(ValueError, match="NaN"), log:
+        raise ValueError("NaN")
+    assert events == ["rank.json", "rank_00001", "log.txt", "message"]
+
+
+@pytest.mark.parametrize("on_failure", ["", "never", None, 1])
+def test_what_is_no_way_to_meet_a_failure_is_refused(base: Path, on_failure: Any) -> None:
+    with pytest.raises(ValueError, match="grace, abort, raise"):
+        Logbook("x", base, on_failure=on_failure)
+    assert not base.exists()
+
+
+# ----- speaking for rank 0 -----
+
+
+def test_one_rank_speaks_for_rank_0_and_the_outcome_stays(base: Path) -> None:
+    root = open_as(0, 3, base)
+    root.meta(operator="ada")
+    assert speak_for_root(os.fspath(root.path), "rank 2: NaN", 1.5)
+    assert not speak_for_root(os.fspath(root.path), "rank 1: NaN", 2.5)  # it stands there already
+    said = LogReader(root.path).meta
+    assert (said["status"], said["failure_reason"]) == ("failed", "rank 2: NaN")
+    assert (said["runtime_sec"], said["operator"]) == (1.5, "ada")
+    assert not list(root.path.glob(".notata-*"))
+
+
+def test_a_rank_that_died_while_it_spoke_keeps_nobody_from_speaking(base: Path) -> None:
+    root = open_as(0, 3, base)
+    (root.path / ".notata-speaker").touch()
+    assert speak_for_root(os.fspath(root.path), "rank 2: NaN", 1.5)
+    assert LogReader(root.path).meta["status"] == "failed"
+    assert not list(root.path.glob(".notata-*"))
+
+
+def test_nobody_speaks_for_a_run_that_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "log_x").mkdir()
+    assert not speak_for_root(os.fspath(tmp_path / "log_x"), "rank 2: NaN", 1.5)
+    assert not list((tmp_path / "log_x").iterdir())

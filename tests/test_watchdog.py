@@ -1,0 +1,159 @@
+"""Noticing that a rank is stuck, and seeing where."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from simulated import open_as, program, tree
+
+from notata import Logbook, LogReader
+from notata.stacks import survey
+
+PLENTY = 60.0  # seconds after which a test gives up waiting
+
+
+def until(what: Callable[[], object]) -> None:
+    """Wait in a function that the stacks name, without a sign of life."""
+    deadline = time.monotonic() + PLENTY
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def watchdogs() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if "watchdog" in thread.name]
+
+
+def test_a_rank_that_gives_signs_of_life_leaves_no_stacks(base: Path) -> None:
+    for sign in (Logbook.tick, lambda log: log.debug("dropped"), lambda log: log.info("step")):
+        with Logbook("x", base, overwrite=True) as log:
+            log.watch(timeout=0.5)
+            end = time.monotonic() + 1.2
+            while time.monotonic() < end:
+                sign(log)
+        assert not (log.path / "stacks.txt").exists()
+
+
+def test_a_stuck_process_writes_where_it_stands_and_that_it_went_on(base: Path) -> None:
+    with Logbook("x", base) as log:
+        log.watch(timeout=0.3)
+        assert watchdogs() == ["notata-watchdog"]
+        stacks = log.path / "stacks.txt"
+        until(stacks.exists)
+        until(lambda: "until" in stacks.read_text())
+        found = survey(str(log.path), 1)
+        ((stand,),) = found.groups
+        assert stand.rank == 0
+        assert stand.silent >= 0.3
+        assert "until" in [frame.function for frame in stand.frames]
+        log.tick()
+        until(lambda: "went on" in stacks.read_text())
+        assert survey(str(log.path), 1).groups == []
+        assert survey(str(log.path), 1).went_on == [0]
+        until(lambda: stacks.read_text().count("no sign of life") == 2)  # stuck once more
+        assert len(survey(str(log.path), 1).groups) == 1
+    assert watchdogs() == []
+    assert log.status == "complete"
+
+
+def test_a_rank_of_several_writes_into_its_own_folder(base: Path) -> None:
+    root, other = open_as(0, 3, base), open_as(1, 3, base)
+    for log in (root, other):
+        log.watch(timeout=0.2)
+    files = [log.path / f"ranks/rank_0000{log.rank}/stacks.txt" for log in (root, other)]
+    until(lambda: all(file.exists() for file in files))
+    until(lambda: len(survey(str(root.path), 3).groups) == 1)
+    found = survey(str(root.path), 3)
+    assert [stand.rank for stand in found.groups[0]] == [0, 1]
+    assert found.silent == [2]
+    other.mark_failed("given up")
+    root.mark_failed("given up")
+    assert tree(root.path / "ranks") == [
+        "rank_00000/rank.json",
+        "rank_00000/stacks.txt",
+        "rank_00001/rank.json",
+        "rank_00001/stacks.txt",
+    ]
+
+
+def test_a_process_that_holds_python_s_lock_is_seen_in_its_log(tmp_path: Path) -> None:
+    """`ctypes.PyDLL` keeps the lock, as an extension does that computes or waits without Python."""
+    code = """
+        import ctypes, os
+        from notata import Logbook
+        log = Logbook("x")
+        log.info("here")
+        log.watch(timeout=0.5)
+        def holds_the_lock():
+            ctypes.PyDLL(None).sleep(4)
+            os._exit(0)
+        holds_the_lock()
+    """
+    done = program(code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    run = tmp_path / "outputs" / "log_x"
+    ((stand,),) = survey(str(run), 1).groups
+    assert stand.place.startswith("holds_the_lock (")
+    assert stand.silent >= 0.5
+    assert [m.message.splitlines()[0] for m in LogReader(run).messages()] == [
+        "Logbook initialized",
+        "here",
+    ]
+
+
+def test_a_watchdog_can_end_a_process_that_is_stuck(tmp_path: Path) -> None:
+    code = """
+        import time
+        from notata import Logbook
+        def hangs():
+            time.sleep(3600)
+        with Logbook("x") as log:
+            log.watch(timeout=0.3, abort=True)
+            hangs()
+    """
+    done = program(code, tmp_path)
+    assert done.returncode == 1
+    assert "no sign of life" in done.stderr
+    meta = LogReader(tmp_path / "outputs" / "log_x").meta
+    assert meta["status"] == "failed"
+    assert meta["failure_reason"].startswith("no sign of life for ")
+    assert ": rank 0 in hangs (" in meta["failure_reason"]
+
+
+@pytest.mark.parametrize("given", ["soon", "-1", "inf", "nan"])
+def test_what_is_no_time_to_watch_is_refused(
+    base: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    log = Logbook("x", base)
+    with pytest.raises(ValueError, match="NOTATA_WATCH"):
+        log.watch(timeout=float(given) if given != "soon" else given)  # type: ignore[arg-type]
+    monkeypatch.setenv("NOTATA_WATCH", given)
+    with pytest.raises(ValueError, match="NOTATA_WATCH"):
+        Logbook("y", base)
+    assert watchdogs() == []
+    assert not (base / "log_y").exists()
+
+
+def test_the_environment_can_have_a_run_watched(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTATA_WATCH", "600")
+    with Logbook("x", base) as log:
+        assert watchdogs() == ["notata-watchdog"]
+        log.watch(timeout=0)  # the program knows better
+        assert watchdogs() == []
+
+
+def test_stacks_that_cannot_be_written_keep_nobody_from_watching(
+    base: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Logbook("x", base) as log:
+        (log.path / "stacks.txt").mkdir()
+        log.watch(timeout=0.2)
+        said: list[str] = []
+        until(lambda: said.append(capfd.readouterr().err) or "stacks.txt" in "".join(said))
+        assert watchdogs() == ["notata-watchdog"]
