@@ -1,4 +1,4 @@
-"""Notices that a rank is stuck, while it is: a thread that counts the rank's signs of life."""
+"""Notices that a rank is stuck, while it is: looks now and then whether it gave signs of life."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from notata import layout, stacks
+from notata import layout, stacks, vigil
 from notata.logwriter import LogWriter
 from notata.rankfolder import RankFolder
 from notata.topology import hostname
@@ -39,11 +39,12 @@ def seconds(timeout: Any = None) -> float:
 
 
 class Watchdog:
-    """A thread that writes down where its process stands when that is silent for too long.
+    """Has it written down where its process stands when that is silent for too long.
 
-    A log line and a tick are signs of life. Where the program holds Python's lock for all that
-    time, in an extension, the thread can't run: then `faulthandler` writes the stacks, from a
-    thread without Python, to what is open: this rank's log, else standard error.
+    A log line and a tick are signs of life. They are looked at beside the program, in the thread of
+    `vigil`. Where the program holds Python's lock for all that time, in an extension, that thread
+    can't run: then `faulthandler` writes the stacks, from a thread without Python, to what is open:
+    this rank's log, else standard error.
     """
 
     def __init__(
@@ -66,12 +67,15 @@ class Watchdog:
         self._give_up = give_up
         place = folder.topology
         self._path = os.path.join(folder.path if place.parallel else folder.run, layout.STACKS)
+        self._head_start = _HEAD_START * (1 if place.is_root else 2)
         self._spare = -1  # where stacks go that Python can't write
+        self._seen, self._since = log.signs, time.monotonic()
+        self._told = False
+        self._lock = threading.Lock()  # held while it looks
         self._pause = min(timeout / 10, _SOONEST)
         self._arm()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="notata-watchdog", daemon=True)
-        self._thread.start()
+        self._task = vigil.Task(self._look, self._pause)
+        self._task.start()
 
     def spare(self) -> None:
         """Let the job live, whatever comes: this rank waits for the others at the run's end."""
@@ -79,29 +83,29 @@ class Watchdog:
 
     def stop(self) -> None:
         """Watch no more."""
-        self._over.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
-        faulthandler.cancel_dump_traceback_later()
-        if self._spare >= 0:
-            os.close(self._spare)
-            self._spare = -1
+        self._task.stop()
+        with self._lock:
+            self._timeout = float("inf")
+            faulthandler.cancel_dump_traceback_later()
+            if self._spare >= 0:
+                os.close(self._spare)
+                self._spare = -1
 
-    def _watch(self) -> None:
-        seen, since, told = self._log.signs, time.monotonic(), False
-        head_start = _HEAD_START * (1 if self._folder.topology.is_root else 2)
-        while not self._over.wait(self._pause):
+    def _look(self, _: int) -> None:
+        with self._lock:
+            if self._timeout == float("inf"):
+                return
             self._arm()
-            silent = time.monotonic() - since
-            if self._log.signs != seen:
-                seen, since = self._log.signs, time.monotonic()
-                if told:
-                    told = False
+            silent = time.monotonic() - self._since
+            if self._log.signs != self._seen:
+                self._seen, self._since = self._log.signs, time.monotonic()
+                if self._told:
+                    self._told = False
                     self._attempt(stacks.note_going_on, self._path)
-            elif not told and silent >= self._timeout:
-                told = True
+            elif not self._told and silent >= self._timeout:
+                self._told = True
                 self._attempt(self._write, silent)
-            elif told and self._give_up and silent >= self._timeout + head_start:
+            elif self._told and self._give_up and silent >= self._timeout + self._head_start:
                 self._give_up(self._where(silent))
 
     def _arm(self) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from simulated import open_as, program
 
-from notata import Logbook, LogReader, exits
+from notata import Logbook, LogReader, exits, vigil
 from notata.agreement import Agreement
 from notata.lifecycle import speak_for_root
 
@@ -101,14 +101,14 @@ def test_what_is_in_place_while_a_run_is_open_is_undone(
     def in_place() -> tuple[Any, ...]:
         handlers = [signal.getsignal(number) for number in range(1, 32)]
         excepthooks = sys.excepthook, threading.excepthook
-        return len(hooks), set(threading.enumerate()), handlers, excepthooks
+        return len(hooks), set(vigil._tasks), handlers, excepthooks
 
     before = in_place()
     with Logbook("a", base) as log:
         log.watch(timeout=600)
         assert [here == there for here, there in zip(before, in_place(), strict=True)] == [
             False,  # one atexit hook
-            False,  # one thread, which was asked for
+            False,  # what goes on beside the program: the sign of life, and the watch
             True,
             True,
         ]
