@@ -96,7 +96,7 @@ class Watchdog:
             if self._timeout == float("inf"):
                 return
             self._arm()
-            silent = time.monotonic() - self._since
+            give_up, silent = self._give_up, time.monotonic() - self._since
             if self._log.signs != self._seen:
                 self._seen, self._since = self._log.signs, time.monotonic()
                 if self._told:
@@ -105,8 +105,8 @@ class Watchdog:
             elif not self._told and silent >= self._timeout:
                 self._told = True
                 self._attempt(self._write, silent)
-            elif self._told and self._give_up and silent >= self._timeout + self._head_start:
-                self._give_up(self._where(silent))
+            elif self._told and give_up and silent >= self._timeout + self._head_start:
+                give_up(self._where(silent))
 
     def _arm(self) -> None:
         if self._spare < 0 and self._log.fileno() >= 0:

@@ -22,8 +22,8 @@ SLACK = 5.0  # for the end of the job, behind the grace period
 SIZES = (2, 3, 5)
 PLACES = ("collective", "outside")
 
-# How a rank breaks, and the reason that the run has then; where the process dies at once, nobody
-# can write one, and the run stays as it was.
+# How a rank breaks, and the reason that the run has then. A process that dies at once can't write
+# one: then rank 0 says that mpiexec ended it, if it was asked to end and not just killed.
 REASONS = {
     "raises": "rank {who}: NaN in cell 7",
     "exits": "rank {who}: sys.exit(3)",
@@ -119,8 +119,11 @@ def faults_of_metadata(how, case, run):
     status, reason = run.meta["status"], run.meta.get("failure_reason")
     expected = REASONS[how]
     if expected is None:
-        if (status, reason) != ("initialized", None):
+        ended = status == "failed" and str(reason).startswith("ended by SIGTERM")
+        if not ended and (status, reason) != ("initialized", None):
             yield f"status {status}, reason {reason}"
+        if how == "terminated" and case.who == 0 and not ended:
+            yield f"rank 0 was asked to end, and did not say so: {status}, {reason}"
         return
     if status != "failed" or not str(reason).startswith(expected.format(who=case.who)):
         yield f"status {status}, reason {reason}"
@@ -140,6 +143,9 @@ def faults_of_record(how, case, run):
     elif how == "hangs":
         if "in hangs" not in (run.path / f"ranks/rank_{case.who:05d}/stacks.txt").read_text():
             yield "no stacks"
+    elif how == "terminated":
+        if not str(record.get("failure_reason")).startswith("ended by SIGTERM"):
+            yield f"its record says {record}"
     elif record["status"] != "initialized":
         yield f"its record says {record['status']}"
 
