@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
@@ -153,7 +154,7 @@ def share(path: StrPath) -> None:
     with suppress(OSError):
         folder, mine = os.stat(os.path.dirname(os.fspath(path)) or "."), os.stat(path)
         bits = folder.st_mode & 0o070 if folder.st_gid == mine.st_gid else 0
-        bits &= 0o070 if os.path.isdir(path) else 0o060
+        bits &= 0o070 if stat.S_ISDIR(mine.st_mode) else 0o060
         if mine.st_mode & bits != bits:
             os.chmod(path, (mine.st_mode | bits) & 0o7777)
 

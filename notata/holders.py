@@ -7,6 +7,7 @@ import os
 import secrets
 import time
 from contextlib import suppress
+from functools import cache
 from typing import NamedTuple
 
 from notata import files, scheduler
@@ -65,7 +66,7 @@ def this_process() -> Holder:
     pid = os.getpid()
     job = scheduler.job().get("job_id")
     since = time.strftime("%Y-%m-%dT%H:%M:%S")
-    return Holder(hostname(), pid, job, since, _node(), _start_of(pid) or 0, secrets.token_hex(8))
+    return Holder(hostname(), pid, job, since, _node(), _own_start(pid), secrets.token_hex(8))
 
 
 def record(holder: Holder) -> bytes:
@@ -102,6 +103,7 @@ def parse(data: bytes) -> Holder | None:
     return None
 
 
+@cache
 def _node() -> str:
     """This node since its last boot, and the process numbers that this process sees on it."""
     boot = (files.read_bytes("/proc/sys/kernel/random/boot_id") or b"").decode().strip()
@@ -109,6 +111,11 @@ def _node() -> str:
         return f"{hostname()}/{boot}/{os.stat('/proc/self/ns/pid').st_ino}"
     except OSError:
         return f"{hostname()}/{boot}"
+
+
+@cache  # by number, since a forked child is another process
+def _own_start(pid: int) -> int:
+    return _start_of(pid) or 0
 
 
 def _start_of(pid: int) -> int | None:
