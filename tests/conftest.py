@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+
+# Started as a program of its own; it loads a library that not every machine has.
+collect_ignore = ["fuse_locks.py"]
 
 
 @pytest.fixture
@@ -14,3 +24,35 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def fuse_mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts one folder any number of times, each with locks of the kind that is asked for."""
+    if os.geteuid() != 0 or not os.path.exists("/dev/fuse") or not find_spec("mfusepy"):
+        pytest.skip("needs root, /dev/fuse, Debian's fuse3 and mfusepy")
+    shown = tmp_path / "shown"
+    shown.mkdir()
+    with ExitStack() as mounts:
+
+        def mount(kind: str) -> Path:
+            point = tmp_path / f"mount-{len(os.listdir(tmp_path))}"
+            point.mkdir()
+            program = [sys.executable, str(Path(__file__).parent / "fuse_locks.py")]
+            server = subprocess.Popen([*program, str(shown), str(point), kind])
+            mounts.callback(_unmount, server, point)
+            while not os.path.ismount(point):
+                if server.poll() is not None:
+                    pytest.skip(
+                        "FUSE can't be mounted here: Debian's fuse3 is missing, or forbidden"
+                    )
+                time.sleep(0.02)
+            return point
+
+        yield mount
+
+
+def _unmount(server: subprocess.Popen[bytes], point: Path) -> None:
+    subprocess.run(["umount", "-l", str(point)], check=False)
+    server.kill()
+    server.wait()
