@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from notata import files, layout, topology
 from notata.agreement import grace_seconds
@@ -78,7 +78,8 @@ def _meeting(base: str, launch: Launch) -> Iterator[_Meeting]:
     finally:
         # Whoever is last takes all of it away; on a folder that isn't shared each node has its own.
         if not meeting.leave_alone:
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(OSError):  # rmtree may raise where another rank was faster
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def examine(base: str, launch: Launch) -> list[Check]:
