@@ -18,6 +18,7 @@ PIP_INSTALL := -m pip install -qq --disable-pip-version-check
 VENV := .venv
 VENV_OPENMPI := .venv-openmpi
 PEER := .peers/notata-0.3.0
+NODES := .nodes
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
@@ -64,6 +65,9 @@ test-slurm: $(VENV)/stamp-test $(VENV_OPENMPI)/stamp
 torture: $(VENV)/stamp-test
 	NOTATA_TORTURE=10 $(VENV)/bin/python -m pytest -q -rP tests/test_lock_torture.py
 
+test-nfs: $(VENV)/stamp-test $(NODES)/stamp
+	NOTATA_NEED_NODES=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS) tests/nodes
+
 lint: $(VENV)/stamp-lint
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -75,11 +79,11 @@ docs: $(VENV)/stamp-docs
 	@echo "Open docs/_build/html/index.html"
 
 bench: $(VENV)/stamp-demo
-	@for program in benchmarks/merge_*.py; do \
+	@for program in benchmarks/[a-z]*.py; do \
 		echo "$$program"; $(VENV)/bin/python "$$program" $(BENCH_ARGS) || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(VENV_OPENMPI) .peers outputs build dist docs/_build
+	rm -rf $(VENV) $(VENV_OPENMPI) .peers $(NODES) outputs build dist docs/_build
 	rm -rf benchmarks/results .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find notata tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
@@ -136,4 +140,10 @@ $(PEER)/stamp: $(VENV)/stamp-venv
 	@echo "Installing notata 0.3.0 in $(PEER)"
 	@rm -rf $(PEER)
 	@$(VENV)/bin/python $(PIP_INSTALL) --no-deps --target $(PEER) notata==0.3.0
+	@touch $@
+
+# A Linux to run as a program, and the NFS server's; GlusterFS is installed.
+$(NODES)/stamp: tests/nodes/fetch.sh
+	@echo "Fetching User Mode Linux, an NFS server and GlusterFS for the tests on two nodes"
+	@bash tests/nodes/fetch.sh $(NODES)
 	@touch $@

@@ -1,0 +1,261 @@
+"""What is played on two nodes, step after step; each tells a JSON line of what came of it.
+
+session.py TOLD NODES SHARED MPIEXEC STEP…: TOLD is the file of the lines; NODES has the name, the
+process that holds it and the address of a node in each line; SHARED is where both see the same
+folder. This runs on the machine that holds the nodes.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+PROGRAMS = Path(__file__).parent
+LONG = 300  # seconds, within which any program here has ended on the slowest machine
+
+
+class Node(NamedTuple):
+    """A node, held by a process."""
+
+    name: str
+    holder: str
+    address: str
+
+    def command(self, *args: object) -> list[str]:
+        """A command line that runs another one on the node."""
+        inside = ["nsenter", "-t", self.holder, "-n", "-u", "-m"]
+        return [*inside, *map(str, args)]
+
+    def python(self, program: str, *args: object, **env: object) -> list[str]:
+        """A command line that runs one of these programs on the node, with more variables."""
+        variables = [f"{name}={value}" for name, value in env.items()]
+        path = PROGRAMS / f"{program}.py"
+        return self.command("env", *variables, sys.executable, path, *args)
+
+
+class Talk:
+    """A program on a node that answers each line with a line of JSON."""
+
+    def __init__(self, command: list[str]) -> None:
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def say(self, *words: object) -> None:
+        """Tell it to do something."""
+        assert self._process.stdin is not None
+        print(*words, file=self._process.stdin, flush=True)
+
+    def hear(self) -> Any:
+        """Wait for its answer."""
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+    def ask(self, *words: object) -> Any:
+        """Do both."""
+        self.say(*words)
+        return self.hear()
+
+    def end(self) -> None:
+        """Let it come to its end, or make it."""
+        try:
+            self._process.communicate(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+
+
+@contextmanager
+def talking(*commands: list[str]) -> Iterator[list[Talk]]:
+    """Programs that run for the length of a `with` block, and have said that they are ready."""
+    with ExitStack() as stack:
+        talks = []
+        for command in commands:
+            talks.append(Talk(command))
+            stack.callback(talks[-1].end)
+        for talk in talks:
+            talk.hear()
+        yield talks
+
+
+class Session:
+    """The steps."""
+
+    def __init__(self, nodes: str, shared: str, mpiexec: str) -> None:
+        self.nodes = [Node(*line.split()) for line in Path(nodes).read_text().splitlines()]
+        self.shared = shared
+        self.mpiexec = mpiexec
+
+    def _rows(self, shared: str) -> list[list[str]]:
+        """What makes, on each node, its part of twelve processes' forty runs each."""
+        count = len(self.nodes)
+        return [
+            node.python("rows", shared, place, count, 12, 40)
+            for place, node in enumerate(self.nodes)
+        ]
+
+    def table(self, trials: int) -> dict[str, Any]:
+        """Many processes on both nodes, one table."""
+        with talking(*self._rows(self.shared)) as nodes:
+            return {"trials": [_trial(nodes, f"table{trial}") for trial in range(trials)]}
+
+    def nolock(self) -> dict[str, Any]:
+        """The same where a lock excludes within a node only, and the table made anew."""
+        with talking(*self._rows("/mnt/nolock")) as nodes:
+            trial = _trial(nodes, "nolock")
+            trial["rebuild"] = nodes[1].ask("rebuild", "nolock")
+            trial["after"] = nodes[0].ask("check", "nolock", 12 * 40)
+        return {"trials": [trial]}
+
+    # ----- runs of several ranks -----
+
+    def _ahead(self, node: Node) -> str:
+        """How many seconds a node's clock is ahead: five more than that of the one before."""
+        return str(5 * self.nodes.index(node))
+
+    def parallel(self) -> dict[str, Any]:
+        """Four MPI ranks on two nodes, merged, beside the same program on one."""
+        launcher = Path(tempfile.mkdtemp()) / "launcher"
+        cases = ""
+        for node in self.nodes:
+            command = shlex.join(node.command("env", f"AHEAD={self._ahead(node)}"))
+            cases += f'{node.address}) exec {command} sh -c "$*";;\n'
+        launcher.write_text(
+            "#!/bin/bash\nwhile [[ $1 == -* ]]; do shift; done\nhost=$1; shift\n"
+            f"case $host in\n{cases}esac\n"
+        )
+        launcher.chmod(0o755)
+        hosts = ",".join(f"{node.address}:2" for node in self.nodes)
+        launch = [self.mpiexec, "-launcher", "ssh", "-launcher-exec", str(launcher)]
+        program = [sys.executable, str(PROGRAMS / "field.py"), self.shared, "parallel", "mpi"]
+        self._run([*launch, "-iface", "veth2", "-hosts", hosts, "-n", "4", *program])
+        return self._beside_serial("parallel")
+
+    def ranks(self) -> dict[str, Any]:
+        """The same without a communicator."""
+        started = []
+        for rank in range(4):
+            node = self.nodes[rank // 2]
+            place = {"NOTATA_RANK": rank, "NOTATA_SIZE": 4, "AHEAD": self._ahead(node)}
+            command = node.python("field", self.shared, "ranks", **place)
+            started.append(subprocess.Popen(command))
+        statuses = [process.wait(LONG) for process in started]
+        return {"statuses": statuses} | self._beside_serial("ranks")
+
+    def _run(self, command: list[str]) -> str:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=LONG, check=True)
+        return done.stdout
+
+    def _beside_serial(self, run: str) -> dict[str, Any]:
+        """Merge a run on the second node, and look at it from there with a serial one's."""
+        first, second = self.nodes
+        self._run(first.python("field", self.shared, f"{run}_serial"))
+        path = f"{self.shared}/log_{run}"
+        before = self._look(first, path)[0]
+        self._run(second.command(sys.executable, "-m", "notata", "merge", path))
+        merged, serial = self._look(first, path, f"{path}_serial")
+        return {"before": before, "merged": merged, "serial": serial}
+
+    def _look(self, node: Node, *paths: str) -> list[dict[str, Any]]:
+        return list(json.loads(self._run(node.python("look", *paths))))
+
+    # ----- what goes wrong -----
+
+    def overwrite(self) -> dict[str, Any]:
+        """A run begun again while another node, or the same one, still writes the old one."""
+        result = {}
+        for holder in self.nodes:
+            run = f"again_{holder.name}"
+            path = f"{self.shared}/log_{run}"
+            with talking(holder.python("hold", self.shared, run)) as (old,):
+                self._run(self.nodes[0].python("again", self.shared, run))
+                new = self._look(self.nodes[1], path)[0]
+                wrote = old.ask("write", 3)
+                meanwhile = self._look(self.nodes[0], path)[0]
+                closed = old.ask("close")
+            result[holder.name] = {
+                "new": new,
+                "wrote": wrote,
+                "meanwhile": meanwhile,
+                "closed": closed,
+                "after": self._look(self.nodes[1], path)[0],
+            }
+        return result
+
+    def full(self) -> dict[str, Any]:
+        """A disk of the server that is full, as a node sees it."""
+        return dict(json.loads(self._run(self.nodes[0].python("full", "/mnt/full"))))
+
+    def away(self) -> dict[str, Any]:
+        """A server that is away for four seconds, while both nodes write."""
+        steady = [
+            node.python("steady", self.shared, "steady", place)
+            for place, node in enumerate(self.nodes)
+        ]
+        threads = Path("/proc/fs/nfsd/threads")
+        with talking(*steady) as runs:
+            time.sleep(1)
+            threads.write_text("0\n")
+            time.sleep(4)
+            threads.write_text("8\n")
+            time.sleep(12)  # it serves nobody new before its grace period of 10 s is over
+            for run in runs:
+                run.say("enough")
+            ended = [run.hear() for run in runs]
+        paths = [f"{self.shared}/steady/runs/log_{run['run_id']}" for run in ended]
+        return {"ended": ended, "runs": self._look(self.nodes[0], *paths)}
+
+    def doctor(self) -> dict[str, Any]:
+        """What is found by `notata doctor`, started on both nodes at once."""
+        return {
+            "shared": self._examine("/mnt/shared", 0),
+            "ahead": self._examine("/mnt/shared", 90),
+            "nolock": self._examine("/mnt/nolock", 0),
+        }
+
+    def _examine(self, folder: str, ahead: int) -> dict[str, Any]:
+        """Examine a folder, with the second node's clock ahead by some seconds."""
+        started = []
+        for rank, node in enumerate(self.nodes):
+            place = {"NOTATA_RANK": rank, "NOTATA_SIZE": 2, "AHEAD": ahead * rank}
+            place |= {"NOTATA_LAUNCH": f"doctor{ahead}{folder}", "NOTATA_GRACE": 120}
+            command = node.python("examine", folder, **place)
+            started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        said = [process.communicate(timeout=LONG)[0] for process in started]
+        return {"status": started[0].returncode, **json.loads(said[0])}
+
+
+def _trial(nodes: list[Talk], name: str) -> dict[str, Any]:
+    for node in nodes:
+        node.say("add", name)
+    failed = sum(node.hear()["failed"] for node in nodes)
+    warnings = nodes[0].ask("warnings", name)
+    return {"failed": failed, "warnings": warnings} | nodes[1].ask("check", name, 12 * 40)
+
+
+def main(told: str, nodes: str, shared: str, mpiexec: str, *steps: str) -> None:
+    session = Session(nodes, shared, mpiexec)
+    for step in steps:
+        name, _, number = step.partition("=")
+        began = time.monotonic()
+        try:
+            result = getattr(session, name)(*map(int, filter(None, [number])))
+        except Exception:
+            result = {"error": traceback.format_exc()}
+        took = round(time.monotonic() - began, 1)
+        print(f"session: {step} took {took} s", flush=True)
+        with open(told, "a") as file:
+            print(json.dumps({"step": name, "seconds": took, **result}), file=file)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,36 @@
+"""One table, written from two nodes: twelve processes, forty runs each, columns that differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from machines import Machine
+
+ALL = 12 * 40
+
+
+def assert_whole(trials: list[dict[str, Any]]) -> None:
+    for trial in trials:
+        assert trial["failed"] == 0
+        assert (trial["rows"], trial["runs"], trial["wrong"]) == (ALL, ALL, [])
+
+
+@pytest.mark.parametrize("machine", ["nfs", "nfs_besides", "gluster"])
+def test_no_row_is_lost(machine: str, request: pytest.FixtureRequest) -> None:
+    where: Machine = request.getfixturevalue(machine)
+    trials = where.told("table")["trials"]
+    assert len(trials) == (10 if machine == "gluster" else 5)  # ten on NFS 4.2 by two machines
+    assert_whole(trials)
+    assert trials[0]["warnings"] == {}
+
+
+def test_every_run_is_whole_where_locks_exclude_nobody(nfs_besides: Machine) -> None:
+    (trial,) = nfs_besides.told("nolock")["trials"]
+    assert trial["failed"] == 0
+
+
+def test_rebuilding_brings_every_row_back(nfs_besides: Machine) -> None:
+    (trial,) = nfs_besides.told("nolock")["trials"]
+    assert trial["rebuild"] == {"count": ALL}
+    assert_whole([{"failed": 0, **trial["after"]}])
