@@ -78,8 +78,8 @@ docs: $(VENV)/stamp-docs
 	$(VENV)/bin/sphinx-build -q -W --keep-going -b html docs docs/_build/html
 	@echo "Open docs/_build/html/index.html"
 
-bench: $(VENV)/stamp-demo
-	@for program in benchmarks/[a-z]*.py; do \
+bench: $(VENV)/stamp-test $(PEER)/stamp
+	@for program in benchmarks/merge_*.py benchmarks/table.py; do \
 		echo "$$program"; $(VENV)/bin/python "$$program" $(BENCH_ARGS) || exit 1; done
 
 clean:

@@ -49,9 +49,11 @@ def replacing(
         os.replace(temporary, os.path.join(folder, name))
         if durable:
             sync(folder or ".")
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename in (None, temporary):
+            error.filename = os.fspath(path)
         raise
 
 

@@ -156,8 +156,10 @@ class LogWriter:
     def _let_go(self) -> None:
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
-            with suppress(OSError):
+            try:
                 os.close(descriptor)
+            except OSError as error:  # NFS had taken lines that its server has no room for
+                self._lose(error)
 
     def fileno(self) -> int:
         """The descriptor of the file, or -1 where it is not open."""
