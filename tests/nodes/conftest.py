@@ -19,9 +19,9 @@ _NEEDED = "NOTATA_NEED_NODES" in os.environ
 # Each is played by a machine of its own, at the same time as the others. The trials of the table
 # take the most time, so that two machines share them.
 PLAYED = {
-    "nfs": (NFS, ["table=5", "parallel", "ranks", "overwrite", "full", "away"]),
+    "nfs": (NFS, ["parallel", "ranks", "overwrite", "full", "away", "table=5"]),
     "nfs_besides": (NFS, ["nolock", "table=5"]),
-    "gluster": (Gluster, ["table=10", "ranks", "overwrite"]),
+    "gluster": (Gluster, ["ranks", "overwrite", "table=10"]),
 }
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 PROGRAMS = Path(__file__).parent
+PATIENT = ["NOTATA_GRACE=120"]  # four ranks may take a minute to start on the one processor
 LONG = 300  # seconds, within which any program here has ended on the slowest machine
 
 
@@ -99,7 +100,7 @@ class Session:
         """What makes, on each node, its part of twelve processes' forty runs each."""
         count = len(self.nodes)
         return [
-            node.python("rows", shared, place, count, 12, 40)
+            node.python("rows", shared, place, count, 12, 40, NOTATA_LOCK_TIMEOUT=LONG)
             for place, node in enumerate(self.nodes)
         ]
 
@@ -127,7 +128,7 @@ class Session:
         launcher = Path(tempfile.mkdtemp()) / "launcher"
         cases = ""
         for node in self.nodes:
-            command = shlex.join(node.command("env", f"AHEAD={self._ahead(node)}"))
+            command = shlex.join(node.command("env", f"AHEAD={self._ahead(node)}", *PATIENT))
             cases += f'{node.address}) exec {command} sh -c "$*";;\n'
         launcher.write_text(
             "#!/bin/bash\nwhile [[ $1 == -* ]]; do shift; done\nhost=$1; shift\n"
