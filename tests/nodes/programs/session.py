@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 PROGRAMS = Path(__file__).parent
 PATIENT = ["NOTATA_GRACE=120"]  # four ranks may take a minute to start on the one processor
+AHEAD = 5  # seconds, by which a node's clock is ahead of that of the one before
 LONG = 300  # seconds, within which any program here has ended on the slowest machine
 
 
@@ -119,26 +120,29 @@ class Session:
 
     # ----- runs of several ranks -----
 
-    def _ahead(self, node: Node) -> str:
-        """How many seconds a node's clock is ahead: five more than that of the one before."""
-        return str(5 * self.nodes.index(node))
+    def _mpiexec(self, ranks: int, ahead: int, program: str, *args: str) -> list[str]:
+        """A command line that starts a program on all nodes, with so many ranks on each.
 
-    def parallel(self) -> dict[str, Any]:
-        """Four MPI ranks on two nodes, merged, beside the same program on one."""
+        Each node's clock is so many seconds ahead of that of the one before.
+        """
         launcher = Path(tempfile.mkdtemp()) / "launcher"
         cases = ""
-        for node in self.nodes:
-            command = shlex.join(node.command("env", f"AHEAD={self._ahead(node)}", *PATIENT))
+        for place, node in enumerate(self.nodes):
+            command = shlex.join(node.command("env", f"AHEAD={ahead * place}", *PATIENT))
             cases += f'{node.address}) exec {command} sh -c "$*";;\n'
         launcher.write_text(
             "#!/bin/bash\nwhile [[ $1 == -* ]]; do shift; done\nhost=$1; shift\n"
             f"case $host in\n{cases}esac\n"
         )
         launcher.chmod(0o755)
-        hosts = ",".join(f"{node.address}:2" for node in self.nodes)
         launch = [self.mpiexec, "-launcher", "ssh", "-launcher-exec", str(launcher)]
-        program = [sys.executable, str(PROGRAMS / "field.py"), self.shared, "parallel", "mpi"]
-        self._run([*launch, "-iface", "veth2", "-hosts", hosts, "-n", "4", *program])
+        hosts = ",".join(f"{node.address}:{ranks}" for node in self.nodes)
+        launch += ["-iface", "veth2", "-hosts", hosts, "-n", str(ranks * len(self.nodes))]
+        return [*launch, sys.executable, str(PROGRAMS / f"{program}.py"), *args]
+
+    def parallel(self) -> dict[str, Any]:
+        """Four MPI ranks on two nodes, merged, beside the same program on one."""
+        self._run(self._mpiexec(2, AHEAD, "field", self.shared, "parallel", "mpi"))
         return self._beside_serial("parallel")
 
     def ranks(self) -> dict[str, Any]:
@@ -146,7 +150,7 @@ class Session:
         started = []
         for rank in range(4):
             node = self.nodes[rank // 2]
-            place = {"NOTATA_RANK": rank, "NOTATA_SIZE": 4, "AHEAD": self._ahead(node)}
+            place = {"NOTATA_RANK": rank, "NOTATA_SIZE": 4, "AHEAD": AHEAD * (rank // 2)}
             command = node.python("field", self.shared, "ranks", **place)
             started.append(subprocess.Popen(command))
         statuses = [process.wait(LONG) for process in started]
@@ -225,14 +229,9 @@ class Session:
 
     def _examine(self, folder: str, ahead: int) -> dict[str, Any]:
         """Examine a folder, with the second node's clock ahead by some seconds."""
-        started = []
-        for rank, node in enumerate(self.nodes):
-            place = {"NOTATA_RANK": rank, "NOTATA_SIZE": 2, "AHEAD": ahead * rank}
-            place |= {"NOTATA_LAUNCH": f"doctor{ahead}{folder}", "NOTATA_GRACE": 120}
-            command = node.python("examine", folder, **place)
-            started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
-        said = [process.communicate(timeout=LONG)[0] for process in started]
-        return {"status": started[0].returncode, **json.loads(said[0])}
+        command = self._mpiexec(1, ahead, "examine", folder)
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=LONG, check=False)
+        return {"status": done.returncode, **json.loads(done.stdout)}
 
 
 def _trial(nodes: list[Talk], name: str) -> dict[str, Any]:
