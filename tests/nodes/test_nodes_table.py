@@ -34,3 +34,14 @@ def test_rebuilding_brings_every_row_back(nfs_besides: Machine) -> None:
     (trial,) = nfs_besides.told("nolock")["trials"]
     assert trial["rebuild"] == {"count": ALL}
     assert_whole([{"failed": 0, **trial["after"]}])
+
+
+def test_each_log_says_that_locks_can_not_be_trusted(nfs_besides: Machine) -> None:
+    (trial,) = nfs_besides.told("nolock")["trials"]
+    told = {text: runs for text, runs in trial["warnings"].items() if "can't be trusted" in text}
+    (text,) = told
+    assert "/mnt/nolock is NFS mounted with nolock" in text
+    # A run whose table was just being torn says that instead: its row is missing.
+    failed = sum(runs for said, runs in trial["warnings"].items() if said.startswith("no row in"))
+    assert told[text] + failed == ALL
+    assert told[text] > ALL / 2
