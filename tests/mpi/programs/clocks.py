@@ -1,0 +1,27 @@
+"""A run on two nodes, the clock of the second of which is five seconds ahead.
+
+There is one machine here: each rank says which node it is on, and what its clock shows.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from mpi4py import MPI
+from tell import tell
+
+from notata import Logbook, lifecycle
+from notata.agreement import Agreement
+
+rank = MPI.COMM_WORLD.Get_rank()
+lifecycle.hostname = lambda: f"node{rank // 2}"
+if rank >= 2:
+    right = time.time_ns
+    time.time_ns = lambda: right() + 5_000_000_000
+if "deaf" in sys.argv and rank == 2:
+    Agreement.compare_clocks = lambda self, metadata, asked=None: None
+began = time.monotonic()
+with Logbook("run", sys.argv[1]) as log:
+    log.info("x")
+tell(seconds=time.monotonic() - began)

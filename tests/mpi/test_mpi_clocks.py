@@ -1,0 +1,37 @@
+"""Comparing the clocks of nodes, under MPICH and Open MPI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notata import clocks
+
+Launch = Callable[..., Any]
+pytestmark = pytest.mark.mpi
+
+
+def test_one_rank_of_each_node_is_compared_at_opening_and_closing(
+    launch: Launch, tmp_path: Path
+) -> None:
+    launch(5, "clocks", tmp_path)
+    parallel = json.loads((tmp_path / "log_run/metadata.json").read_text())["parallel"]
+    assert parallel["hosts"] == {"node0": "0-1", "node1": "2-3", "node2": "4"}
+    assert sorted(parallel["clocks"]) == ["node1", "node2"]
+    for samples in parallel["clocks"].values():
+        assert [len(sample) for sample in samples] == [3, 3]
+        for _, offset, uncertainty in samples:
+            assert abs(offset - 5) <= uncertainty + 0.001  # two clocks of the system are read
+            assert 0 < uncertainty < 1
+    assert abs(clocks.of_run(tmp_path / "log_run").largest - 5) < 1
+
+
+def test_a_node_that_does_not_answer_is_not_waited_for(launch: Launch, tmp_path: Path) -> None:
+    launch(4, "clocks", tmp_path, "deaf")
+    meta = json.loads((tmp_path / "log_run/metadata.json").read_text())
+    assert meta["status"] == "complete"
+    assert "clocks" not in meta["parallel"]
