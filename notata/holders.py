@@ -13,6 +13,7 @@ from typing import NamedTuple
 from notata import files, scheduler
 from notata.topology import hostname
 
+_LENGTH = 1023  # more than names of hosts and jobs take
 _FREE = b"free"  # stands in place of a record's first bytes once its holder let go
 
 
@@ -70,11 +71,11 @@ def this_process() -> Holder:
 
 
 def record(holder: Holder) -> bytes:
-    """The record of a holder, as it stands in a file.
+    """The record of a holder, as it stands in a file: all are equally long, to be overwritten.
 
     Ranks: independent.
     """
-    return json.dumps(holder._asdict()).encode() + b"\n"
+    return json.dumps(holder._asdict()).encode().ljust(_LENGTH) + b"\n"
 
 
 def let_go(descriptor: int) -> None:

@@ -235,6 +235,7 @@ class Index:
         names = columns.names
         data = _lines(names, [dict(zip(names, names, strict=True)), *rows])
         with self._marked(data[:1]) as descriptor:
+            os.fsync(descriptor)
             view, offset = memoryview(data)[1:], 1
             while view:
                 written = os.pwrite(descriptor, view, offset)
@@ -269,7 +270,6 @@ class Index:
             files.share(self._path)
             first = first or os.pread(descriptor, 1, 0)
             os.pwrite(descriptor, _BEING_WRITTEN, 0)
-            os.fsync(descriptor)
             yield descriptor
             os.pwrite(descriptor, first, 0)
         finally:

@@ -84,7 +84,8 @@ def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterat
     """
     seconds = timeout_from_environment() if timeout is None else timeout
     lock = _Lock(os.fspath(path), time.monotonic() + seconds, seconds)
-    file = None if lock.turns.in_use else lock.flock()
+    # What looks as if there were no turns may be an old view, so that flock() looks again.
+    file = None if lock.turns.seen else lock.flock()
     if file is None:
         with lock.turns.held(lock.turn()):
             lock.wait_for_flock()
@@ -197,9 +198,7 @@ class _Lock:
 
 
 def _say_so(file: FileIO) -> None:
-    record = holders.record(holders.this_process())
-    os.pwrite(file.fileno(), record, 0)
-    os.ftruncate(file.fileno(), len(record))
+    os.pwrite(file.fileno(), holders.record(holders.this_process()), 0)
     os.close(os.dup(file.fileno()))  # on NFS, a close is when others can see it
 
 

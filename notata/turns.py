@@ -38,6 +38,11 @@ class Turns:
         self._look_again = 0.0  # when to look next how old a file is, which makes one itself
 
     @property
+    def seen(self) -> bool:
+        """Whether some process has taken a turn, as far as this node knows already."""
+        return os.path.lexists(self._folder)
+
+    @property
     def in_use(self) -> bool:
         """Whether some process has taken a turn, ever."""
         return files.is_there(self._folder)
