@@ -67,7 +67,9 @@ def fates(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     for fate in ("exit", "sigkill", "silent", "raises", "well"):
         submit(fate)
     wait_for("preempted")
-    usurper = cluster.submit("--partition=urgent", "--exclusive", script="sleep 1")
+    usurper = cluster.submit(
+        "--partition=urgent", "--exclusive", "--output=/dev/null", script="sleep 1"
+    )
     wait_for("cancelled")
     cluster.call("scancel", found.jobs["cancelled"])
     wait_for("requeued")
