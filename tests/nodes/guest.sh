@@ -7,7 +7,6 @@
 #     /mnt/shared    NFS 4.2 with default options, on ext4
 #     /mnt/full      the same, on a disk of 4 MB
 #     /mnt/nolock    NFS 3 with `nolock`, where locks exclude within a node only
-#     /mnt/nostatd   NFS 3 without a lock daemon, where a lock is an error
 # Then STATE/command is run, and the machine is switched off.
 STATE=${STATE:?} TOOLS=${TOOLS:?}
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin:$TOOLS/root/sbin:$TOOLS/root/usr/sbin:$TOOLS/root/bin
@@ -28,7 +27,7 @@ mount -t sysfs none /sys
 mount -t devtmpfs none /dev 2>/dev/null || true
 mkdir -p /dev/shm
 for folder in /dev/shm /run /var/lib /srv /mnt; do mount -t tmpfs none $folder; done
-mkdir -p /mnt/{etc,shared,full,nolock,nostatd} /srv/{shared,full} /run/{rpcbind,tmp,state}
+mkdir -p /mnt/{etc,shared,full,nolock} /srv/{shared,full} /run/{rpcbind,tmp,state}
 mkdir -p /var/lib/nfs/{v4recovery,sm,sm.bak,rpc_pipefs}
 touch /var/lib/nfs/{etab,rmtab,state}
 mount -t hostfs -o "$STATE" none /run/state
@@ -88,7 +87,6 @@ node() {
     done
     v3=vers=3,proto=tcp,port=2049,mountproto=tcp,mountport=20048,mountaddr=$server,addr=$server
     within mount -i -t nfs -o "$v3,nolock" "$server:/srv/shared" /mnt/nolock
-    within mount -i -t nfs -o "$v3,nosharecache" "$server:/srv/shared" /mnt/nostatd
     echo "$1 $holder $address" >>/run/nodes
 }
 node nodea 2
