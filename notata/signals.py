@@ -104,11 +104,10 @@ class _Ears:
     def open(self, numbers: Iterable[int]) -> None:
         if self._wakeup < 0:
             self._set_wakeup()
-        caught = _caught()
-        for number in numbers:
+        missing = [n for n in numbers if signal.getsignal(n) not in (signal.SIG_IGN, self._handle)]
+        caught = _caught() if missing else ()
+        for number in missing:
             before: Any = signal.getsignal(number)
-            if before in (signal.SIG_IGN, self._handle):
-                continue
             if before is None or (before == signal.SIG_DFL and number in caught):
                 before = _Foreign.find(number)
                 if before is None:

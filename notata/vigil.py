@@ -1,5 +1,7 @@
 """What goes on beside the program: one daemon thread for all runs, there while something needs it.
 
+It stays for a minute longer, so that a sweep of short runs does not start and end it for each.
+
 It wakes at the times that were asked for, and at once for each byte that comes through its pipe:
 that is how a signal reaches it while the main thread is stuck in a call of C.
 
@@ -18,8 +20,8 @@ import weakref
 from collections.abc import Callable
 
 _JOIN = 1.0  # seconds that a fork waits for the thread, which may hang in a dead file server
-_LONGEST = 3600.0  # seconds; more milliseconds than poll takes are soon reached
-_BELL, _SETTLE, _END = 0, 254, 255  # no signals
+_LONGEST = 60.0  # seconds until the thread looks again whether there is anything to do
+_BELL, _SETTLE = 0, 255  # no signals
 
 
 class Task:
@@ -59,7 +61,7 @@ class Task:
             _tasks[id(self)] = self
             if _thread_now is None:
                 _thread_now = _Thread(_pipe())
-            else:
+            elif self.due < _thread_now.wakes:
                 self.ring(_BELL)
             return _thread_now.writing
 
@@ -86,14 +88,12 @@ class Task:
         settled.acquire(timeout=patience)
 
     def stop(self) -> None:
-        """Let it be done no more. The thread ends with its last task.
+        """Let it be done no more.
 
         Ranks: independent.
         """
         with _lock:
             _tasks.pop(id(self), None)
-            if not _tasks:
-                _end()
 
 
 class _Thread:
@@ -104,21 +104,15 @@ class _Thread:
 
     def __init__(self, pipe: tuple[int, int]) -> None:
         self.reading, self.writing = pipe
-        self._last = self._keep = False
+        self.wakes = 0.0  # when it looks at its tasks again by itself
+        self._paused = False
         self._ended = _thread.allocate_lock()
         self._ended.acquire()
         _thread.start_new_thread(self._run, ())
 
-    def end(self) -> None:
-        """Let the thread end; its pipe goes with it."""
-        try:
-            os.write(self.writing, bytes([_END]))
-        except BlockingIOError:  # full: it will wake anyway, and look
-            self._last = True
-
     def pause(self, patience: float) -> None:
         """Let the thread end, and keep the pipe for the next one."""
-        self._keep = self._last = True
+        self._paused = True
         with contextlib.suppress(BlockingIOError):
             os.write(self.writing, bytes([_BELL]))
         self._ended.acquire(timeout=patience)
@@ -127,18 +121,31 @@ class _Thread:
         try:
             poll = select.poll()
             poll.register(self.reading, select.POLLIN)
-            while not self._last:
-                due = min((task.due for task in list(_tasks.values())), default=float("inf"))
-                wait = min(max(0.0, due - time.monotonic()), _LONGEST)
-                data = os.read(self.reading, 4096) if poll.poll(wait * 1000) else b""
-                self._last = self._last or _END in data
-                self._do(data.translate(None, bytes([_BELL, _SETTLE, _END])))
+            while not self._paused and (_tasks or not self._retire()):
+                now = time.monotonic()
+                self.wakes = min([*(task.due for task in list(_tasks.values())), now + _LONGEST])
+                ready = poll.poll(max(0.0, self.wakes - now) * 1000)
+                data = os.read(self.reading, 4096) if ready else b""
+                self._do(data.translate(None, bytes([_BELL, _SETTLE])))
                 while _SETTLE in data and _waiting:
                     _waiting.pop().release()
         finally:
-            if not self._keep:
+            if not self._paused:
                 self.close()
             self._ended.release()
+
+    def _retire(self) -> bool:
+        """Give up the place, if there is still nothing to do; not while a fork is under way."""
+        global _thread_now
+        if not _lock.acquire(blocking=False):
+            return False
+        try:
+            if _tasks or _thread_now is not self:
+                return False
+            _thread_now = None
+            return True
+        finally:
+            _lock.release()
 
     def close(self) -> None:
         os.close(self.reading)
@@ -161,13 +168,6 @@ _thread_now: _Thread | None = None
 
 def _pipe() -> tuple[int, int]:
     return os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-
-
-def _end() -> None:
-    global _thread_now
-    if _thread_now is not None:
-        _thread_now.end()
-        _thread_now = None
 
 
 def _before_fork() -> None:
