@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from notata.errors import SettingError
 
-# Seconds since the epoch. PBS, LSF and Flux don't tell a job when it ends; a batch script can:
+# Seconds since the epoch. PBS, LSF, Flux and Slurm 22.05 don't tell a job when it ends; a batch
+# script can:
 # export NOTATA_END_TIME=$(($(date +%s) + 3600)). Where both are set, the program's own counts.
 _VARIABLES = ("NOTATA_END_TIME", "SLURM_JOB_END_TIME")
 

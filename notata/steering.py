@@ -18,8 +18,8 @@ class Steering:
     def time_left(self) -> float:
         """Seconds until the job's time is up, below 0 after that; infinite where nobody says.
 
-        Slurm says so (`SLURM_JOB_END_TIME`, as the job was started; a limit that was changed since
-        is not seen). Elsewhere a batch script can:
+        Newer versions of Slurm say so (`SLURM_JOB_END_TIME`, as the job was started; a limit that
+        was changed since is not seen), 22.05 does not. Elsewhere a batch script can:
         `export NOTATA_END_TIME=$(($(date +%s) + 3600))`.
 
         Raises:

@@ -1,0 +1,28 @@
+"""Steps until it should stop, and says why it did.
+
+warned.py BASE RUN_ID
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from notata import Logbook
+
+
+def main(base: str, run_id: str) -> None:
+    with Logbook(run_id, base, margin=0) as log:
+        log.info(f"restart {os.environ.get('SLURM_RESTART_COUNT', '0')}")
+        log.json("ready", log.time_left())
+        end = time.monotonic() + 300
+        while not log.should_stop and time.monotonic() < end:
+            if "SLURM_RESTART_COUNT" in os.environ:
+                break
+            time.sleep(0.05)
+        log.info("left its loop")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

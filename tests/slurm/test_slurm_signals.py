@@ -1,0 +1,79 @@
+"""Signals and requeues on a real Slurm, by the ways of starting Python that batch scripts use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cluster import JOBS, Cluster
+
+from notata import LogReader
+
+PROGRAM = f"{JOBS}/warned.py"
+
+
+def start(
+    cluster: Cluster, base: Path, run_id: str, script: str, *options: str
+) -> tuple[str, Path]:
+    run = base / f"log_{run_id}"
+    output = f"--output={base}/{run_id}.out"
+    job = cluster.submit("--time=5", output, *options, script=script)
+    assert cluster.wait_until((run / "artifacts/ready.json").exists, 120), run_id
+    return job, run
+
+
+@pytest.mark.parametrize(
+    ("way", "options"),
+    [
+        ("exec python", ("--batch", "--signal=USR1")),
+        ("srun python", ("--signal=USR1",)),
+        ("exec srun python", ("--signal=USR1",)),
+        ("trap : USR1; python", ("--signal=USR1",)),
+    ],
+)
+def test_a_warning_reaches_the_program(
+    cluster: Cluster, tmp_path: Path, way: str, options: tuple[str, ...]
+) -> None:
+    run_id = "warned"
+    # Slurm 22.05 does not tell its jobs when they end.
+    limit = "export NOTATA_END_TIME=$(($(date +%s) + 300))"
+    script = f"{limit}\n{way} {PROGRAM} {tmp_path} {run_id}"
+    if way.startswith("trap"):
+        script += " & wait; wait"
+    job, run = start(cluster, tmp_path, run_id, script)
+    batch = ["--batch"] if way == "exec python" else ["--full"] if "trap" in way else []
+    cluster.call("scancel", *batch, options[-1], job)
+    cluster.wait(job)
+    reader = LogReader(run)
+    assert reader.meta["status"] == "complete"
+    (told,) = reader.meta["signals"]
+    assert (told["signal"], told["ends"]) == ("SIGUSR1", False)
+    assert 0 < told["time_left"] <= 300
+    assert 0 < reader.load_json("ready") <= 300
+    assert "left its loop" in [message.message for message in reader.messages()]
+
+
+@pytest.mark.parametrize("way", ["exec python", "srun python"])
+def test_a_job_that_is_cancelled_notes_the_signal(
+    cluster: Cluster, tmp_path: Path, way: str
+) -> None:
+    job, run = start(cluster, tmp_path, "ended", f"{way} {PROGRAM} {tmp_path} ended")
+    cluster.call("scancel", job)
+    cluster.wait(job)
+    meta = LogReader(run).meta
+    assert meta["status"] == "initialized"  # `notata reconcile` knows more
+    assert [(told["signal"], told["ends"]) for told in meta["signals"]] == [("SIGTERM", True)]
+
+
+def test_a_requeued_job_goes_on_in_its_run(cluster: Cluster, tmp_path: Path) -> None:
+    script = f"exec python {PROGRAM} {tmp_path} again"
+    job, run = start(cluster, tmp_path, "again", script, "--requeue")
+    cluster.call("scontrol", "requeue", job)
+    assert cluster.wait_until(lambda: LogReader(run).meta["status"] == "complete", 180)
+    cluster.wait(job)
+    reader = LogReader(run)
+    assert [entry["job"] for entry in reader.meta["attempts"]] == [job, job]
+    assert [entry["status"] for entry in reader.meta["attempts"]] == ["initialized", "complete"]
+    said = [message.message for message in reader.messages()]
+    assert said.index("restart 0") < said.index("Logbook resumed: attempt 2")
+    assert said.index("Logbook resumed: attempt 2") < said.index("restart 1")
