@@ -12,10 +12,10 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any
 
-from notata import clocks, exits
+from notata import clocks
+from notata.aborting import abandon
 from notata.errors import NoCommunicatorError, RanksMissingError, describe, revive
 from notata.ranges import ranks_text
 from notata.topology import Topology
@@ -25,7 +25,7 @@ _RECORD_BYTES = 1024  # what a rank tells rank 0
 _ANSWER_BYTES = 8192  # what rank 0 answers
 _EAGER = 0.05  # seconds in which a rank looks again at once, only letting others run between
 _LONGEST_PAUSE = 0.01
-_LAST_LOOK = 0.5  # seconds at exit
+_RECORDS = 7  # the tag of records; those of `clocks`, which may come too late, are others
 
 Record = dict[str, Any]
 Decision = Callable[[list[Record]], Record]
@@ -195,12 +195,12 @@ class Agreement:
 
         frame = _frame(mine, _RECORD_BYTES)
         if not self._topology.is_root:
-            self._wait(what, [self._comm.Isend([frame, MPI.BYTE], 0)], frame)
+            self._wait(what, [self._comm.Isend([frame, MPI.BYTE], 0, _RECORDS)], frame)
             return None
         others = range(1, self._topology.size)
         frames = [frame, *(bytearray(_RECORD_BYTES) for _ in others)]
         comm = self._comm
-        requests = [comm.Irecv([frames[rank], MPI.BYTE], rank) for rank in others]
+        requests = [comm.Irecv([frames[rank], MPI.BYTE], rank, _RECORDS) for rank in others]
         try:
             self._wait(what, requests, frames, others)
         except RanksMissingError as error:
@@ -239,8 +239,7 @@ class Agreement:
             time.sleep(pause)
 
     def _abandon(self, requests: Sequence[Any], buffers: Any) -> None:
-        exits.add(_abort_if_stuck, _abort_if_stuck, last=True)
-        _abandoned.append((self._topology.comm if self._may_abort else None, requests, buffers))
+        abandon(self._topology.comm if self._may_abort else None, requests, buffers)
         self.gave_up = True
         self._comm = self._voting = None
 
@@ -290,65 +289,3 @@ def _shortened(value: Any, limit: int) -> Any:
 def _unframe(frame: bytearray) -> Record:
     record: Record = json.loads(bytes(frame))
     return record
-
-
-def end_job(comm: Any, why: str) -> None:
-    """End all ranks of a communicator at once, by `MPI_Abort`: it does not return.
-
-    MPI libraries end the whole job, also where the communicator has a part of its ranks. Without a
-    communicator this process ends, with status 1; most launchers then end the others.
-
-    Args:
-        comm: The communicator, or None.
-        why: What to say on standard error.
-
-    Ranks: independent; the last call of all ranks.
-    """
-    print(f"notata: {why}", file=sys.stderr)
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(Exception):  # closed, full, or replaced by the program
-            stream.flush()
-    if comm is not None:
-        mpi = sys.modules["mpi4py.MPI"]
-        if mpi.Is_thread_main() or mpi.Query_thread() == mpi.THREAD_MULTIPLE:
-            comm.Abort(1)
-    os._exit(1)
-
-
-# What MPI may still write to: requests with their buffers; and the communicator whose ranks may be
-# ended for their sake.
-_abandoned: list[tuple[Any, Sequence[Any], Any]] = []
-
-
-def _abort_if_stuck() -> None:
-    """End the job when ranks are still missing as the interpreter exits.
-
-    MPI can't be finalised with an operation that never completes, so the exit would hang for as
-    long as the allocation lasts. Registered only once a rank was waited for in vain.
-    """
-    mpi = sys.modules["mpi4py.MPI"]
-    told = "some ranks never came to open or close a run that this one waited for"
-    for comm, requests, buffers in _abandoned:
-        if mpi.Is_finalized() or _complete(requests):
-            continue
-        if comm is not None:
-            end_job(comm, f"{told}; ending the job, since MPI could not be finalised")
-        print(f"notata: {told}, so that MPI may not be finalised", file=sys.stderr, flush=True)
-        _keep_for_ever(buffers)
-
-
-def _complete(requests: Sequence[Any]) -> bool:
-    """Whether requests are complete, once MPI had the time for what has arrived meanwhile."""
-    deadline = time.monotonic() + _LAST_LOOK
-    while not (done := sys.modules["mpi4py.MPI"].Request.Testall(requests)):
-        if time.monotonic() > deadline:
-            break
-        time.sleep(_LONGEST_PAUSE)
-    return bool(done)
-
-
-def _keep_for_ever(buffers: Any) -> None:
-    """Keep memory beyond the interpreter's end: MPI writes to it while it is finalised."""
-    import ctypes
-
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(buffers))

@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import Any
 
 from notata import exits, failure, lifecycle, messages, provenance
-from notata.agreement import Record, end_job
+from notata.aborting import end_job
+from notata.agreement import Record
 from notata.errors import RankFailed, RanksMissingError
 from notata.logwriter import LogWriter
 from notata.messages import now

@@ -119,6 +119,12 @@ def test_a_rank_that_leaves_quietly_is_noticed_by_mpiexec(launch, tmp_path):
     assert run.ranks[1].record["status"] == "initialized"
 
 
+def test_an_answer_that_comes_too_late_is_not_taken_for_another(launch, tmp_path):
+    done, _, outcome = ending(launch, tmp_path, "answers_too_late")
+    assert (done.status, outcome) == (0, ("complete", None)), done.output
+    assert {told["status"] for told in done.told.values()} == {"complete"}
+
+
 def test_rank_0_may_hang_and_yet_the_run_says_what_happened(launch, tmp_path):
     done, run, outcome = ending(launch, tmp_path, "root_hangs")
     assert done.status != 0

@@ -149,6 +149,15 @@ def leaves_quietly(out):
             os._exit(0)
 
 
+def answers_too_late(out):
+    """What a rank sends when nobody waits for it any more is not taken for its word on the run."""
+    with Logbook("run", base_dir=out) as log:
+        log.info("here")
+        if not log.is_root:  # as an answer on the time of this node is
+            log._session._agreement._comm.Isend(bytes(8), 0, 0).Wait()
+    tell(status=log.status)
+
+
 def root_hangs(out):
     """Rank 0 hangs; rank 1 breaks, and rank 2 is done."""
     with Logbook("run", base_dir=out) as log:
@@ -187,6 +196,7 @@ if __name__ == "__main__":
         first_in_time,
         never_comes,
         leaves_quietly,
+        answers_too_late,
         root_hangs,
         own_communicator,
     )
