@@ -6,6 +6,8 @@ import ast
 import io
 import json
 import os
+import struct
+import tokenize
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -105,6 +107,14 @@ class Header(NamedTuple):
     dtype: np.dtype[Any]
 
 
+# What reading raises where bytes are damaged: numpy parses a head as Python, and zipfile believes
+# what an archive says of itself.
+_DAMAGE = (
+    *(ValueError, SyntaxError, TypeError, OverflowError, RuntimeError, EOFError),
+    *(tokenize.TokenError, zipfile.BadZipFile, struct.error),
+)
+
+
 def read_header(file: IO[bytes]) -> Header:
     """Read the head of a `.npy` file; the file is then at its first element.
 
@@ -122,7 +132,7 @@ def read_header(file: IO[bytes]) -> Header:
         found = ast.literal_eval(text.decode("utf-8" if version == (3, 0) else "latin-1"))
         dtype = npy_format.descr_to_dtype(found["descr"])
         return Header(tuple(found["shape"]), bool(found["fortran_order"]), dtype)
-    except (ValueError, SyntaxError, KeyError, TypeError) as error:
+    except (*_DAMAGE, KeyError) as error:
         raise DamagedError(f"no head of a .npy file: {error}") from None
 
 
@@ -246,7 +256,7 @@ def load(path: Source, *, mapped: bool = False) -> Array:
         mode: Any = "r" if mapped and isinstance(path, str | os.PathLike) else None
         found = np.load(path, mmap_mode=mode, allow_pickle=False)
         return np.asarray(found)  # users don't expect a subclass
-    except (ValueError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
+    except (*_DAMAGE, KeyError) as error:
         raise DamagedError(f"{_told(path)} is not a whole .npy file: {error}") from None
 
 
@@ -268,7 +278,7 @@ def load_member(path: Source, key: str) -> Array:
         # Not by numpy.load, which takes "x.npy" for "x": a bundle may have both keys.
         with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
             return npy_format.read_array(member, allow_pickle=False)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error, OSError) as error:
+    except (*_DAMAGE, zlib.error, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise DamagedError(f"{_told(path)} is not a whole .npz file: {error}") from None
@@ -285,5 +295,5 @@ def bundle_keys(path: Source) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         raise DamagedError(f"{_told(path)} is not a whole .npz file: {error}") from None

@@ -62,14 +62,6 @@ def bytes_of(whole: Whole) -> int:
     return npy.dtype_from_text(whole.dtype).itemsize * math.prod(whole.shape)
 
 
-def has_nan(whole: Whole) -> bool:
-    """Whether every element of an array can be NaN (or NaT), and so say that it is missing.
-
-    Ranks: independent.
-    """
-    return npy.dtype_from_text(whole.dtype).kind in "fcmM"
-
-
 # What may be wrong, by what lets a merge go on all the same.
 NEVER = frozenset[str]()
 RUN_GOES_ON = frozenset({"unfinished"})

@@ -6,11 +6,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from notata import gather, layout, mergerecord
+from notata import gather, layout, mergerecord, npy
 from notata.assembly import Whole, assemble
 from notata.mergerecord import Fingerprints, MergeRecord
 from notata.merging import artifacts, faults, hosts, record, survey
-from notata.merging.output import MISSING, Problem, has_nan
+from notata.merging.output import MISSING, Problem
 from notata.merging.output import Output as Output
 from notata.merging.survey import ENDED, Survey
 from notata.ranges import ranks_text
@@ -100,7 +100,9 @@ def make_plan(
         examined = _examined(found, output, merged, before)
         looked[output.file] = output, examined
         wrong += examined.problems
-        made += _with_mask(run, examined.output, merged)
+        if allow_missing:
+            made += _mask(run, examined.output, merged)
+        made.append(examined.output)
     for group in artifacts.gathered(found, merged):
         made += group.outputs
         wrong += group.problems
@@ -183,17 +185,22 @@ def _examined(
     return examined._replace(output=examined.output._replace(fresh=same))
 
 
-def _with_mask(run: str, output: Output, merged: MergeRecord) -> Iterator[Output]:
-    """An output of arrays, and before it the mask of those that have holes and no NaN."""
+def _mask(run: str, output: Output, merged: MergeRecord) -> Iterator[Output]:
+    """The mask of those arrays of an output that have holes and no NaN, if there are such."""
     masked = tuple(
-        whole for whole in output.wholes if output.holes.get(whole.label) and not has_nan(whole)
+        whole
+        for whole in output.wholes
+        if output.holes.get(whole.label) and not _can_be_missing(whole)
     )
     if masked:
         stem, extension = os.path.splitext(output.file)
         file = f"{stem}.mask{extension}"
         fresh = output.fresh and record.is_fresh(run, file, output.inputs, merged)
         yield output._replace(file=file, wholes=masked, kind="mask", fresh=fresh)
-    yield output
+
+
+def _can_be_missing(whole: Whole) -> bool:
+    return npy.can_be_missing(npy.dtype_from_text(whole.dtype))
 
 
 def _log(found: Survey, merged: MergeRecord) -> Iterator[Output]:

@@ -1,0 +1,370 @@
+"""`notata merge`: plans, verdicts, folders of runs, and what is printed where."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from filelock import FileLock
+from richrun import rich, tree_of
+from simulated import ROOT, open_as, write_as
+
+import notata
+from notata import Experiment, Logbook
+from notata.cli import main
+from notata.cli.progress import Progress
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def merge(*args: object, width: int = 80) -> Result:
+    words = ["merge", *map(str, args)]
+    return CliRunner().invoke(main, words, env={"COLUMNS": f"{width}"}, catch_exceptions=False)
+
+
+def two_ranks(run_id: str, base: str = "outputs") -> Path:
+    return write_as(2, base, lambda log: log.array("x", [log.rank]), run_id)
+
+
+def going(run_id: str, base: str = "outputs") -> Path:
+    logs = [open_as(rank, 2, base, run_id) for rank in range(2)]
+    for log in logs:
+        log.array("x", [log.rank])
+    return Path(base, f"log_{run_id}")
+
+
+def broken(run_id: str, base: str = "outputs") -> Path:
+    run = two_ranks(run_id, base)
+    (run / "ranks/rank_00001/data/x.npy").unlink()
+    return run
+
+
+# ----- the plan -----
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_a_dry_run_shows_the_plan_and_writes_nothing(width: int) -> None:
+    run = rich(Path("outputs"))
+    before = tree_of(run)
+    result = merge("--dry-run", run, width=width)
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith(f"{run}: would make 9 of 9 files, ")
+    assert max(map(len, lines)) <= width
+    assert [line.split()[:5] for line in lines if line.startswith(("T ", "z:k "))] == [
+        ["T", "array", "0-1,3", "6", "×"],
+        ["z:k", "bundle", "0-1,3", "150", "1.2"],
+    ]
+    assert tree_of(run) == before
+    merge(run)
+    assert "would make 0 of 9 files" in merge("--dry-run", run).stdout
+
+
+def test_a_dry_run_says_what_is_wrong() -> None:
+    run = broken("bad")
+    before = tree_of(run)
+    gone = run / "ranks/rank_00001/data/x.npy"
+    result = merge("--dry-run", run)
+    assert result.exit_code == 2
+    assert f"{run}: can't be merged as it is\n" in result.stdout
+    assert result.stderr.splitlines() == [
+        f"notata: error: {run}: rank 1's piece of 'x' is missing: {gone}",
+        "notata: nothing was written; --allow-missing would go on",
+    ]
+    allowed = merge("--dry-run", "--allow-missing", run)
+    assert allowed.exit_code == 0
+    assert "hole: rank 1's piece of 'x' is missing" in allowed.stdout
+    assert tree_of(run) == before
+
+
+# ----- holes, metrics, pruning, verdicts -----
+
+
+def test_holes_are_in_the_summary() -> None:
+    run = broken("bad")
+    result = merge("--allow-missing", run)
+    assert result.exit_code == 0
+    assert f"{run}: joined 3 of 3, with 1 hole\n" in result.stdout  # array, mask and log
+    assert "hole: rank 1's piece of 'x' is missing" in result.stdout
+    assert "hole: rank 1's piece of 'x' is missing" in merge("--allow-missing", run).stdout
+
+
+def test_metrics_across_ranks_are_in_the_summary() -> None:
+    run = write_as(4, "outputs", lambda log: log.json("times", {"solve": 1 + log.rank, "io": 2}))
+    result = merge(run)
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["times:", "solve", "4", "1", "2.5", "4", "1.60"] in lines
+    assert ["times:", "io", "4", "2", "2", "2", "1.00"] in lines
+    table = (run / "artifacts/times.ranks.csv").read_text().splitlines()
+    assert table == ["rank,io,solve", "0,2,1", "1,2,2", "2,2,3", "3,2,4"]
+    assert json.loads((run / "artifacts/times.json").read_text()) == {"solve": 1, "io": 2}
+
+
+def test_verify_has_a_status_for_each_verdict() -> None:
+    run = rich(Path("outputs"))
+    assert merge("--verify", run).exit_code == 1  # never merged
+    merge(run)
+    result = merge("--verify", run)
+    assert result.exit_code == 0
+    assert result.stdout.endswith("files are as merged\n")
+    with (run / "ranks/rank_00001/log.txt").open("a") as file:
+        file.write("late\n")
+    changed = merge("--verify", run)
+    assert changed.exit_code == 1
+    assert "ranks/rank_00001/log.txt has" in changed.stderr
+    (run / "data/T.npy").write_bytes(b"x")
+    damaged = merge("--verify", run)
+    assert damaged.exit_code == 2
+    assert f"{run}: data/T.npy has 1 bytes, and had " in damaged.stderr
+
+
+def test_prune_says_what_it_did() -> None:
+    run = two_ranks("a")
+    result = merge("--prune", run)
+    assert result.exit_code == 0
+    assert f"{run}: joined 2 of 2; pruned 7 files, 4 are in ranks.zip\n" in result.stdout
+    assert not (run / "ranks").exists()
+
+
+@pytest.mark.parametrize("args", [("--dry-run", "--prune"), ("--verify", "--prune")])
+def test_what_excludes_one_another_is_wrong_use(args: tuple[str, ...]) -> None:
+    assert merge(*args, two_ranks("a")).exit_code == 2
+
+
+# ----- many runs -----
+
+
+def test_a_folder_of_runs_and_experiments() -> None:
+    good, bad, alive = two_ranks("good"), broken("bad"), going("alive")
+    sweep = Experiment("sweep", "outputs")
+    with sweep.add(a=1) as log:  # type: ignore[union-attr]
+        log.json("metrics", {"e": 1.5})
+    in_sweep = two_ranks("sweep_b", "outputs/sweep/runs")
+    Path("outputs/sweep/index.csv").unlink()
+    result = merge("outputs")
+    assert result.exit_code == 2
+    assert (good / "data/x.npy").exists()
+    assert (in_sweep / "data/x.npy").exists()
+    assert not (bad / "data").exists()
+    assert not (alive / "data").exists()
+    told = result.stderr.splitlines()
+    assert f"notata: left out {alive}: it is still going, or was killed (initialized)" in told
+    assert any(line.startswith(f"notata: error: {bad}: rank 1's piece") for line in told)
+    table = Path("outputs/sweep/index.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in table] == ["run_id", "sweep_a_1", "sweep_b"]
+    assert "outputs/sweep: index.csv made again, 2 rows" in result.stdout
+    shutil.rmtree(bad)
+    assert merge("outputs").exit_code == 1  # what is left is still going
+    shutil.rmtree(alive)
+    assert merge("outputs").exit_code == 0
+
+
+def test_a_run_that_is_named_itself_must_have_ended() -> None:
+    run = going("alive")
+    assert merge(run).exit_code == 2
+    assert merge("--unfinished", run).exit_code == 0
+
+
+# ----- for scripts, and for nobody -----
+
+
+def test_json_for_scripts() -> None:
+    good, bad = two_ranks("good"), broken("bad")
+    result = merge("--json", good, bad)
+    assert result.exit_code == 2
+    found = json.loads(result.stdout)
+    assert found["status"] == 2
+    one, two = found["runs"]
+    assert (one["run"], one["status"], one["problems"]) == (str(good), 0, [])
+    assert [(row["name"], row["ranks"], row["action"]) for row in one["outputs"]] == [
+        ("x", "0-1", "joined"),
+        ("log.txt", "0-1", "joined"),
+    ]
+    assert (two["status"], len(two["problems"])) == (2, 1)
+    plan = json.loads(merge("--json", "--dry-run", bad).stdout)["runs"][0]
+    assert [(row["name"], row["shape"]) for row in plan["outputs"]] == [
+        ("x", [2]),
+        ("log.txt", None),
+    ]
+
+
+def test_quiet_prints_errors_alone() -> None:
+    good, bad = two_ranks("good"), broken("bad")
+    assert merge("--quiet", good).output == ""
+    result = merge("-q", bad)
+    assert result.stdout == ""
+    assert "rank 1's piece" in result.stderr
+
+
+# ----- two at once -----
+
+
+def test_a_second_merge_waits_or_says_who_holds_the_run() -> None:
+    run = two_ranks("a")
+    with FileLock(run / ".merge.lock"):
+        result = merge("--timeout", 0.2, run)
+        assert result.exit_code == 2
+        assert ".merge.lock" in result.stderr
+        command = [sys.executable, "-m", "notata", "merge", "--timeout", "60", os.fspath(run)]
+        waiting = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        time.sleep(1)
+        assert not (run / "data").exists()
+    assert waiting.communicate(timeout=60)[0].startswith(f"{run}: joined 2 of 2")
+    assert waiting.returncode == 0
+
+
+def test_the_same_bytes_for_any_number_of_processes() -> None:
+    run = rich(Path("outputs"))
+    trees = []
+    for jobs in (1, 3):
+        copy = Path(f"copy-{jobs}/log_run")
+        shutil.copytree(run, copy)
+        assert merge("--jobs", jobs, copy).exit_code == 0
+        trees.append(tree_of(copy))
+        del trees[-1]["merge.json"]
+    assert trees[0] == trees[1]
+
+
+@pytest.mark.mpi
+def test_the_ranks_of_a_job_share_the_work() -> None:
+    run = rich(Path("outputs"))
+    shutil.copytree(run, "alone/log_run")
+    merge("alone/log_run")
+    mpiexec = Path(sys.executable).with_name("mpiexec")
+    command = [mpiexec, "-n", "3", sys.executable, "-m", "notata", "merge", "outputs/log_run"]
+    environment = os.environ | {"PYTHONPATH": os.fspath(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("outputs/log_run: joined 10 of 10") == 1  # rank 0 alone says so
+    one, two = tree_of(run), tree_of(Path("alone/log_run"))
+    for made in (one, two):
+        del made["merge.json"]
+    assert one == two
+
+
+# ----- how far it is -----
+
+
+def test_lines_now_and_then_in_a_batch_log(capsys: pytest.CaptureFixture[str]) -> None:
+    now = iter([0.0, 0.0, 10.0, 40.0, 41.0, 80.0, 90.0])
+    with Progress("outputs/log_a", clock=lambda: next(now)) as progress:
+        for done in (0, 10, 250_000, 260_000, 500_000, 1_000_000):
+            progress(done, 1_000_000)
+    assert capsys.readouterr().err.splitlines() == [
+        "notata: outputs/log_a: 250 kB of 1.0 MB, 2 min 00 s to go",
+        "notata: outputs/log_a: 500 kB of 1.0 MB, 1 min 20 s to go",
+    ]
+    with Progress("a", quiet=True) as progress:
+        progress(0, 10)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_bar_on_a_terminal() -> None:
+    run = two_ranks("a")
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "notata", "merge", os.fspath(run)]
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"}
+    done = subprocess.run(command, stderr=theirs, stdout=subprocess.PIPE, env=environment)
+    os.close(theirs)
+    printed = b""
+    with suppress(OSError):  # Linux says EIO where all of it is read
+        while block := os.read(ours, 65536):
+            printed += block
+    os.close(ours)
+    assert done.returncode == 0
+    assert re.search(rb"(\d+)/\1 bytes", printed)
+    assert b"outputs/log_a" in printed
+
+
+def test_merge_tells_how_far_it_is() -> None:
+    told: list[tuple[int, int]] = []
+    run = rich(Path("outputs"))
+    notata.merge(run, progress=lambda done, total: told.append((done, total)))
+    assert told[0][0] == 0
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert len({total for _, total in told}) == 1
+    assert told[-1][0] > 0.5 * told[-1][1]
+
+
+# ----- names that somebody took -----
+
+
+@pytest.mark.parametrize("name", ["m.ranks.json", "m.ranks.csv"])
+def test_a_file_that_no_merge_made_is_never_replaced(name: str) -> None:
+    def work(log: Logbook) -> None:
+        log.json("m", {"a": 1})
+        log.root.bytes(name, b"mine")
+
+    run = write_as(2, "outputs", work)
+    before = tree_of(run)
+    result = merge("--allow-missing", run)
+    assert result.exit_code == 2
+    assert f"artifacts/{name} is there already, and no merge made it: move it" in result.stderr
+    assert tree_of(run) == before
+    (run / "artifacts" / name).unlink()
+    assert merge(run).exit_code == 0
+
+
+def test_json_that_one_rank_wrote_or_that_is_none_stays_where_it_is() -> None:
+    def work(log: Logbook) -> None:
+        log.bytes("no.json", b"{")
+        log.json("mixed", {"a": "text"} if log.rank else {"a": 1})
+        if log.rank == 1:
+            log.json("mine", {"a": 1})
+
+    run = write_as(3, "outputs", work)
+    assert merge(run).exit_code == 0
+    assert sorted(os.listdir(run / "artifacts")) == ["mixed.json", "mixed.ranks.json", "no.json"]
+    found = json.loads((run / "artifacts/mixed.ranks.json").read_text())
+    assert found == {"0": {"a": 1}, "1": {"a": "text"}, "2": {"a": "text"}}
+    (run / "ranks/rank_00001/artifacts/mixed.json").write_text("{")
+    result = merge(run)
+    assert result.exit_code == 2
+    assert "rank 1's" in result.stderr
+    assert "mixed.json is damaged" in result.stderr
+    assert merge("--allow-missing", run).exit_code == 0
+    found = json.loads((run / "artifacts/mixed.ranks.json").read_text())
+    assert found == {"0": {"a": 1}, "2": {"a": "text"}}
+
+
+# ----- what has changed -----
+
+
+def test_a_copy_without_its_times_is_merged_already(tmp_path: Path) -> None:
+    run = rich(Path("outputs"))
+    merge(run)
+    for path in run.rglob("*"):
+        os.utime(path)
+    before = {name: data for name, data in tree_of(run).items() if name != "merge.json"}
+    result = merge(run)
+    assert "nothing to do: merged before" in result.stdout
+    assert {name: d for name, d in tree_of(run).items() if name != "merge.json"} == before
+    record = (run / "merge.json").read_bytes()
+    merge(run)
+    assert (run / "merge.json").read_bytes() == record
+
+
+def test_just_what_has_changed_is_joined_again() -> None:
+    run = rich(Path("outputs"))
+    merge(run)
+    with (run / "ranks/rank_00001/log.txt").open("a") as file:
+        file.write("[2096-11-23T03:00:00.000005] INFO [rank 1] late\n")
+    times = {path: path.stat().st_mtime_ns for path in (run / "data").rglob("*.np*")}
+    result = merge(run)
+    assert "joined 1 of 10" in result.stdout
+    assert [line.split()[0] for line in result.stdout.splitlines()[3:]] == ["log.txt"]
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+    assert (run / "log.txt").read_text().endswith("INFO [rank 1] late\n")
