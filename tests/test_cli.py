@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -23,7 +24,7 @@ from notata import Experiment, Logbook, LogReader, __version__
 from notata.cli import main
 from notata.phrases import duration_text, printable, size_text
 
-COMMANDS = sorted(main.commands)
+COMMANDS = main.list_commands(click.Context(main))
 PLACES = ("NOTATA_RANK", "NOTATA_SIZE", "NOTATA_LAUNCH")
 Launch = Callable[..., Path]
 

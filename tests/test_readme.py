@@ -62,7 +62,9 @@ def test_the_readme_from_its_first_script_to_its_last_command(tmp_path: Path) ->
     (tmp_path / "outputs").rename(tmp_path / "alone")
 
     run("mpirun", "-n", "4", sys.executable, "heat.py", cwd=tmp_path)
-    ls, merge = re.findall(r"^(notata \w+(?: \S+)?)\s+#", blocks("sh")[-1], re.MULTILINE)
+    ls, merge, status, _doctor = re.findall(
+        r"^(notata \w+(?: \S+)?)\s+#", blocks("sh")[-1], re.MULTILINE
+    )
     assert "log_heat" in run(*ls.split(), cwd=tmp_path)
     run(*merge.split(), cwd=tmp_path)
     np.testing.assert_array_equal(np.load(tmp_path / "outputs/log_heat/data/T.npy"), alone)
@@ -70,7 +72,8 @@ def test_the_readme_from_its_first_script_to_its_last_command(tmp_path: Path) ->
 
     run(sys.executable, "-c", reading, cwd=tmp_path)
     run(sys.executable, "-c", many, cwd=tmp_path)
-    assert len((tmp_path / "outputs/sweep/index.csv").read_text().splitlines()) == 4
+    assert len((tmp_path / "outputs/sweep/index.csv").read_text().splitlines()) == 7
+    assert "complete" in run(*status.split(), cwd=tmp_path)
     run(sys.executable, "-c", SETTING + pieces, cwd=tmp_path)
 
 
