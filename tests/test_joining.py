@@ -307,7 +307,8 @@ def test_many_pieces_need_few_open_files(base: Path) -> None:
 
     run = write_as(150, base, work)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (100, before[1]))
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 100, before[1]))
     try:
         joined(run)
     finally:

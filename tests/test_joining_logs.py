@@ -193,7 +193,8 @@ def test_many_logs_need_few_open_files(base: Path) -> None:
     run = a_run(base, [head % (rank % 7, rank) * 3 for rank in range(300)])
     expected = as_readers_do(run)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, before[1]))
+    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 64, before[1]))
     try:
         assert joined(run)[1] == expected
     finally:

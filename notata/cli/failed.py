@@ -18,12 +18,12 @@ _HELP = f"""List the runs of an EXPERIMENT that failed or are lost, with paramet
 
 With --array, print the array specification of what to submit again, such as 3,7-9,21: the tasks of
 those runs, and the tasks that never began one. Where the site's arrays can't have so many tasks
-(MaxArraySize), there are several, one a line. EXPERIMENT may be a name below outputs/.
+(MaxArraySize), there are several, one a line, each for an sbatch of its own. EXPERIMENT may be a
+name below outputs/.
 
 {KEEP}Example:
   notata failed outputs/sweep
   sbatch --array=$(notata failed sweep --array) slurm/array.sbatch
-  notata failed sweep --array | while read tasks; do sbatch --array=$tasks slurm/array.sbatch; done
 
 Exit status: 0, or 1 if there is work that no array task stands for, or 2 if there is no such
 experiment.
