@@ -115,7 +115,7 @@ def test_a_rank_that_never_comes_is_named(launch, tmp_path):
 def test_a_rank_that_leaves_quietly_is_noticed_by_mpiexec(launch, tmp_path):
     # Both end the other ranks; MPICH's sometimes says that all is well. The run does not.
     _, run, outcome = ending(launch, tmp_path, "leaves_quietly")
-    assert outcome == ("initialized", None)
+    assert outcome in (("initialized", None), ("failed", "rank 0: ended by SIGTERM"))
     assert run.ranks[1].record["status"] == "initialized"
 
 
