@@ -6,6 +6,7 @@ import ast
 import io
 import json
 import os
+import threading
 import struct
 import tokenize
 import zipfile
@@ -115,6 +116,9 @@ _DAMAGE = (
 )
 
 
+_parsing = threading.Lock()  # in Python 3.11, two threads that parse at once may fail (SystemError)
+
+
 def read_header(file: IO[bytes]) -> Header:
     """Read the head of a `.npy` file; the file is then at its first element.
 
@@ -129,7 +133,8 @@ def read_header(file: IO[bytes]) -> Header:
         version = npy_format.read_magic(file)
         size = file.read(2 if version == (1, 0) else 4)
         text = file.read(int.from_bytes(size, "little"))
-        found = ast.literal_eval(text.decode("utf-8" if version == (3, 0) else "latin-1"))
+        with _parsing:
+            found = ast.literal_eval(text.decode("utf-8" if version == (3, 0) else "latin-1"))
         dtype = npy_format.descr_to_dtype(found["descr"])
         return Header(tuple(found["shape"]), bool(found["fortran_order"]), dtype)
     except (*_DAMAGE, KeyError) as error:
