@@ -6,8 +6,8 @@ import ast
 import io
 import json
 import os
-import threading
 import struct
+import threading
 import tokenize
 import zipfile
 from collections.abc import Mapping
