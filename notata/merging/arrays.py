@@ -1,6 +1,6 @@
 """Joining arrays: the ranks' pieces into one `.npy` file under a temporary name.
 
-The file is written by `pwrite`, slab by slab, and not through a mapping. That is as fast, a full
+The file is written by `pwrite`, slab by slab, and not through a mapping. A full
 disk is an error and no signal, memory stays small, and processes on several nodes can share one
 file: a slab is written by one of them, who never reads the file.
 """
