@@ -122,9 +122,13 @@ def parse(told: Mapping[str, Any]) -> MergeRecord:
         frozenset(map(layout.inside, told.get("pending", ()))),
         str(told.get("listing", "")),
         tuple(dict(hole) for hole in told.get("holes", ())),
-        told.get("clocks"),
+        _clocks(told.get("clocks")),
         None if archive is None else _stamp(archive),
     )
+
+
+def _clocks(told: Any) -> Any:
+    return None if told is None else {**told, "largest": float(told["largest"])}
 
 
 def _stamp(made: Mapping[str, Any]) -> Stamp:

@@ -15,6 +15,7 @@ from simulated import write_as
 from test_joining_logs import a_run, as_readers_do, divided, joined, make_tiny
 from test_properties import folder, odd_logs
 
+import notata
 from notata import LogReader, clocks, messages
 from notata.merging import logs
 
@@ -48,6 +49,22 @@ def test_records_are_ordered_by_rank_0_s_clock_and_keep_their_stamps(base: Path)
     (run / "ranks/rank_00001/log.txt").unlink()
     assert "".join(m.message for m in LogReader(run).messages()) == expected
     assert clocks.of_run(run).largest == 300.0
+
+
+def test_a_merge_reports_and_records_the_largest_correction(base: Path) -> None:
+    run = a_run(base, [HEAD.format(0, 30, 0, "b").encode(), HEAD.format(5, 20, 1, "a").encode()])
+    notata.merge(run, unfinished=True)
+    assert json.loads((run / "merge.json").read_text())["clocks"] is None
+    assert [line[-1] for line in (run / "log.txt").read_text().splitlines()] == ["b", "a"]
+    told = {"b": [[AT, 300.0, 0.001]]}
+    note(run, hosts={"a": "0", "b": "1"}, clocks=told)
+    report = notata.merge(run, unfinished=True)  # the same logs, in another order
+    assert report.note == "joined 1 of 1; clocks corrected by up to 300 s"
+    assert [line[-1] for line in (run / "log.txt").read_text().splitlines()] == ["a", "b"]
+    record = json.loads((run / "merge.json").read_text())["clocks"]
+    assert record == {"largest": 300.0, "compared": told}
+    again = notata.merge(run, unfinished=True)
+    assert (again.nothing_to_do, again.clock_correction) == (True, 300.0)
 
 
 def test_between_two_comparisons_the_offset_is_interpolated() -> None:

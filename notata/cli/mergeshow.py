@@ -60,6 +60,7 @@ class Outcome(NamedTuple):
                 "holes": list(self.report.holes),
                 "metrics": [metric._asdict() for metric in self.report.metrics],
                 "pruned": self.report.pruned,
+                "clock_correction": self.report.clock_correction,
             }
         else:
             known |= {

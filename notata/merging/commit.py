@@ -248,7 +248,7 @@ def _recorded(plan: Plan, made: Mapping[str, Made]) -> MergeRecord:
         }
         itself = record.stamp_of(run, output.file, new.checksum)
         outputs[output.file] = mergerecord.Made(output.kind, itself, inputs, output.left)
-    clocks = getattr(made[layout.LOG], "clocks", None) if layout.LOG in made else merged.clocks
+    clocks = plan.clocks if any(output.is_log for output in plan.outputs) else merged.clocks
     return merged._replace(
         outputs=outputs,
         pending=frozenset(),

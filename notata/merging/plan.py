@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from notata import gather, layout, mergerecord, npy
+from notata import clocks, gather, layout, mergerecord, npy
 from notata.assembly import Whole, assemble
 from notata.mergerecord import Fingerprints, MergeRecord
 from notata.merging import artifacts, faults, hosts, record, survey
@@ -29,6 +29,7 @@ class Plan(NamedTuple):
         metadata: What the run's metadata is to be, if its ranks tell more than it says.
         merged: What an earlier merge made.
         unchanged: Whether nothing has changed since, so that `outputs` were not looked for.
+        clocks: How clocks are corrected to order messages, for `merge.json`; None if they aren't.
         listing: Digest of all that the ranks left.
         looked: What was found in the pieces of outputs that are not up to date.
     """
@@ -41,6 +42,7 @@ class Plan(NamedTuple):
     metadata: Mapping[str, Any] | None = None
     merged: MergeRecord = MergeRecord()
     unchanged: bool = False
+    clocks: Mapping[str, Any] | None = None
     listing: str = ""
     looked: Mapping[str, tuple[Output, faults.Found]] = {}
 
@@ -106,14 +108,15 @@ def make_plan(
     for group in artifacts.gathered(found, merged):
         made += group.outputs
         wrong += group.problems
-    made += _log(found, merged)
+    corrections = _clocks(run, meta)
+    made += _log(found, merged, corrections)
     wrong += _collisions(run, made, merged)
     refused = tuple(problem for problem in wrong if not problem.excuses & granted)
     holes = tuple(problem for problem in wrong if problem.excuses & granted)
     ended = meta.get("status") in ENDED
     metadata = hosts.completed(run, meta, found.records) if ended else None
     plan = Plan(run, size, tuple(made), refused, holes, metadata, merged)
-    return plan._replace(listing=listing, looked=looked)
+    return plan._replace(clocks=corrections, listing=listing, looked=looked)
 
 
 def _all_there(files: Fingerprints, merged: MergeRecord) -> bool:
@@ -203,11 +206,22 @@ def _can_be_missing(whole: Whole) -> bool:
     return npy.can_be_missing(npy.dtype_from_text(whole.dtype))
 
 
-def _log(found: Survey, merged: MergeRecord) -> Iterator[Output]:
+def _clocks(run: str, meta: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What the messages' order owes to comparisons of the nodes' clocks."""
+    corrections = clocks.of_run(run)
+    if not corrections:
+        return None
+    return {"largest": round(corrections.largest, 6), "compared": meta["parallel"]["clocks"]}
+
+
+def _log(
+    found: Survey, merged: MergeRecord, corrections: Mapping[str, Any] | None
+) -> Iterator[Output]:
     names = {f"{layout.rank_dir(rank)}/{layout.LOG}": rank for rank in found.folders if rank}
     inputs = _fingerprints(found, names)
     if inputs:
         fresh = record.is_fresh(found.run, layout.LOG, inputs, merged)
+        fresh = fresh and merged.clocks == corrections
         ranks = (0, *sorted(names[name] for name in inputs))
         yield Output(layout.LOG, (), inputs, fresh, kind="log", ranks=ranks)
 

@@ -49,6 +49,7 @@ class Report(NamedTuple):
         holes: What was missing, as sentences.
         metrics: Numbers across ranks, of the tables that were made.
         pruned: How many files were deleted, or None if none were to be.
+        clock_correction: The largest correction of a clock that ordered the messages, in seconds.
     """
 
     run: str
@@ -58,6 +59,7 @@ class Report(NamedTuple):
     holes: tuple[str, ...] = ()
     metrics: tuple[Metric, ...] = ()
     pruned: int | None = None
+    clock_correction: float = 0.0
 
 
 def merge(
@@ -116,11 +118,20 @@ def merge(
     rows = tuple(row for output in done.plan.outputs for row in rows_of(output, done.joined, run))
     idle = not done.joined
     gone, kept = counts[0] if counts else (0, 0)
+    shift = _correction(done)
     note = _note(done, rows)
+    if shift and done.joined:
+        note += f"; clocks corrected by up to {shift:.3g} s"
     if gone:
         note += f"; pruned {gone} files, {kept} are in ranks.zip"
     holes = tuple(_holes(done))
-    return Report(run, rows, idle and not gone, note, holes, done.metrics, gone if prune else None)
+    pruned = gone if prune else None
+    return Report(run, rows, idle and not gone, note, holes, done.metrics, pruned, shift)
+
+
+def _correction(done: Done) -> float:
+    told = done.plan.merged.clocks if done.plan.unchanged else done.plan.clocks
+    return float(told["largest"]) if told else 0.0
 
 
 def _pruned(done: Done) -> tuple[int, int]:

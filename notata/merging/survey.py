@@ -82,7 +82,8 @@ def digest(meta: Mapping[str, Any], files: Fingerprints) -> str:
     """
     hashed = checksums.hasher()
     parallel = meta.get("parallel") or {}
-    hashed.update(repr((meta.get("status"), parallel["size"], parallel.get("pieces"))).encode())
+    told = [parallel.get(name) for name in ("size", "pieces", "clocks")]
+    hashed.update(repr((meta.get("status"), *told)).encode())
     for name, (size, changed) in files.items():
         hashed.update(f"{name}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape"))
     return checksums.text_of(hashed)
