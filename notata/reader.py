@@ -48,7 +48,9 @@ class LogReader(Shelf):
         super().__init__(folder, home, home)
         if not folder.exists():
             raise RunNotFoundError(f"no such run: {folder}")
-        if not (folder / layout.METADATA).exists():
+        # A node that looked before rank 0 wrote may know of no file for half a minute (NFS), unless
+        # it lists the folder.
+        if not (folder / layout.METADATA).exists() and layout.METADATA not in os.listdir(folder):
             raise NotARunError(_no_run(folder))
 
     @property

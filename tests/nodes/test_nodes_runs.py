@@ -9,7 +9,13 @@ import pytest
 from machines import Machine
 
 STEPS = 5
-OWN = ("ranks/", "merge.json", "metadata.json", "log.txt")  # what only a run of several ranks has
+OWN = (
+    "ranks/",
+    "merge.json",
+    ".merge.lock",
+    "metadata.json",
+    "log.txt",
+)  # what only a run of several ranks has
 
 
 def contents(files: Mapping[str, str]) -> dict[str, str]:

@@ -73,13 +73,23 @@ def last_words():
     return log.lost
 
 
+def left_in(run):
+    """The files of a run, once NFS has let go of one that was deleted while it was being written."""
+    limit = time.monotonic() + 30
+    while True:
+        names = sorted(path.name for path in run.rglob("*") if path.is_file())
+        if time.monotonic() > limit or not any(name.startswith(".nfs") for name in names):
+            return names
+        time.sleep(0.5)
+
+
 def main():
     log = Logbook("full", base_dir=BASE, params={"kappa": 1.0})
     log.array("T", np.arange(10.0))
     told = {"array": attempt(lambda: log.array("T", np.zeros(750_000)))}
     told["bytes"] = attempt(lambda: log.bytes("big.bin", b"x" * 6_000_000))
     told["after"] = LogReader(log.path).load_array("T").tolist()
-    told["left"] = sorted(p.name for p in log.path.rglob("*") if p.is_file())
+    told["left"] = left_in(log.path)
 
     wait_for_room()
     sweep = Experiment("sweep", base_dir=BASE)
