@@ -74,7 +74,7 @@ def last_words():
 
 
 def left_in(run):
-    """The files of a run, once NFS has let go of one that was deleted while it was being written."""
+    """The files of a run, once NFS has let go of one that was deleted while it was written."""
     limit = time.monotonic() + 30
     while True:
         names = sorted(path.name for path in run.rglob("*") if path.is_file())
