@@ -14,6 +14,7 @@ from notata import files, scheduler
 from notata.topology import hostname
 
 _LENGTH = 1023  # more than names of hosts and jobs take
+_ENDED = (b"Z", b"X")  # a thread's state, after all of its files were let go
 _FREE = b"free"  # stands in place of a record's first bytes once its holder let go
 
 
@@ -52,11 +53,14 @@ class Holder(NamedTuple):
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return True
-        except (
-            PermissionError
-        ):  # somebody else's, of which /proc may not even tell that it is there
-            return None
-        return _start_of(self.pid) != self.start
+        except PermissionError:
+            return None  # somebody else's, of which /proc may not even tell that it is there
+        try:
+            return not _lives(self.pid) or _start_of(self.pid) != self.start
+        except (FileNotFoundError, ProcessLookupError):
+            return True  # it has just gone
+        except OSError:
+            return None  # no descriptor left, say, which tells nothing about that process
 
 
 def this_process() -> Holder:
@@ -116,14 +120,33 @@ def _node() -> str:
 
 @cache  # by number, since a forked child is another process
 def _own_start(pid: int) -> int:
-    return _start_of(pid) or 0
-
-
-def _start_of(pid: int) -> int | None:
-    """When a process of this node began, in ticks since the boot; None if there is none."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
+        return _start_of(pid)
     except OSError:
-        return None
-    return None if fields[0] in (b"Z", b"X") else int(fields[19])
+        return 0
+
+
+def _start_of(pid: int) -> int:
+    """When a process of this node began, in ticks since the boot."""
+    return int(_fields(f"/proc/{pid}/stat")[19])
+
+
+def _lives(pid: int) -> bool:
+    """Whether any thread of a process is left that could still write.
+
+    A killed process shows as a zombie once its first thread is gone, while another may still be in
+    the middle of a write.
+    """
+    if _fields(f"/proc/{pid}/stat")[0] not in _ENDED:
+        return True
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if _fields(f"/proc/{pid}/task/{task}/stat")[0] not in _ENDED:
+                return True
+    return False
+
+
+def _fields(path: str) -> list[bytes]:
+    """What a `stat` file says behind the program's name: the state first."""
+    with open(path, "rb") as file:
+        return file.read().rpartition(b")")[2].split()

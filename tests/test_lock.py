@@ -95,6 +95,54 @@ def test_a_holder_that_was_killed_is_gone_at_once(path: Path) -> None:
             pass
 
 
+HOLD_IN_A_THREAD = """
+import ctypes, sys, threading, time
+from notata.lock import locked
+
+def hold():
+    with locked(sys.argv[1]):
+        print("held", flush=True)
+        sys.stdin.readline()
+
+threading.Thread(target=hold).start()
+ctypes.CDLL(None).syscall(60, 0)  # the end of the first thread alone
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the call has another number here")
+def test_a_holder_whose_first_thread_alone_has_ended_still_holds(tmp_path: Path) -> None:
+    """So it stands with a killed process for a moment, while another thread of it still writes."""
+    (tmp_path / "lock.turns").mkdir()
+    command = [sys.executable, "-c", HOLD_IN_A_THREAD, str(tmp_path / "lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stdout.readline() == b"held\n"
+        while ") Z " not in Path(f"/proc/{process.pid}/stat").read_text():
+            time.sleep(0.01)
+        with pytest.raises(LockTimeoutError), locked(tmp_path / "lock", 0.3):
+            pytest.fail("two at once")
+        process.stdin.close()
+    with locked(tmp_path / "lock", 5):
+        pass
+
+
+def test_a_process_that_has_no_descriptor_left_takes_nobody_for_gone(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with holder(path):
+        other = holders.parse(record_of(path).read_bytes())
+        assert other is not None
+        assert other.gone is False
+
+        def refuse(*args: Any, **more: Any) -> Any:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        monkeypatch.setattr("builtins.open", refuse)
+        assert other.gone is None
+        monkeypatch.undo()
+
+
 def test_a_holder_that_is_stopped_still_holds(path: Path) -> None:
     with holder(path) as other:
         other.send_signal(signal.SIGSTOP)
