@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from simulated import tree
+from simulated import program, tree
 
 from notata import Logbook, LogReader
 from notata.errors import (
@@ -114,16 +114,23 @@ def test_elapsed_grows(base: Path) -> None:
     assert 0 <= first <= log.elapsed
 
 
-def test_fifty_finished_runs_hold_no_open_files(base: Path) -> None:
-    before = os.listdir("/proc/self/fd")
-    logs = []
-    for number in range(50):
-        with Logbook(number, base) as log:
-            log.info("here")
-            log.array("x", np.zeros(3))
-        logs.append(log)
-    assert len(os.listdir("/proc/self/fd")) == len(before)
-    assert len(list(base.iterdir())) == 50
+def test_fifty_finished_runs_hold_no_open_files(tmp_path: Path) -> None:
+    code = """
+        import os
+        import numpy as np
+        from notata import Logbook
+        logs, open_after_the_first = [], 0
+        for number in range(50):
+            with Logbook(number) as log:
+                log.info("here")
+                log.array("x", np.zeros(3))
+            logs.append(log)
+            open_after_the_first = open_after_the_first or len(os.listdir("/proc/self/fd"))
+        print(len(os.listdir("/proc/self/fd")) - open_after_the_first, open_after_the_first < 9)
+    """
+    done = program(code, tmp_path)
+    assert (done.stdout, done.stderr) == ("0 True\n", "")
+    assert len(list((tmp_path / "outputs").iterdir())) == 50
 
 
 # ----- where -----

@@ -20,9 +20,6 @@ from notata.jobs import Answer, Record
 from notata.outcomes import again, survey
 from notata.reconciling import reconcile
 
-NOW = float(int(time.time()))  # as metadata have it, to the second
-BEGAN = NOW - 3000
-
 
 def stamp(seconds: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(seconds))
@@ -38,17 +35,20 @@ class Sweep:
     """An experiment whose runs are written by hand, and what the scheduler is to say."""
 
     def __init__(self, base: Path) -> None:
+        self.now = float(int(time.time()))  # as metadata have it, to the second
+        self.began = self.now - 3000
         self.folder = base / "sweep"
         (self.folder / "runs").mkdir(parents=True)
         self.answer = Answer("sacct")
         self.asked: list[set[str]] = []
 
     def run(
-        self, name: str, status: str = "initialized", sign: float = BEGAN + 1, **more: Any
+        self, name: str, status: str = "initialized", sign: float | None = None, **more: Any
     ) -> Path:
+        sign = self.began + 1 if sign is None else sign
         folder = self.folder / "runs" / f"log_{name}"
         folder.mkdir()
-        meta = {"run_id": name, "status": status, "start_time": stamp(BEGAN)} | more
+        meta = {"run_id": name, "status": status, "start_time": stamp(self.began)} | more
         (folder / "metadata.json").write_text(json.dumps(meta))
         (folder / "log.txt").write_text("")
         (folder / "params.yaml").write_text(f"name: {name}\n")
@@ -60,8 +60,8 @@ class Sweep:
         for place, state in enumerate(states):
             record = Record(state, "", "", "n2") if isinstance(state, str) else state
             if record.start is None and record.state != "PENDING":
-                end = BEGAN + 100 + place if record.over else None
-                record = record._replace(start=BEGAN + place, end=end)
+                end = self.began + 100 + place if record.over else None
+                record = record._replace(start=self.began + place, end=end)
             self.answer.add(name, name, step, record)
 
     def ask(self, ids: Iterable[str]) -> Answer:
@@ -139,10 +139,12 @@ def test_a_step_that_ended_before_its_job_tells_more(sweep: Sweep) -> None:
     sweep.run("next", scheduler={"name": "slurm", "job_id": "5", "step_id": "1"})
     sweep.run("batch", scheduler={"name": "slurm", "job_id": "6"})
     sweep.says("5", "RUNNING")
-    sweep.says("5", Record("FAILED", "", "1:0", "n2", BEGAN, BEGAN + 9), step="0")
-    sweep.says("5", Record("RUNNING", "", "", "n2", BEGAN + 9), step="1")
-    sweep.says("6", Record("FAILED", "", "1:0", "n2", BEGAN, BEGAN + 9))
-    sweep.says("6", Record("OUT_OF_MEMORY", "", "0:125", "n2", BEGAN, BEGAN + 9), step="batch")
+    sweep.says("5", Record("FAILED", "", "1:0", "n2", sweep.began, sweep.began + 9), step="0")
+    sweep.says("5", Record("RUNNING", "", "", "n2", sweep.began + 9), step="1")
+    sweep.says("6", Record("FAILED", "", "1:0", "n2", sweep.began, sweep.began + 9))
+    sweep.says(
+        "6", Record("OUT_OF_MEMORY", "", "0:125", "n2", sweep.began, sweep.began + 9), step="batch"
+    )
     assert sweep.states() == {
         "step": ("failed", "FAILED, exit status 1 (Slurm 5, n2)"),
         "next": ("running", None),
@@ -152,14 +154,14 @@ def test_a_step_that_ended_before_its_job_tells_more(sweep: Sweep) -> None:
 
 def test_a_process_that_outlives_its_job_still_runs(sweep: Sweep) -> None:
     # As after the death of its slurmd: the job is over for Slurm, and the process goes on.
-    sweep.run("t3", scheduler=task_facts(3), sign=NOW)
+    sweep.run("t3", scheduler=task_facts(3), sign=sweep.now)
     sweep.says("4711_3", "NODE_FAIL")
     assert sweep.states()["t3"] == ("running", "NODE_FAIL, but it still gives signs of life")
     assert reconcile(sweep.folder).written == []
 
 
 def test_signs_of_life_tell_where_the_scheduler_does_not_know(sweep: Sweep) -> None:
-    sweep.run("alive", sign=NOW)
+    sweep.run("alive", sign=sweep.now)
     sweep.run("silent")
     sweep.run("unknown", scheduler=task_facts(3))
     states = sweep.states()
@@ -171,7 +173,7 @@ def test_signs_of_life_tell_where_the_scheduler_does_not_know(sweep: Sweep) -> N
 @pytest.mark.parametrize("source", ["squeue", "scontrol"])
 def test_a_silent_run_whose_job_is_not_in_the_queue_has_failed(sweep: Sweep, source: str) -> None:
     sweep.answer.source = source
-    sweep.run("alive", sign=NOW, scheduler=task_facts(1))
+    sweep.run("alive", sign=sweep.now, scheduler=task_facts(1))
     sweep.run("silent", scheduler=task_facts(2))
     states = sweep.states()
     assert states["alive"] == ("running", None)
@@ -180,15 +182,15 @@ def test_a_silent_run_whose_job_is_not_in_the_queue_has_failed(sweep: Sweep, sou
 
 
 def test_an_older_job_of_the_same_id_says_nothing(sweep: Sweep) -> None:
-    sweep.run("t3", scheduler=task_facts(3), sign=NOW)
-    old = Record("TIMEOUT", "", "", "n2", BEGAN - 9000, BEGAN - 8000)
+    sweep.run("t3", scheduler=task_facts(3), sign=sweep.now)
+    old = Record("TIMEOUT", "", "", "n2", sweep.began - 9000, sweep.began - 8000)
     sweep.says("4711_3", old)
     assert sweep.states() == {"t3": ("running", None)}
 
 
 def test_what_a_program_calls_scheduler_itself_disturbs_nothing(sweep: Sweep) -> None:
     sweep.run("a", "complete", scheduler="cosine")
-    sweep.run("b", scheduler={"kind": "cosine"}, sign=NOW)
+    sweep.run("b", scheduler={"kind": "cosine"}, sign=sweep.now)
     assert sweep.states() == {"a": ("complete", None), "b": ("running", None)}
 
 
@@ -210,7 +212,7 @@ def test_reconcile_writes_status_reason_and_row(sweep: Sweep) -> None:
         "failed",
         "OUT_OF_MEMORY (Slurm 4711_3, n2)",
     )
-    assert (meta["end_time"], round(meta["runtime_sec"])) == (stamp(BEGAN + 100), 100)
+    assert (meta["end_time"], round(meta["runtime_sec"])) == (stamp(sweep.began + 100), 100)
     assert meta["reconciled"]["source"] == "sacct"
     with (sweep.folder / "index.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -424,7 +426,7 @@ def test_status_groups_states_and_reasons(sweep: Sweep) -> None:
     sweep.run("killed", scheduler=task_facts(4))
     sweep.says("4711_4", "OUT_OF_MEMORY")
     sweep.says("4711_[5-9]", "PENDING")
-    sweep.run("alive", sign=NOW)
+    sweep.run("alive", sign=sweep.now)
     done = command("status", sweep.folder)
     assert done.exit_code == 1
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
