@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
-import gc
 import os
 import re
 import resource
