@@ -6,6 +6,7 @@ gave no sign of life for as long as `pulse.bound` says.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,11 +30,14 @@ class Claims:
         runs: The folders of all of them.
         experiment: Folder of the experiment.
         gone: Says of job ids whether they are gone: True, False, or None where it isn't known.
+        began: When the sweep began, by the file system's clock; what changed later is of the sweep.
     """
 
-    def __init__(self, runs: Sequence[str], experiment: str, gone: Gone) -> None:
+    def __init__(
+        self, runs: Sequence[str], experiment: str, gone: Gone, began: float = math.inf
+    ) -> None:
         self._runs, self._gone, self._experiment = runs, gone, experiment
-        self._began = pulse.Clock(experiment).now
+        self._began = began
         self._answers: dict[str, bool | None] = {}
         self._clock: tuple[float, pulse.Clock] | None = None
 
@@ -60,7 +64,7 @@ class Claims:
         if array is not None and isinstance(told, dict) and told.get("array_job_id") == array:
             return True
         sign = pulse.last_sign(run)
-        return sign is not None and sign >= self._began
+        return sign is not None and sign > self._began
 
     def _is_lost(self, run: str, metadata: Mapping[str, Any]) -> bool:
         silence = self._silence(run)

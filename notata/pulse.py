@@ -18,6 +18,7 @@ from notata.errors import SettingError
 from notata.vigil import Task
 
 RUNNING, LOST = "running", "lost"
+_COARSEST_TICK = 2.5  # seconds
 _UNTOLD = "initialized"  # on disk, of a run that has not said how it ended
 
 StrPath = str | os.PathLike[str]
@@ -138,6 +139,26 @@ class Clock:
         except OSError:
             return time.time()
         return made
+
+
+def dividing_time(folder: StrPath) -> float:
+    """A time that parts what changed in a file system before this call from what changes after it.
+
+    A file system's clock moves on every few milliseconds, some only every second or two; so this
+    waits until it has.
+
+    Args:
+        folder: Any folder of that file system.
+
+    Returns:
+        Seconds since the epoch. What changed before has this time or an earlier one.
+
+    Ranks: independent.
+    """
+    before, began = Clock(folder).now, time.monotonic()
+    while Clock(folder).now <= before and time.monotonic() - began < _COARSEST_TICK:
+        time.sleep(0.002)
+    return before
 
 
 def state(status: str, run: StrPath, clock: Clock) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,7 +10,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
-from notata import claims, files, layout, scheduler, slurm, sweeps, writers
+from notata import claims, files, layout, pulse, scheduler, slurm, sweeps, writers
 from notata.agreement import Agreement, Record
 from notata.attempts import current_job
 from notata.errors import RunExistsError
@@ -74,7 +75,10 @@ class Sweep:
                 "pass comm=None, with which each rank does points of its own"
             )
         self._experiment, self._points, self._place = experiment, points, place
-        self._claims = claims.Claims([point.folder for point in points], experiment, gone)
+        # Only whoever does failed points again has to know which failed in this very sweep.
+        retries = place.is_root and claims.FAILED in self._again
+        began = pulse.dividing_time(experiment) if retries else math.inf
+        self._claims = claims.Claims([point.folder for point in points], experiment, gone, began)
         self._order = deque(self._kept(mode) if place.is_root else ())
 
     def _kept(self, mode: str) -> Sequence[int]:

@@ -289,3 +289,15 @@ def test_a_process_that_is_killed_is_noticed(base: Path) -> None:
     make_old(base / "log_a")
     time.sleep(0.3)
     assert pulse.is_lost(base / "log_a")
+
+
+def test_a_dividing_time_parts_what_changed_before_from_what_changes_after(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    for _ in range(30):
+        before.write_text("")
+        os.stat(before)
+        os.utime(before)
+        parting = pulse.dividing_time(tmp_path)
+        after.write_text("")
+        assert before.stat().st_mtime <= parting < after.stat().st_mtime
+    assert sorted(os.listdir(tmp_path)) == ["after", "before"]
