@@ -13,8 +13,19 @@ from pathlib import Path
 
 import pytest
 
+from notata import signals, vigil
+
 # Started as a program of its own; it loads a library that not every machine has.
 collect_ignore = ["fuse_locks.py"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on() -> Iterator[None]:
+    """Let what goes on beside a run that a test leaves open end with the test."""
+    yield
+    for listener in list(signals._listeners):
+        listener.stop()
+    vigil._tasks.clear()
 
 
 @pytest.fixture

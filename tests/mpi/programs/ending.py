@@ -90,9 +90,10 @@ def aborts_at_once(out):
 def never_aborts(out):
     """With on_failure="raise" the rank that broke goes on, and so do those that wait for it."""
     metadata = Path(out, "log_run", "metadata.json")
+    WORLD.Barrier()  # grace is for opening as well, and ranks start at different times
 
     def run():
-        with Logbook("run", base_dir=out, on_failure="raise", grace=1) as log:
+        with Logbook("run", base_dir=out, on_failure="raise", grace=2) as log:
             log.info("here")
             if IT:
                 raise FloatingPointError("NaN in cell 7")

@@ -58,11 +58,12 @@ def leaving(out):
 
 def one_stays_away(out):
     """Rank 2 never calls agree, and is in no hurry: the others are told who waits for what."""
-    with Logbook("a", base_dir=out, grace=0.5) as log:
+    WORLD.Barrier()  # grace is for opening as well, and ranks start at different times
+    with Logbook("a", base_dir=out, grace=2) as log:
         if log.rank != 2:
             log.agree(False)
         else:
-            time.sleep(1.5)
+            time.sleep(4)
             log.agree(True)
         tell(left=True)
 
