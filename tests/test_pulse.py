@@ -139,7 +139,7 @@ def test_an_older_attempt_gives_none(base: Path, capfd: pytest.CaptureFixture[st
 @pytest.mark.usefixtures("fast")
 def test_a_run_that_was_taken_away_stays_away(base: Path) -> None:
     before = system_threads()
-    log = Logbook("a", base)
+    log = Logbook("a", base, signals=())
     (log.path / "metadata.json").unlink()
     assert wait_for(lambda: system_threads() == before)
     assert not (log.path / "metadata.json").exists()
