@@ -11,7 +11,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from notata import layout
 
@@ -20,7 +20,7 @@ StrPath = str | os.PathLike[str]
 
 @contextmanager
 def replacing(
-    path: StrPath, *, durable: bool = False, temporary: str | None = None
+    path: StrPath, *, durable: bool = False, temporary: str | None = None, buffering: int = -1
 ) -> Iterator[BinaryIO]:
     """Write a file under a temporary name and put it in place once it is whole.
 
@@ -28,6 +28,8 @@ def replacing(
         path: The file to make or replace; its folder is made where it is missing.
         durable: Whether to wait until it is on disk, so that it outlives a power failure.
         temporary: The temporary name; by default one that no other process can choose.
+        buffering: As for `open`; 0 is cheaper for what is written at once, but each write may then
+            take a part only.
 
     Yields:
         The file to write to.
@@ -39,7 +41,7 @@ def replacing(
     """
     folder, name = os.path.split(os.fspath(path))
     temporary = os.path.join(folder, temporary or layout.temporary())
-    file = _create(temporary, folder)
+    file = _create(temporary, folder, buffering)
     try:
         with file:
             yield file
@@ -57,12 +59,12 @@ def replacing(
         raise
 
 
-def _create(temporary: str, folder: str) -> BinaryIO:
+def _create(temporary: str, folder: str, buffering: int) -> BinaryIO:
     try:
-        return open(temporary, "xb")
+        return cast("BinaryIO", open(temporary, "xb", buffering))
     except FileNotFoundError:
         os.makedirs(folder or ".", exist_ok=True)
-        return open(temporary, "xb")
+        return cast("BinaryIO", open(temporary, "xb", buffering))
 
 
 def replace_bytes(
@@ -72,8 +74,12 @@ def replace_bytes(
 
     Ranks: independent.
     """
-    with replacing(path, durable=durable, temporary=temporary) as file:
-        file.write(data)
+    if not isinstance(data, bytes):  # whatever else has a buffer
+        with replacing(path, durable=durable, temporary=temporary) as file:
+            file.write(data)
+        return
+    with replacing(path, durable=durable, temporary=temporary, buffering=0) as file:
+        write_all(file.fileno(), memoryview(data))
 
 
 def create(path: StrPath, data: bytes) -> None:
@@ -127,8 +133,8 @@ def read_bytes(path: StrPath) -> bytes | None:
     Ranks: independent.
     """
     try:
-        with open(path, "rb") as file:
-            return file.read()
+        with open(path, "rb", buffering=0) as file:
+            return file.readall()
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -205,7 +211,7 @@ def open_append(path: StrPath) -> int:
     return descriptor
 
 
-def write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes | memoryview) -> None:
     """Write every byte, also where the system takes only a part at a time.
 
     Raises:

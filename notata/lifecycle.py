@@ -311,7 +311,7 @@ class Metadata:
 
         Ranks: root only.
         """
-        plain = {key: writers.plain(value, f"meta {key!r}") for key, value in fields.items()}
+        plain = {k: writers.json_ready(value, f"meta {k!r}") for k, value in fields.items()}
         with self._lock:
             self._update(plain, drop)
 
@@ -320,7 +320,7 @@ class Metadata:
         values = {k: v for k, v in (self.values | said).items() if k not in drop} | plain
         values = mirrored(values)
         if not self._attempt.outdated:
-            data = writers.json_bytes(values, "meta")
+            data = writers.indented(values)
             files.replace_bytes(self._path, data)
             self._written = data
         self.values = values

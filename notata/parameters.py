@@ -19,6 +19,7 @@ class Params(Mapping[str, Any]):
             save: Called with the file's format once parameters were added.
         """
         self._values: dict[str, Any] = {}
+        self._digested: tuple[dict[str, Any], str] | None = None
         self._save = save
 
     def take(self, values: Mapping[str, Any]) -> None:
@@ -37,7 +38,7 @@ class Params(Mapping[str, Any]):
             if not isinstance(key, str):
                 raise UnsupportedValueError(f"parameter {key!r}: a name must be a string")
         taken = {key: writers.plain(value, f"parameter {key!r}") for key, value in values.items()}
-        self._values |= taken
+        self._values = self._values | taken
 
     def put_below(self, values: Mapping[str, Any]) -> None:
         """Add parameters that were saved before, where there are none of these names.
@@ -61,7 +62,7 @@ class Params(Mapping[str, Any]):
         """
         if ext not in layout.PARAMS:
             raise ValueError(f"ext={ext!r} must be 'yaml' or 'json'")
-        before = dict(self._values)
+        before = self._values
         self.take(values)
         try:
             self._save(ext)
@@ -74,7 +75,9 @@ class Params(Mapping[str, Any]):
 
         Ranks: independent.
         """
-        return writers.digest(self._values)
+        if self._digested is None or self._digested[0] is not self._values:
+            self._digested = self._values, writers.digest(self._values)
+        return self._digested[1]
 
     def differences(self, others: Mapping[str, Any]) -> list[str]:
         """The keys that only one side has, or that have another value there.

@@ -36,7 +36,7 @@ def facts(environment: Sequence[str] = ()) -> dict[str, Any]:
     words = [word[:_LONGEST_WORD] for word in sys.orig_argv[:_MOST_WORDS]]
     found = {
         "user": _user(),
-        "command": privacy.masked_command(words),
+        "command": list(_command(*words)),
         "cwd": _cwd(),
         "python": {"version": sys.version.split()[0], "executable": sys.executable},
         "packages": packages(),
@@ -53,17 +53,24 @@ def facts(environment: Sequence[str] = ()) -> dict[str, Any]:
     return {"host": topology.hostname(), "provenance": kept} | ({"scheduler": job} if job else {})
 
 
+@cache
+def _command(*words: str) -> tuple[str, ...]:
+    return tuple(privacy.masked_command(words))
+
+
 def _user() -> str | None:
     """The user, from the environment where that says it: a directory service may be slow."""
-    name = os.environ.get("LOGNAME") or os.environ.get("USER")
-    if name:
-        return name
+    return os.environ.get("LOGNAME") or os.environ.get("USER") or _user_of(os.getuid())
+
+
+@cache
+def _user_of(number: int) -> str:
     import pwd
 
     try:
-        return pwd.getpwuid(os.getuid()).pw_name
+        return pwd.getpwuid(number).pw_name
     except KeyError:  # in a container
-        return f"uid {os.getuid()}"
+        return f"uid {number}"
 
 
 def _cwd() -> str | None:
@@ -94,6 +101,18 @@ def packages() -> dict[str, str]:
 
     Ranks: independent.
     """
+    global _looked_at, _found
+    looked_at = (len(sys.modules), next(reversed(sys.modules), ""), tuple(sys.path))
+    if looked_at != _looked_at:  # something was loaded since
+        _looked_at, _found = looked_at, _versions()
+    return dict(_found)
+
+
+_looked_at: tuple[object, ...] = ()
+_found: dict[str, str] = {}
+
+
+def _versions() -> dict[str, str]:
     installed = _installed(tuple(sys.path))
     found: dict[str, str] = {}
     for name, module in list(sys.modules.items()):

@@ -13,6 +13,7 @@ written down what they had to. If the main thread is stuck, the process is ended
 
 from __future__ import annotations
 
+import _signal
 import contextlib
 import os
 import signal
@@ -20,6 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
+from io import FileIO
 from types import FrameType
 from typing import Any
 
@@ -104,16 +106,17 @@ class _Ears:
     def open(self, numbers: Iterable[int]) -> None:
         if self._wakeup < 0:
             self._set_wakeup()
-        missing = [n for n in numbers if signal.getsignal(n) not in (signal.SIG_IGN, self._handle)]
+        # Each run does so: `_signal` doesn't make enums of all that it takes and gives.
+        found = {n: _signal.getsignal(n) for n in numbers}
+        missing = {n: b for n, b in found.items() if b not in (signal.SIG_IGN, self._handle)}
         caught = _caught() if missing else ()
-        for number in missing:
-            before: Any = signal.getsignal(number)
+        for number, before in missing.items():
             if before is None or (before == signal.SIG_DFL and number in caught):
                 before = _Foreign.find(number)
                 if before is None:
                     continue
             self._before[number] = before
-            signal.signal(number, self._handle)
+            _signal.signal(number, self._handle)
 
     def settle(self) -> None:
         """Let what has come be heard first."""
@@ -131,12 +134,12 @@ class _Ears:
 
     def _put_back(self, number: int) -> None:
         before = self._before.pop(number)
-        if signal.getsignal(number) != self._handle:
+        if _signal.getsignal(number) != self._handle:
             return  # the program has put its own there
         if isinstance(before, _Foreign):
             before.put_back()
         else:
-            signal.signal(number, before)
+            _signal.signal(number, before)
 
     def _set_wakeup(self) -> None:
         self._wakeup = self._task.start()
@@ -269,8 +272,8 @@ class _Foreign:
 
 def _caught() -> set[int]:
     """The signals that this process has a handler for, whoever put it there; Linux tells."""
-    with contextlib.suppress(OSError, ValueError), open("/proc/self/status", "rb") as file:
-        mask = int(file.read().partition(b"SigCgt:")[2].split(maxsplit=1)[0], 16)
+    with contextlib.suppress(OSError, ValueError), FileIO("/proc/self/status") as file:
+        mask = int(file.read(1 << 16).partition(b"SigCgt:")[2].split(maxsplit=1)[0], 16)
         return {number for number in range(1, 65) if mask >> (number - 1) & 1}
     return set()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from notata import files, layout, npy
+from notata import files, flatyaml, layout, npy
 from notata.cells import RUN_ID
 from notata.errors import DamagedError, KeyNotFoundError, UnsafeNameError
 from notata.rankfiles import RankFiles
@@ -135,6 +135,9 @@ def read_params(run: StrPath) -> dict[str, Any]:
 
 
 def _parse_yaml(data: bytes, path: StrPath) -> Any:
+    simple = flatyaml.parsed(data)
+    if simple is not None:
+        return simple
     import yaml
 
     # The same loader, but for a parser in C, which takes a tenth of the time.
