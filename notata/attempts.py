@@ -83,6 +83,8 @@ class Attempt:
 
     Attributes:
         number: Which attempt it is, from 1.
+        is_new: Whether this process has just made the run's folder, so that nobody can have gone on
+            in it yet.
     """
 
     def __init__(self, run: str, topology: Topology) -> None:
@@ -92,7 +94,7 @@ class Attempt:
             run: The run's folder.
             topology: This process's place.
         """
-        self.number = 1
+        self.number, self.is_new = 1, False
         self._run, self._topology = run, topology
         self._opened = time.time()
         self._follows = False  # whether rank 0 of this launch may still begin the next one
@@ -243,12 +245,17 @@ class Attempt:
 
         Looks on disk each time until it is so; then it is said once on standard error.
         """
-        if not self._outdated and self._is_overtaken():
+        if not self._outdated and not self.is_new and self._is_overtaken():
             self._outdated = True
             for stop in self._when_outdated:
                 stop()
             with suppress(Exception):
                 print(f"notata: {self._told()}", file=sys.stderr, flush=True)
+        return self._outdated
+
+    @property
+    def noticed(self) -> bool:
+        """Whether it was outdated when that was last looked for."""
         return self._outdated
 
     def look(self) -> None:

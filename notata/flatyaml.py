@@ -1,7 +1,7 @@
-"""Flat YAML, out and in: lines of a name and a number, word or truth value, as most parameters are.
+"""Flat YAML, out and in: lines of a name and a number, word or truth value.
 
-PyYAML takes longer to be loaded than a run to be opened, and longer for each file than all the rest.
-What is not as simple as that is left to it.
+Most parameters are that simple. PyYAML takes longer to be loaded than a run to be opened, and for
+each file longer than all the rest. What is not that simple is left to it.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _LINE = re.compile(
 
 
 def written(values: Mapping[str, Any]) -> bytes | None:
-    """The lines as PyYAML writes them, sorted; None where a value or name is not that simple.
+    r"""The lines as PyYAML writes them, sorted; None where a value or name is not that simple.
 
     Example:
         >>> written({"scheme": "rk4", "dt": 1e-05, "steps": 3})
-        b'dt: 1.0e-05\\nscheme: rk4\\nsteps: 3\\n'
+        b'dt: 1.0e-05\nscheme: rk4\nsteps: 3\n'
         >>> written({"title": "a run"}) is None
         True
 
@@ -61,10 +61,10 @@ def _is_word(text: str) -> bool:
 
 
 def parsed(data: bytes) -> dict[str, Any] | None:
-    """The values that such lines hold, as PyYAML reads them; None where there are others.
+    r"""The values that such lines hold, as PyYAML reads them; None where there are others.
 
     Example:
-        >>> parsed(b"dt: 1.0e-05\\nscheme: rk4\\nsteps: 3\\n")
+        >>> parsed(b"dt: 1.0e-05\nscheme: rk4\nsteps: 3\n")
         {'dt': 1e-05, 'scheme': 'rk4', 'steps': 3}
 
     Ranks: independent.

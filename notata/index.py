@@ -72,12 +72,32 @@ def _metrics(path: str) -> tuple[str, dict[str, Any]]:
 def _lines(names: list[str], rows: Iterable[Mapping[str, str]]) -> bytes:
     text = io.StringIO(newline="")
     plain = csv.writer(text, lineterminator="\n")
-    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
     for row in rows:
         cells = [row.get(name, "") for name in names]
-        # The plain one leaves a carriage return bare, which readers take for the end of the row.
-        (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
+        if any("\r" in cell for cell in cells):  # the plain one leaves it bare, as the row's end
+            csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL).writerow(cells)
+        else:
+            plain.writerow(cells)
     return text.getvalue().encode("utf-8", "surrogateescape")
+
+
+def _ends_a_line(file: io.FileIO) -> bool:
+    """Whether the last append to a file was whole."""
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
+
+
+class _Lines:
+    """The lines of a file as text, with those that were read so far as they are."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = io.BufferedReader(file)
+        self.read: list[bytes] = []
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._file:
+            self.read.append(line)
+            yield line.decode("utf-8", "surrogateescape")
 
 
 class Index:
@@ -93,6 +113,7 @@ class Index:
         self._path = os.path.join(experiment, layout.INDEX)
         self._lock = os.path.join(experiment, layout.INDEX_LOCK)
         self._epoch = os.path.join(experiment, layout.INDEX_EPOCH)
+        self._known = (b"", list[str]())  # the first line of the table, and the columns in it
 
     def epoch(self) -> bytes:
         """What changes each time the table is made anew from the runs.
@@ -187,21 +208,23 @@ class Index:
     def _header(self) -> list[str] | None:
         """The column names of a table that is whole, else None; read through a fresh open."""
         try:
-            with open(self._path, "rb") as file:
-                if file.read(1) in (b"", _BEING_WRITTEN):
-                    return None
-                file.seek(-1, os.SEEK_END)
-                if file.read(1) != b"\n":
-                    return None  # an append that died half way
+            with open(self._path, "rb", buffering=0) as file:
+                line, names = self._known
+                if line and file.read(len(line)) == line and _ends_a_line(file):
+                    return names
                 file.seek(0)
-                text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="")
+                if file.read(1) in (b"", _BEING_WRITTEN) or not _ends_a_line(file):
+                    return None
+                file.seek(0)
+                lines = _Lines(file)
                 with long_cells():
-                    header = next(csv.reader(text), [])
-        except FileNotFoundError:
+                    header = next(csv.reader(lines), [])
+        except (FileNotFoundError, csv.Error):
             return None
-        except csv.Error:
+        if header[:1] != [RUN_ID] or STATUS not in header:
             return None
-        return header if header[:1] == [RUN_ID] and STATUS in header else None
+        self._known = b"".join(lines.read), header
+        return header
 
     def _rewrite(self, columns: Columns, row: Row) -> None:
         """Write all rows again, with new columns or in place of the run's earlier row.

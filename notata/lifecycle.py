@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import threading
@@ -47,6 +48,7 @@ def make_run_folder(
     """
     try:
         files.claim_dir(path)
+        attempt.is_new = True
     except FileExistsError:
         if not os.path.isdir(path):
             raise RunExistsError(f"{path} is a file; choose another run id or base_dir") from None
@@ -120,7 +122,7 @@ def opening_record(path: str, params: str, failure: Exception | None) -> Record:
     Ranks: independent.
     """
     shown = path if len(path) <= _LONGEST_PATH else f"…{path[-_LONGEST_PATH // 2 :]}"
-    which = writers.digest({"path": path})
+    which = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
     record: Record = {"host": hostname(), "run": shown, "which": which, "params": params}
     return record | ({"error": describe(failure)} if failure is not None else {})
 

@@ -135,7 +135,8 @@ class _Lock:
             )
         except FileExistsError:  # MooseFS, where another node makes it at the same time
             return None
-        files.share(self.path)
+        if os.fstat(file.fileno()).st_size == 0:  # new: nobody has had it yet
+            files.share(self.path)
         try:
             # A file that was taken away while it was waited for is no lock any more.
             if lock_descriptor(file.fileno(), blocking=False) and os.path.samestat(

@@ -145,7 +145,7 @@ class Logbook(Verbs, Steering):
         self._session.watch(timeout, abort=False)
 
     def _call_back(self) -> None:
-        if self.callback and not self._session.attempt.outdated:
+        if self.callback and not self._session.attempt.noticed:
             self.callback(self)
 
     # ----- who and where -----

@@ -14,7 +14,7 @@ from notata.lifecycle import Metadata
 from notata.logwriter import LogWriter
 from notata.messages import now
 from notata.rankfolder import RankFolder
-from notata.signals import Listener
+from notata.signals import WARNINGS, Listener
 from notata.stored import read_json
 
 _MOST = 20  # of one run; SIGXCPU comes every second
@@ -36,6 +36,8 @@ def numbers_of(signals: Iterable[Any]) -> tuple[int, ...]:
 
     Ranks: independent.
     """
+    if signals == WARNINGS:
+        return WARNINGS
     found = []
     for given in signals:
         try:

@@ -165,7 +165,8 @@ class Opened:
             "status": self.status,
             "start_time": before.get("start_time") or now(),
         }
-        fields |= provenance.facts(self._env)
+        facts = provenance.facts(self._env)
+        fields |= facts | {"provenance": writers.rendered(facts["provenance"], "provenance")}
         if place.parallel:
             hosts = {rank: str(record["host"]) for rank, record in enumerate(records)}
             fields["parallel"] = provenance.parallel_facts(place, hosts)
@@ -178,6 +179,7 @@ class Opened:
         for note in place.notes:
             self._log.write(messages.WARNING, note)
         self.beat.start(pulse.interval())
+        attempt.is_new = False
         return {
             "params": self.params.digest(),
             "attempt": attempt.number,

@@ -76,16 +76,7 @@ class RankFolder:
         self._replacing = False  # whether the run that is there, if one is, gives way
         self._goes_on = False  # whether it is gone on with
         self._lock = threading.Lock()  # a watchdog may claim the folder, too
-        self._record: dict[str, Any] = {
-            "run_id": run_id,
-            "rank": topology.rank,
-            "size": topology.size,
-            "host": hostname(),
-            "pid": os.getpid(),
-            "launch": topology.launch,
-            "start_time": now(),
-            "status": "initialized",
-        }
+        self._record: dict[str, Any] = {"run_id": run_id, "start_time": now()}
 
     @property
     def pieces(self) -> int:
@@ -179,12 +170,22 @@ class RankFolder:
 
         Ranks: independent.
         """
-        self._record |= fields
+        self._record = self._who() | self._record | fields
         if self.attempt.outdated:
             return
         self.claim()
         data = json.dumps(self._record, indent=2, sort_keys=True).encode()
         files.replace_bytes(os.path.join(self.path, layout.RANK_RECORD), data)
+
+    def _who(self) -> dict[str, Any]:
+        return {
+            "rank": self.topology.rank,
+            "size": self.topology.size,
+            "host": hostname(),
+            "pid": os.getpid(),
+            "launch": self.topology.launch,
+            "status": "initialized",
+        }
 
     def sync(self) -> None:
         """Have the rank's record survive the loss of this node.

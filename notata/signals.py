@@ -13,7 +13,7 @@ written down what they had to. If the main thread is stuck, the process is ended
 
 from __future__ import annotations
 
-import _signal
+import _signal  # type: ignore[import-not-found]
 import contextlib
 import os
 import signal
@@ -109,9 +109,9 @@ class _Ears:
         # Each run does so: `_signal` doesn't make enums of all that it takes and gives.
         found = {n: _signal.getsignal(n) for n in numbers}
         missing = {n: b for n, b in found.items() if b not in (signal.SIG_IGN, self._handle)}
-        caught = _caught() if missing else ()
+        caught = _caught() if missing else 0
         for number, before in missing.items():
-            if before is None or (before == signal.SIG_DFL and number in caught):
+            if before is None or (before == signal.SIG_DFL and caught >> (number - 1) & 1):
                 before = _Foreign.find(number)
                 if before is None:
                     continue
@@ -270,12 +270,13 @@ class _Foreign:
         self._libc.sigaction(self._number, self._action, None)
 
 
-def _caught() -> set[int]:
-    """The signals that this process has a handler for, whoever put it there; Linux tells."""
+def _caught() -> int:
+    """The signals that this process has a handler for, whoever put it there, as bits from the lowest
+    on; Linux tells.
+    """
     with contextlib.suppress(OSError, ValueError), FileIO("/proc/self/status") as file:
-        mask = int(file.read(1 << 16).partition(b"SigCgt:")[2].split(maxsplit=1)[0], 16)
-        return {number for number in range(1, 65) if mask >> (number - 1) & 1}
-    return set()
+        return int(file.read(1 << 13).partition(b"SigCgt:")[2].split(maxsplit=1)[0], 16)
+    return 0
 
 
 def _inode(descriptor: int) -> int:

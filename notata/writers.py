@@ -105,13 +105,20 @@ def _from_array(value: Any, where: str, depth: int) -> Plain:
 def _mapping(value: Mapping[Any, Any], where: str, depth: int) -> dict[Any, Plain]:
     made: dict[Any, Plain] = {}
     for key, item in value.items():
-        plain_key = _plain(key, f"a key in {where}", depth)
+        plain_key = key if _is_plain(key) else _plain(key, f"a key in {where}", depth)
         if isinstance(plain_key, list | dict):
             raise UnsupportedValueError(f"{where}: {key!r} can't be a key in YAML or JSON")
         if plain_key in made:
             raise UnsupportedValueError(f"{where}: two keys become {plain_key!r}")
-        made[plain_key] = _plain(item, f"{where}.{plain_key}", depth)
+        plain_item = item if _is_plain(item) else _plain(item, f"{where}.{plain_key}", depth)
+        made[plain_key] = plain_item
     return made
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is plain as it is: no word about where it stands is made for most."""
+    kind = type(value)
+    return (kind is str and value.isascii()) or kind is float or kind is bool or value is None
 
 
 def _text(value: str, where: str) -> str:
@@ -150,6 +157,8 @@ def json_ready(value: Any, where: str) -> Plain:
 
     Ranks: independent.
     """
+    if type(value) is _Rendered:
+        return value
     return _string_keys(plain(value, where), where)
 
 
@@ -163,8 +172,37 @@ def _string_keys(value: Plain, where: str) -> Plain:
         name = key if isinstance(key, str) else json.dumps(key)
         if name in made:
             raise UnsupportedValueError(f"{where}: two keys become {name!r}, as JSON keys are text")
-        made[name] = _string_keys(item, f"{where}.{name}")
+        made[name] = _string_keys(item, f"{where}.{name}") if type(item) in (dict, list) else item
     return made
+
+
+class _Rendered(dict[str, Any]):
+    """A dict that is ready for JSON, with its text as it stands below the top of a file."""
+
+    text = ""
+
+
+_rendered: dict[str, _Rendered] = {}
+
+
+def rendered(value: dict[str, Any], where: str) -> Plain:
+    """What `json_ready` gives, and its text made once for all equal values one after another.
+
+    For what is the same in each of many files. It must not be changed after.
+
+    Args:
+        value: Texts, numbers, lists and dicts; 1 and True count as equal.
+        where: The key that it stands under.
+
+    Ranks: independent.
+    """
+    last = _rendered.get(where)
+    if last is None or last != value:
+        ready = json_ready(value, where)
+        assert isinstance(ready, dict)
+        last = _rendered[where] = _Rendered(ready)
+        last.text = _indented(ready, "\n  ")
+    return last
 
 
 def indented(value: Plain) -> bytes:
@@ -175,23 +213,23 @@ def indented(value: Plain) -> bytes:
     return _indented(value, "\n").encode()
 
 
-_quoted = json.encoder.encode_basestring  # type: ignore[attr-defined]
+_quoted = json.encoder.encode_basestring
 
 
 def _indented(value: Plain, margin: str) -> str:
-    kind = type(value)
-    if kind is str:
-        return str(_quoted(value))
-    if kind is int or (kind is float and value - value == 0):  # type: ignore[operator]  # finite
-        return repr(value)
-    if kind is dict and value:
-        inner = margin + "  "
-        items = sorted(value.items())  # type: ignore[union-attr]
-        lines = [f"{inner}{_quoted(key)}: {_indented(item, inner)}" for key, item in items]
+    if type(value) is _Rendered and margin == "\n  ":
+        return value.text
+    inner = margin + "  "
+    if isinstance(value, dict) and value:
+        lines = [f"{inner}{_quoted(key)}: {_indented(value[key], inner)}" for key in sorted(value)]
         return f"{{{','.join(lines)}{margin}}}"
-    if kind is list and value:
-        inner = margin + "  "
-        return f"[{','.join([inner + _indented(item, inner) for item in value])}{margin}]"  # type: ignore[union-attr]
+    if type(value) is list and value:
+        lines = [inner + _indented(item, inner) for item in value]
+        return f"[{','.join(lines)}{margin}]"
+    if type(value) is str:
+        return _quoted(value)
+    if type(value) is int or (type(value) is float and math.isfinite(value)):
+        return repr(value)
     return json.dumps(value)
 
 
@@ -240,7 +278,7 @@ def digest(values: Mapping[str, Plain]) -> str:
     """
     import hashlib
 
-    text = json.dumps(_quoted_keys(dict(values)), sort_keys=True)
+    text = _sorted(_quoted_keys(dict(values)))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -249,8 +287,15 @@ def _quoted_keys(value: Plain) -> Plain:
     if isinstance(value, list):
         return [_quoted_keys(item) for item in value]
     if isinstance(value, dict):
-        return {json.dumps(key): _quoted_keys(item) for key, item in value.items()}
+        return {
+            _ascii(key) if type(key) is str else json.dumps(key): _quoted_keys(item)
+            for key, item in value.items()
+        }
     return value
+
+
+_ascii = json.encoder.encode_basestring_ascii
+_sorted = json.JSONEncoder(sort_keys=True).encode
 
 
 def save_params(folder: str, values: Mapping[str, Plain], ext: str) -> None:

@@ -66,13 +66,11 @@ def test_each_word_comes_back(word: str) -> None:
     assert yaml.safe_load(writers.yaml_bytes({word: 1})) == {word: 1}
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["a: 1.5", "a: 1\n\n", "a: 017\n", "a: 1_0\n", "a: 2026-11-23\n", "a:  1\n", "a: b c\n", "a: +1\n"]
-    + ["a: 1e5\n", "a: .5\n", "a: ~\n", "a: yes\n", "on: 1\n", "a: x # y\n", "a:\n  b: 1\n", "", "a"],
-)  # fmt: skip
-def test_what_is_not_that_simple_is_left_alone(text: str) -> None:
+@pytest.mark.parametrize("value", ["1.5", "017", "1_0", "2026-11-23", " 1", "b c", "+1", "1e5"])
+@pytest.mark.parametrize("text", ["a: 1\n\n", "on: 1\n", "a:\n  b: 1\n", "", "a"])
+def test_what_is_not_that_simple_is_left_alone(text: str, value: str) -> None:
     assert flatyaml.parsed(text.encode()) is None
+    assert flatyaml.parsed(f"a: {value}{'' if value == '1.5' else chr(10)}".encode()) is None
 
 
 def test_most_parameters_are_that_simple() -> None:
