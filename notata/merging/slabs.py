@@ -6,7 +6,8 @@ Everything here is in C order. An array in Fortran order is one in C order with 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,9 @@ from notata.pieces import Shape
 if TYPE_CHECKING:
     from notata.npy import Array
 
-SLAB = 1 << 23  # bytes: large enough to write at once, small enough to stay near the processor
+SLAB = 1 << 23  # bytes: what one look at the pieces' places serves
+_CHUNK = 1 << 18  # bytes that are copied at once, few enough to stay in a core's own cache
+_LEAST = 1 << 16  # bytes that a piece should give at once
 
 
 def header_of(whole: Whole) -> bytes:
@@ -120,26 +123,79 @@ class Filler:
         touching = [self._touching(slab) for slab in self._slabs]
         last = {part: slab for slab, parts in enumerate(touching) for part in parts}
         most = max(map(len, touching), default=0)
-        largest = max((math.prod(shape) for _, shape in self._slabs), default=0)
-        memory = np.empty(largest, self._dtype)
-        spare = np.empty(largest, self._dtype)
+        finest = max(_CHUNK, min(SLAB, most * _LEAST))
+        memory = np.empty(_room(self._slabs, finest, self._dtype.itemsize), self._dtype)
+        spare = np.empty_like(memory)
         with Handles() as handles, Spill(self._folder) as spill:
             sources: dict[int, Source] = {}
             for number, slab in enumerate(self._slabs):
-                target = memory[: math.prod(slab[1])].reshape(slab[1])
-                covered = self._fill_holes(slab, target)
                 for i in touching[number]:
                     if i not in sources:
                         fortran = self._whole.fortran
                         sources[i] = open_piece(
                             self._run, self._parts[i], fortran, handles, spill, at_once=most
                         )
-                    covered += self._take(self._boxes[i], slab, target, sources[i], spare)
+                runs = self._runs(slab, touching[number])
+                if runs is not None:
+                    yield from self._streamed(runs, sources, memory)
+                else:
+                    for part in _finer(slab, self._dtype.itemsize, finest):
+                        yield self._filled(part, touching[number], sources, memory, spare)
+                for i in touching[number]:
                     if last[i] == number:
                         self._end(self._parts[i], sources.pop(i))
-                if covered != target.size:
-                    raise HoleError(f"array {self._whole.label!r}: its pieces don't fill it")
-                yield as_bytes(target)
+
+    def _runs(self, slab: Box, touching: Sequence[int]) -> list[tuple[int, int, int]] | None:
+        """The pieces that lie one behind another in a slab: which, from where, and how much.
+
+        None where they lie side by side, or beside a hole.
+        """
+        found = []
+        for i in touching:
+            shared = intersection(self._boxes[i], slab)
+            assert shared is not None
+            if not _is_run(shared[1], slab[1]):
+                return None
+            found.append((_position(shared, slab), i, shared))
+        done, runs = 0, []
+        for at, i, shared in sorted(found):
+            if at != done:
+                return None
+            size = math.prod(shared[1])
+            runs.append((i, _position(shared, self._boxes[i]), size))
+            done += size
+        return runs if done == math.prod(slab[1]) else None
+
+    def _streamed(
+        self, runs: Sequence[tuple[int, int, int]], sources: Mapping[int, Source], memory: Array
+    ) -> Iterator[memoryview]:
+        """Read pieces that lie one behind another."""
+        buffer = as_bytes(memory)
+        itemsize = self._dtype.itemsize
+        for i, first, count in runs:
+            read, at, end = sources[i].read, first * itemsize, (first + count) * itemsize
+            while at < end:
+                part = buffer[: min(_CHUNK, end - at, len(buffer))]
+                read(at, part)
+                yield part
+                at += len(part)
+
+    def _filled(
+        self,
+        slab: Box,
+        touching: Sequence[int],
+        sources: Mapping[int, Source],
+        memory: Array,
+        spare: Array,
+    ) -> memoryview:
+        """Put a slab together from pieces that lie side by side, and holes."""
+        target = memory[: math.prod(slab[1])].reshape(slab[1])
+        covered = self._fill_holes(slab, target)
+        for i in touching:
+            covered += self._take(self._boxes[i], slab, target, sources[i], spare)
+        if covered != target.size:
+            raise HoleError(f"array {self._whole.label!r}: its pieces don't fill it")
+        return as_bytes(target)
 
     def _touching(self, slab: Box) -> list[int]:
         import numpy as np
@@ -152,12 +208,12 @@ class Filler:
     def _take(self, box: Box, slab: Box, target: Array, source: Source, spare: Array) -> int:
         """Read what a piece has of a slab: one run of the piece."""
         shared = intersection(box, slab)
-        assert shared is not None
+        if shared is None:
+            return 0
         size = math.prod(shared[1])
-        inside = tuple(a - b for a, b in zip(shared[0], box[0], strict=True))
-        at = _offset(inside, box[1]) * target.itemsize
+        at = _position(shared, box) * target.itemsize
         if _is_run(shared[1], slab[1]):
-            offset = _offset(tuple(a - b for a, b in zip(shared[0], slab[0], strict=True)), slab[1])
+            offset = _position(shared, slab)
             source.read(at, as_bytes(target.reshape(-1)[offset : offset + size]))
         else:
             taken = spare[:size]
@@ -181,12 +237,25 @@ class Filler:
         return filled
 
 
-def _offset(index: Shape, shape: Shape) -> int:
-    """Position of an element in C order."""
+def _position(inner: Box, outer: Box) -> int:
+    """How many elements of a box come before one inside it in C order."""
     position = 0
-    for i, n in zip(index, shape, strict=True):
-        position = position * n + i
+    for a, origin, n in zip(inner[0], *outer, strict=True):
+        position = position * n + a - origin
     return position
+
+
+def _finer(slab: Box, size: int, most: int) -> Iterator[Box]:
+    """A slab in parts of about so many bytes, in order."""
+    for start, shape in _slabs(slab[1], size, most):
+        yield tuple(map(operator.add, slab[0], start)), shape
+
+
+def _room(slabs: Sequence[Box], most: int, size: int) -> int:
+    """Elements of the largest part of the slabs that is put together at once."""
+    shapes = {shape for _, shape in slabs}
+    parts = (shape for whole in shapes for _, shape in _finer(((0,) * len(whole), whole), size, most))
+    return max(map(math.prod, parts), default=0)
 
 
 def _is_run(inner: Shape, outer: Shape) -> bool:
