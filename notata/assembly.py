@@ -233,10 +233,15 @@ def intersection(one: Box, other: Box) -> Box | None:
 
     Ranks: independent.
     """
-    low = tuple(max(a, b) for a, b in zip(one[0], other[0], strict=True))
-    high = tuple(min(a + n, b + m) for a, n, b, m in zip(*one, *other, strict=True))
-    shape = tuple(b - a for a, b in zip(low, high, strict=True))
-    return (low, shape) if all(n > 0 for n in shape) else None
+    low, shape = [], []
+    for a, n, b, m in zip(*one, *other, strict=True):
+        start = a if a > b else b
+        extent = (a + n if a + n < b + m else b + m) - start
+        if extent <= 0:
+            return None
+        low.append(start)
+        shape.append(extent)
+    return tuple(low), tuple(shape)
 
 
 def _flaws_by_sweep(whole: Shape, boxes: Mapping[int, Box], most: int) -> list[Flaw]:

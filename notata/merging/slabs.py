@@ -267,7 +267,7 @@ def _is_run(inner: Shape, outer: Shape) -> bool:
 
 
 def _slices(box: Box, origin: Shape) -> tuple[slice, ...]:
-    return tuple(slice(a - o, a - o + n) for a, n, o in zip(*box, origin, strict=True))
+    return tuple([slice(a - o, a - o + n) for a, n, o in zip(*box, origin, strict=True)])
 
 
 def parts_of(whole: Whole, slabs: Sequence[Box]) -> Whole:
