@@ -70,7 +70,7 @@ class Record(NamedTuple):
 
 
 _RECORD = re.compile(
-    rb"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?)\] (Level -?\d+|[^ \n]+) (.*)", re.DOTALL
+    rb"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?)\] (Level -?\d{1,20}|[^ \n]{1,64}) (.*)", re.DOTALL
 )
 _RANK = re.compile(rb"\[rank (\d{1,9})\] (.*)", re.DOTALL)
 

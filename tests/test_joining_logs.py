@@ -16,7 +16,7 @@ from test_properties import folder, odd_logs
 
 from notata import LogReader, checksums, messages, streams
 from notata.errors import DamagedError
-from notata.merging import heads, logs, windows
+from notata.merging import heads, logparts, logs, windows
 from notata.merging.heads import BEFORE, BEHIND, find_heads
 from notata.merging.tasks import Made, carry_out
 
@@ -59,7 +59,8 @@ def make_tiny(patch: pytest.MonkeyPatch, size: int) -> None:
     """Look at a few bytes of each log at a time."""
     patch.setattr(windows, "WINDOW", size)
     patch.setattr(windows, "_LEAST", size)
-    patch.setattr(windows, "_PART", size)
+    patch.setattr(windows, "LEAST", max(size, 150))  # a record's head is never parted
+    patch.setattr(logparts, "_PART", max(size, 150))
     patch.setattr(heads, "_BLOCK", 50)
 
 

@@ -10,10 +10,11 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from notata import checksums, clocks, gather, layout, messages, streams
+from notata import checksums, clocks, files, gather, layout, messages, streams
 from notata.merging.places import write_at, writing
 from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
-from notata.merging.windows import Log, Span, in_order, parts_of
+from notata.merging.logparts import Log, Span, parts_of
+from notata.merging.windows import in_order
 
 RANGE = 1 << 26  # bytes of all logs that a process joins at once
 _SAMPLE = 1 << 20  # bytes of a log for each of which its time is looked up
@@ -62,9 +63,9 @@ def join_logs(run: str, temporary: str, progress: Told = silent) -> Made:
     own = [log for log in logs if log.span.rank is not None]
     hashed = checksums.hasher()
     done = 0
-    with open(temporary, "xb") as file:
-        for data in in_order(logs):
-            file.write(data)
+    with open(temporary, "xb", buffering=0) as file:
+        for data in in_order(logs, threads=True):
+            files.write_all(file.fileno(), data)
             hashed.update(data)
             read = sum(log.next for log in own)
             progress(read - done)

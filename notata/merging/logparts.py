@@ -1,0 +1,232 @@
+"""A log, read forwards in parts, and the records in each part."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Set
+from typing import TYPE_CHECKING, NamedTuple
+
+from notata import checksums, clocks, messages, streams
+from notata.errors import DamagedError
+from notata.merging.heads import BEFORE, BEHIND, Heads, find_heads
+
+if TYPE_CHECKING:
+    from notata.npy import Array
+
+LEAST = 256  # bytes of a part: more than the head of a record
+_PART = 1 << 22  # bytes of a log that is looked at by itself
+_INDENT = b"    "
+_LONG_AGO = b"1970-01-01T00:00:00"  # where nobody wrote a time stamp
+
+
+class Span(NamedTuple):
+    """A part of a log, from one line's beginning to another's.
+
+    Attributes:
+        path: The log.
+        rank: Whose own log it is, or None for the run's `log.txt`.
+        begin: Byte of the file where the part begins.
+        end: Where it ends.
+        without: In the run's log, the ranks whose records are left out.
+    """
+
+    path: str
+    rank: int | None
+    begin: int
+    end: int
+    without: Set[int]
+
+
+class Items(NamedTuple):
+    """Records in a part of a log, or the rest of one that began before.
+
+    Attributes:
+        starts: Where each begins in the buffer.
+        ends: Where each ends.
+        ticks: What orders them: never less than those of the record above.
+        signed: Those that are not to be written as they are, by their number.
+    """
+
+    starts: Array
+    ends: Array
+    ticks: Array
+    signed: dict[int, bytes]
+
+
+class Log:
+    """One log, read forwards in parts. It is open only while it is read.
+
+    A part holds whole lines, unless a line does not fit: that comes in several parts.
+
+    Attributes:
+        span: What is read of it.
+        next: The byte of the file that is read next.
+        latest: The ticks that no record that is still to be read comes before.
+        within: Whether the part that was read last began within a line.
+        goes_on_within: Whether the next one does.
+    """
+
+    def __init__(self, run: str, span: Span, shifts: clocks.Corrections) -> None:
+        self.span = span
+        self.next = span.begin
+        self.latest = messages.LONG_AGO
+        self.within = False
+        self.goes_on_within = False
+        self._shifts = shifts
+        self._run = run
+        self._rank = span.rank
+        self._begun = self._preambled = False
+        self._hashed = checksums.hasher()
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all of it has been read."""
+        return self.next >= self.span.end
+
+    def checksum(self) -> str:
+        """Of what has been read."""
+        return checksums.text_of(self._hashed)
+
+    def read(self, buffer: bytearray, at: int, room: int) -> int:
+        """Read the next part.
+
+        Args:
+            buffer: Takes it.
+            at: Where in it.
+            room: How many bytes there are for it, more than `LEAST`.
+
+        Returns:
+            How many bytes it has. A last line that was torn got its line break.
+
+        Raises:
+            DamagedError: If the file has become shorter.
+        """
+        left = self.span.end - self.next
+        size = min(room - 1, left)
+        with memoryview(buffer) as whole, whole[at : at + size] as view:
+            self._fill(view)
+            self.within, self.goes_on_within = self.goes_on_within, False
+            if size < left:
+                line_break = buffer.rfind(b"\n", at, at + size)
+                self.goes_on_within = line_break < 0
+                size = size if line_break < 0 else line_break + 1 - at
+            self._hashed.update(view[:size])
+        self.next += size
+        if size and size == left and buffer[at + size - 1] != ord("\n"):
+            buffer[at + size] = ord("\n")
+            size += 1
+        return size
+
+    def _fill(self, view: memoryview) -> None:
+        path, at = self.span.path, self.next
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            while view:
+                count = os.preadv(descriptor, [view], at)
+                if not count:
+                    raise DamagedError(f"{path} became shorter while it was joined")
+                at, view = at + count, view[count:]
+        finally:
+            os.close(descriptor)
+
+    def items(self, buffer: bytearray, begin: int, end: int, heads: Heads) -> Items:
+        """The records in the part that was read last.
+
+        Args:
+            buffer: Where it was read into.
+            begin: Where it begins in that.
+            end: Where it ends.
+            heads: The heads of records in it.
+        """
+        import numpy as np
+
+        starts, ticks, ranks = heads
+        own = self.span.rank
+        signed: dict[int, bytes] = {}
+        if self._shifts:
+            ticks = self._shifted(ticks, ranks)
+        rest = begin < end and not (len(starts) and starts[0] == begin)
+        mine = self._rank if self._rank is not None else -1
+        if rest:  # of the record that the lines above ended with, or of none
+            starts, ticks = np.append(begin, starts), np.append(self.latest, ticks)
+            ranks = np.append(mine, ranks)
+        ends = np.empty_like(starts)
+        ends[:-1], ends[-1:] = starts[1:], end
+        if own is None:
+            if len(ranks):
+                self._rank = int(ranks[-1])
+            keep = ~np.isin(ranks, list(self.span.without))
+            starts, ends, ticks = starts[keep], ends[keep], ticks[keep]
+        else:
+            if rest and not self._begun:
+                signed[0] = self._preamble(bytes(buffer[begin : ends[0]]), own)
+            strange = ranks != own
+            for i in np.flatnonzero(strange).tolist() if strange.any() else ():
+                raw = bytes(buffer[starts[i] : ends[i]])
+                made = messages.signed(messages.Block(raw[1:20], own, raw), b"")
+                signed[i] = made if raw.endswith(b"\n") else made[:-1]
+        self._begun = self._begun or len(starts) > rest
+        if len(ticks):
+            if ticks[0] < self.latest or (ticks[1:] < ticks[:-1]).any():
+                ticks = np.maximum.accumulate(np.maximum(ticks, self.latest))
+            self.latest = int(ticks[-1])
+        return Items(starts, ends, ticks, signed)
+
+    def _shifted(self, ticks: Array, ranks: Array) -> Array:
+        """The ticks on rank 0's clock."""
+        import numpy as np
+
+        if self.span.rank is not None:
+            return self._shifts.many(ticks, self.span.rank)
+        ticks = ticks.copy()
+        for rank in np.unique(ranks).tolist():
+            mine = ranks == rank
+            ticks[mine] = self._shifts.many(ticks[mine], max(rank, 0))
+        return ticks
+
+    def _preamble(self, lines: bytes, rank: int) -> bytes:
+        """Lines above the first record: one message, whose first line is to name the rank."""
+        whole = lines.endswith(b"\n")
+        if self._preambled:
+            text = lines[:-1] if whole else lines
+            text = text.replace(b"\n", b"\n" + _INDENT) + lines[len(text) :]
+            return text if self.within else _INDENT + text
+        self._preambled = True
+        made = messages.signed(messages.Block(b"", rank, lines), _start(self._run))
+        return made if whole else made[:-1]
+
+
+def _start(run: str) -> bytes:
+    """The time stamp of the run's first record."""
+    return next((b.stamp for b in streams.blocks_in_order(run) if b.stamp), _LONG_AGO)
+
+
+def break_before(log: Log) -> bytes:
+    """What has to stand before the next part of a log, for its heads to be found.
+
+    Ranks: independent.
+    """
+    return b" " if log.goes_on_within else b"\n"
+
+
+def parts_of(log: Log) -> Iterator[tuple[int, Items, Array]]:
+    """A log by itself, part by part.
+
+    Yields:
+        Where the part begins in the file, its records from there, and how many bytes are written of
+        each.
+
+    Ranks: independent.
+    """
+    buffer = bytearray(BEFORE + _PART + 1 + BEHIND)
+    while not log.at_end:
+        at = log.next
+        buffer[:BEFORE] = b"\n" * BEFORE
+        buffer[BEFORE - 1 : BEFORE] = break_before(log)
+        end = BEFORE + log.read(buffer, BEFORE, _PART + 1)
+        heads = find_heads(buffer, [end], [log.span.rank or 0])
+        items = log.items(buffer, BEFORE, end, heads)
+        lengths = items.ends - items.starts
+        for number, signed in items.signed.items():
+            lengths[number] = len(signed)
+        yield at, items._replace(starts=items.starts - BEFORE, ends=items.ends - BEFORE), lengths
