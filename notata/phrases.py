@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def printable(text: str) -> str:
     r"""Put text on one line, without anything that a terminal would obey.
@@ -59,6 +61,28 @@ def duration_text(seconds: float, *, coarse: bool = False) -> str:
     unit, length, part, below = next(scale for scale in _SCALES if whole >= scale[1])
     count, rest = divmod(whole, length)
     return f"{count} {unit}" if coarse else f"{count} {unit} {rest // below:02d} {part}"
+
+
+_UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d)?\s*")
+
+
+def duration_of(text: str) -> float:
+    """The seconds that people mean.
+
+    Raises:
+        ValueError: If it is no duration.
+
+    Example:
+        >>> duration_of("90"), duration_of("10m"), duration_of("1h 30min")
+        (90.0, 600.0, 5400.0)
+
+    Ranks: independent.
+    """
+    parts = list(_DURATION.finditer(text.strip()))
+    if not parts or "".join(part[0] for part in parts) != text.strip():
+        raise ValueError(f"{text!r} is no duration; one looks like '90s', '10m', '1h 30m' or '2d'")
+    return float(sum(float(part[1]) * _UNITS[part[2] or "s"] for part in parts))
 
 
 def counted(count: int, what: str) -> str:

@@ -53,6 +53,34 @@ def expand(ranges: str) -> list[int]:
     return found
 
 
+def ranks_of(spec: str, size: int) -> list[int]:
+    """The ranks that people mean, such as `0,3-7`.
+
+    Args:
+        spec: What they wrote.
+        size: How many ranks there are.
+
+    Raises:
+        ValueError: If it is none, or names a rank that there isn't.
+
+    Example:
+        >>> ranks_of("0, 3-5", 8)
+        [0, 3, 4, 5]
+
+    Ranks: independent.
+    """
+    found: set[int] = set()
+    for part in spec.split(","):
+        match = re.fullmatch(r"\s*(\d{1,12})\s*(?:-\s*(\d{1,12}))?\s*", part)
+        if match is None:
+            raise ValueError(f"{spec!r} is no list of ranks; one looks like '0,3-7'")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if not low <= high < size:
+            raise ValueError(f"there is no rank {part.strip()} in {size} (from 0 to {size - 1})")
+        found.update(range(low, high + 1))
+    return sorted(found)
+
+
 def tasks_of(spec: str) -> list[int]:
     """The task ids that an array specification means.
 

@@ -104,10 +104,14 @@ def read_messages(
     """
     least = messages.level_number(level)
     found = map(messages.record, blocks_in_order(run, ranks))
-    return (record for record in found if least <= 0 or _level(record.level) >= least)
+    return (record for record in found if least <= 0 or level_of(record.level) >= least)
 
 
-def _level(name: str) -> int:
+def level_of(name: str) -> int:
+    """The number of the level that a record names; 0 where it names none.
+
+    Ranks: independent.
+    """
     try:
         return messages.LEVELS.get(name) or int(name.removeprefix("Level "))
     except ValueError:

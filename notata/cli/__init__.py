@@ -24,9 +24,11 @@ _COMMANDS = {
     "doctor": "doctor",
     "failed": "failed",
     "index": "index",
+    "log": "log",
     "ls": "list_runs",
     "merge": "merge",
     "reconcile": "reconcile",
+    "show": "show_run",
     "status": "status",
     "stuck": "stuck",
 }

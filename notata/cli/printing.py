@@ -6,6 +6,7 @@ Lines are left as they are so that they can be searched and their paths copied.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +14,7 @@ import click
 from notata.phrases import counted, printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
 
 # Exit statuses: done; something needs attention; wrong use or damaged input.
 WELL, ATTENTION, WRONG = 0, 1, 2
+
+_COLOURS = {
+    "complete": "green",
+    "failed": "red",
+    "running": "yellow",
+    "lost": "bold red",
+    "damaged": "bold red",
+    "waiting": "cyan",
+}
 
 # Click keeps the line breaks of a paragraph that follows this character.
 KEEP = "\b\n"
@@ -51,14 +62,59 @@ def cell(text: str) -> Text:
     return Text(printable(text))
 
 
-def show(table: Table) -> None:
-    """Print a table on standard output.
+def console() -> Console:
+    """Standard output, as wide as the terminal; colours on a terminal alone.
 
     Ranks: independent.
     """
     from rich.console import Console
 
-    Console(highlight=False).print(table)
+    return Console(highlight=False, markup=False, emoji=False)
+
+
+def show(table: Table) -> None:
+    """Print a table on standard output.
+
+    Ranks: independent.
+    """
+    console().print(table)
+
+
+def status_text(status: str, count: int | None = None) -> Text:
+    """A run's status in its colour.
+
+    Args:
+        status: The status.
+        count: How many runs have it, if that is to be said.
+
+    Ranks: independent.
+    """
+    from rich.text import Text
+
+    told = printable(status if count is None else f"{count} {status}")
+    return Text(told, style=_COLOURS.get(status, ""))
+
+
+def painter() -> Callable[[str, str], str]:
+    """What gives text a style on a terminal that shows one, for lines that Rich doesn't break.
+
+    Ranks: independent.
+    """
+    from rich.color import ColorSystem
+    from rich.style import Style
+
+    screen = console()
+    if not screen.is_terminal or screen.no_color or screen.color_system is None:
+        return lambda text, style: text
+    system = ColorSystem[screen.color_system.upper()]
+    styles: dict[str, Style] = {}
+
+    def paint(text: str, style: str) -> str:
+        if style and style not in styles:
+            styles[style] = Style.parse(style)
+        return styles[style].render(text, color_system=system) if style else text
+
+    return paint
 
 
 def complain(message: str) -> None:

@@ -1,0 +1,134 @@
+"""Which arrays a run holds: their shapes and types, read from heads and manifests alone."""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from notata import gather, layout, mergerecord, npy, rankfiles
+from notata.assembly import Whole, assemble
+from notata.errors import DamagedError, NotataError
+from notata.pieces import Shape
+from notata.stored import read_metadata
+
+if TYPE_CHECKING:
+    from notata.npy import Header
+
+
+class ArrayFacts(NamedTuple):
+    """What can be said of an array without reading it.
+
+    Attributes:
+        name: `T`, or `bundle:key`.
+        shape: Its shape, or None where it isn't known.
+        dtype: Its type, as numpy names it, or `""`.
+        pieces: How many pieces it is still read from; 0 where it is one file.
+        problem: What is wrong with it, or `""`.
+    """
+
+    name: str
+    shape: Shape | None
+    dtype: str
+    pieces: int
+    problem: str
+
+    @property
+    def nbytes(self) -> int | None:
+        """Bytes of all its elements, or None where they aren't known."""
+        if self.shape is None or not self.dtype:
+            return None
+        import numpy as np
+
+        try:
+            return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+        except TypeError:
+            return None
+
+
+def arrays(run: str) -> list[ArrayFacts]:
+    """The arrays of a run, merged or not, by name.
+
+    Args:
+        run: The run's folder.
+
+    Returns:
+        One entry for each array that a reader lists; what is damaged says so in `problem`.
+
+    Ranks: independent.
+    """
+    try:
+        wholes = _wholes(run)
+    except NotataError as error:
+        return [*_stored(run, {}), ArrayFacts("?", None, "", 0, str(error))]
+    found = {facts.name: facts for facts in _stored(run, wholes)}
+    for name, whole in wholes.items():
+        if name not in found:
+            found[name] = _pieces(whole)
+    return [found[name] for name in sorted(found)]
+
+
+def _wholes(run: str) -> dict[str, Whole]:
+    return assemble(gather.read_manifests(run), gather.run_size(run, read_metadata(run)))
+
+
+def _pieces(whole: Whole) -> ArrayFacts:
+    try:
+        kind = str(npy.dtype_from_text(whole.dtype))
+    except (ValueError, TypeError, KeyError, SyntaxError):
+        return ArrayFacts(whole.label, None, "", len(whole.parts), "its type can't be read")
+    if whole.problems:
+        told = "; it ".join(whole.problems)
+        return ArrayFacts(whole.label, None, kind, len(whole.parts), f"it {told}")
+    return ArrayFacts(whole.label, whole.shape, kind, len(whole.parts), "")
+
+
+def _stored(run: str, wholes: dict[str, Whole]) -> list[ArrayFacts]:
+    """Arrays in the run's own `data/`, but those of which newer pieces are there."""
+    home = rankfiles.Folder(run)
+    record, ranks = mergerecord.read(run), gather.rank_folders(run)
+    found = []
+    for name in home.names(layout.DATA):
+        stem, extension = os.path.splitext(name)
+        path = home.source(f"{layout.DATA}/{name}")
+        if extension == ".npy":
+            found.append(_head(stem, path))
+        elif extension == ".npz":
+            found += _bundle(stem, path)
+    return [
+        facts
+        for facts in found
+        if facts.name not in wholes or not mergerecord.is_outdated(run, facts.name, record, ranks)
+    ]
+
+
+def _head(name: str, path: str) -> ArrayFacts:
+    try:
+        with open(path, "rb") as file:
+            head = npy.read_header(file)
+            left = os.fstat(file.fileno()).st_size - file.tell()
+    except (NotataError, OSError) as error:
+        return ArrayFacts(name, None, "", 0, str(error))
+    needed = math.prod(head.shape) * head.dtype.itemsize
+    problem = f"{path} is cut off: {left} bytes of {needed}" if left < needed else ""
+    return _told(name, head, problem)
+
+
+def _bundle(name: str, path: str) -> list[ArrayFacts]:
+    found = []
+    try:
+        with ExitStack() as stack:
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            for member in archive.namelist():
+                with archive.open(member) as file:
+                    head = npy.read_header(file)
+                found.append(_told(f"{name}:{member.removesuffix('.npy')}", head, ""))
+    except (DamagedError, zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
+        return [*found, ArrayFacts(name, None, "", 0, f"{path} is damaged: {error}")]
+    return found
+
+
+def _told(name: str, head: Header, problem: str) -> ArrayFacts:
+    return ArrayFacts(name, head.shape, str(head.dtype), 0, problem)

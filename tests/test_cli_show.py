@@ -1,0 +1,237 @@
+"""The command `notata show`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from calling import HOSTILE, assert_harmless, notata, run_of
+from simulated import open_as
+
+from notata import Logbook, LogReader, merge, overview
+
+
+def work(log: Logbook) -> None:
+    log.array(
+        "T", np.full((2, 3), float(log.rank)), start=(2 * log.rank, 0), shape=(2 * log.size, 3)
+    )
+    log.arrays("b", u=np.arange(log.rank + 1), v=np.ones(2, np.float32))
+    log.array("step", log.rank)
+    log.root.json("metrics", {"energy": 0.5})
+    log.root.text("notes", "x")
+    log.warning(f"hot on {log.rank}")
+
+
+@pytest.fixture
+def heat(base: Path) -> Path:
+    return run_of(3, base, work, params={"kappa": 0.1, "grid": {"nx": 3}})
+
+
+def test_all_that_a_run_is(heat: Path) -> None:
+    result = notata("show", heat)
+    assert (result.exit_code, result.stderr) == (0, "")
+    printed = result.stdout
+    assert "heat  complete" in printed.splitlines()[0]
+    for told in (
+        "kappa 0.1",
+        'grid {"nx": 3}',
+        "energy 0.5",
+        "metrics.json",
+        "notes.txt",
+        "hot on 2",
+    ):
+        assert told in printed
+    assert "3 on 1 host: " in printed
+    rows = [line.strip("│ ").removeprefix("arrays").split() for line in printed.splitlines()]
+    assert ["T", "6", "×", "3", "float64", "144", "B", "3", "pieces"] in rows
+    assert ["b:u", "6", "int64", "48", "B", "3", "pieces"] in rows
+    assert ["b:v", "6", "float32", "24", "B", "3", "pieces"] in rows
+    assert ["step", "3", "int64", "24", "B", "3", "pieces"] in rows
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_the_same_once_it_is_merged(heat: Path, prune: bool) -> None:
+    before = {f.name: (f.shape, f.dtype) for f in overview.of(heat).arrays}
+    merge(heat, prune=prune)
+    after = overview.of(heat)
+    assert {f.name: (f.shape, f.dtype) for f in after.arrays} == before
+    assert {f.pieces for f in after.arrays} == {0}
+    assert after.size == 3
+    assert not after.damage
+    assert after.messages[-1].message == "hot on 2"  # each rank ran after the other
+
+
+def test_shapes_are_those_that_load(heat: Path) -> None:
+    reader = LogReader(heat)
+    found = {f.name: f for f in overview.of(heat).arrays}
+    assert sorted(found) == reader.arrays
+    for name in reader.arrays:
+        array = reader.load_array(name)
+        facts = found[name]
+        assert (facts.shape, facts.dtype, facts.nbytes) == (
+            array.shape,
+            str(array.dtype),
+            array.nbytes,
+        )
+
+
+def test_json(heat: Path) -> None:
+    told = json.loads(notata("show", "--json", heat).stdout)
+    assert told["status"] == "complete"
+    assert told["params"] == {"kappa": 0.1, "grid": {"nx": 3}}
+    assert told["size"] == 3
+    assert list(told["hosts"].values()) == ["0-2"]
+    assert next((a["name"], a["shape"]) for a in told["arrays"]) == ("T", [6, 3])
+    assert told["messages"][-1]["message"] == "hot on 2"
+    assert told["damage"] == []
+
+
+def test_a_run_that_failed_needs_attention(base: Path) -> None:
+    with pytest.raises(FloatingPointError), Logbook("broken", base):
+        raise FloatingPointError("NaN in T")
+    result = notata("show", base / "log_broken")
+    assert result.exit_code == 1
+    assert "broken  failed" in result.stdout
+    assert "NaN in T" in result.stdout
+
+
+def test_a_run_that_is_open_right_now(base: Path) -> None:
+    log = open_as(0, 2, base)
+    log.info("at work")
+    result = notata("show", log.path)
+    assert result.exit_code == 0
+    assert "run  running" in result.stdout
+    assert "runs for " in result.stdout
+    assert "at work" in result.stdout
+    log.mark_complete()
+
+
+def test_attempts(base: Path) -> None:
+    with Logbook("again", base):
+        pass
+    with Logbook("again", base, resume=True):
+        pass
+    lines = notata("show", base / "log_again").stdout.splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("│ attempts "))
+    assert "complete" in lines[at]
+    assert lines[at + 1].strip("│ ").startswith("2  ")
+
+
+@pytest.mark.parametrize("height", [24, 40])
+@pytest.mark.parametrize("width", [80, 140])
+def test_it_fits_one_screen(base: Path, height: int, width: int) -> None:
+    with Logbook("big", base, params={f"parameter_{k}": "x" * 30 for k in range(60)}) as log:
+        for k in range(30):
+            log.array(f"states/step_{k:05d}_{'long' * 20}", np.zeros(k))
+            log.text(f"note_{k}_{'y' * 50}", "x")
+            log.info("z" * 300)
+    screen = {"FORCE_COLOR": "1", "LINES": str(height), "NO_COLOR": "1"}
+    os.environ.update(screen)
+    try:
+        lines = notata("show", base / "log_big", width=width).stdout.splitlines()
+    finally:
+        for name in screen:
+            del os.environ[name]
+    assert len(lines) < height
+    assert "more lines" in "".join(lines)
+    plain = notata("show", base / "log_big", width=width).stdout.splitlines()
+    assert {len(line) for line in plain} == {width}
+
+
+def test_512_ranks(base: Path) -> None:
+    run = run_of(512, base, lambda log: log.array("T", [log.rank]) if log.rank % 2 else None)
+    result = notata("show", run)
+    assert result.exit_code == 0
+    assert "256 pieces" in result.stdout
+    assert "512 on 1 host" in result.stdout
+    assert max(map(len, result.stdout.splitlines())) <= 80
+
+
+def test_hostile_values_are_only_printed(base: Path) -> None:
+    name = HOSTILE.replace("/", "|")
+    with Logbook("x", base, params={HOSTILE: HOSTILE}) as log:
+        log.info(HOSTILE)
+        log.array("[red]T[|red]", [1])
+        log.text(name.translate({7: None, 27: None}), HOSTILE)
+        log.json("metrics", {HOSTILE: HOSTILE})
+    log.path.rename(base / f"log_{name}")
+    metadata = base / f"log_{name}" / "metadata.json"
+    metadata.write_text(
+        json.dumps(
+            json.loads(metadata.read_text()) | {"status": HOSTILE, "failure_reason": HOSTILE}
+        )
+    )
+    result = notata("show", base / f"log_{name}", width=140)
+    assert_harmless(result.stdout)
+    assert "[bold red]x[/] \\x1b[31m" in result.stdout
+    assert "[red]T[|red]" in result.stdout
+    assert ":boom:" in result.stdout
+
+
+# ----- damage -----
+
+
+def test_no_such_run(base: Path) -> None:
+    base.mkdir()
+    for path, told in ((base / "nowhere", "no such run"), (base, "is no run")):
+        result = notata("show", path)
+        assert result.exit_code == 2
+        assert told in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+        assert not result.stdout
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def test_an_array_that_is_cut_off(base: Path) -> None:
+    with Logbook("x", base) as log:
+        log.array("T", np.arange(9.0))
+        log.arrays("b", u=[1])
+    _cut(log.path / "data" / "T.npy")
+    _cut(log.path / "data" / "b.npz")
+    result = notata("show", log.path, width=140)
+    assert result.exit_code == 1
+    assert result.stdout.count("damaged") == 2
+    assert "array 'T': " in result.stderr
+    assert "is cut off: 63 bytes of 72" in result.stderr
+    assert "b.npz is damaged" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '{"parallel": {"size": "x", "hosts": [3]}}', "\xff"]
+)
+def test_damaged_metadata(heat: Path, text: str) -> None:
+    (heat / "metadata.json").write_bytes(text.encode("latin-1"))
+    result = notata("show", heat)
+    assert result.exit_code == 1
+    assert "metadata.json" in result.stderr
+    assert "hot on 2" in result.stdout
+    json.loads(notata("show", "--json", heat).stdout)
+
+
+@pytest.mark.parametrize("file", ["params.yaml", "artifacts/metrics.json"])
+def test_damaged_parameters_and_metrics(heat: Path, file: str) -> None:
+    (heat / file).write_text("{")
+    result = notata("show", heat)
+    assert result.exit_code == 1
+    assert f"{Path(file).name} is" in result.stderr
+    assert "float64" in result.stdout
+
+
+def test_a_manifest_that_is_none(heat: Path) -> None:
+    (heat / "ranks" / "rank_00001" / "manifest.jsonl").write_text('{"a": 1}\n')
+    result = notata("show", heat, width=200)
+    assert result.exit_code == 1
+    assert "manifest.jsonl, line 1" in result.stderr
+
+
+def test_pieces_that_contradict(base: Path) -> None:
+    run = run_of(2, base, lambda log: log.array("T", np.zeros((2, 2 + log.rank))))
+    result = notata("show", run, width=140)
+    assert result.exit_code == 1
+    assert "array 'T': it beyond axis 0 has shape (2,) on rank 0, (3,) on rank 1" in result.stderr
