@@ -21,6 +21,7 @@ would expect (and that notata 0.3.0 raises)::
     ├── RanksDisagreeError      ValueError          the ranks opened different runs
     ├── NoCommunicatorError     RuntimeError        ranks can't be asked, and would have to be
     ├── LauncherMismatchError   RuntimeError        N programs of one rank instead of one of N
+    ├── QueryError              ValueError          a condition on runs that makes no sense
     ├── SettingError            ValueError          a variable NOTATA_… that makes no sense
     └── RankFailed              RuntimeError        another rank of this run failed
 """
@@ -120,6 +121,10 @@ class NoCommunicatorError(NotataError, RuntimeError):
 
 class LauncherMismatchError(NotataError, RuntimeError):
     """The launcher started several processes, but MPI sees each of them alone."""
+
+
+class QueryError(NotataError, ValueError):
+    """A condition on runs that can't be read, or that names what no run has."""
 
 
 class SettingError(NotataError, ValueError):
