@@ -21,6 +21,7 @@ from notata.version import __version__
 
 # Each command, with the function that its module has for it.
 _COMMANDS = {
+    "diff": "diff",
     "doctor": "doctor",
     "failed": "failed",
     "index": "index",
