@@ -22,6 +22,7 @@ would expect (and that notata 0.3.0 raises)::
     ├── NoCommunicatorError     RuntimeError        ranks can't be asked, and would have to be
     ├── LauncherMismatchError   RuntimeError        N programs of one rank instead of one of N
     ├── QueryError              ValueError          a condition on runs that makes no sense
+    ├── DrawingError            ValueError          what can't be drawn
     ├── SettingError            ValueError          a variable NOTATA_… that makes no sense
     └── RankFailed              RuntimeError        another rank of this run failed
 """
@@ -125,6 +126,10 @@ class LauncherMismatchError(NotataError, RuntimeError):
 
 class QueryError(NotataError, ValueError):
     """A condition on runs that can't be read, or that names what no run has."""
+
+
+class DrawingError(NotataError, ValueError):
+    """Something that can't be drawn: text, an empty part, a value that no run has."""
 
 
 class SettingError(NotataError, ValueError):

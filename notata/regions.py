@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 from notata.pieces import Shape
@@ -66,3 +67,32 @@ def _axis(entry: Any, length: int, axis: int) -> tuple[int, int, Any]:
     if not -length <= number < length:
         raise IndexError(f"index {number} is outside axis {axis}, which has {length}")
     return number % length, 1, 0
+
+
+_SPAN = re.compile(r"(?:(-?\d{1,18})?:(-?\d{1,18})?(?::(-?\d{1,18})?)?|(-?\d{1,18})|(\.\.\.))")
+
+
+def parse(text: str) -> tuple[Any, ...]:
+    """The index that people write, as it stands between brackets.
+
+    Raises:
+        ValueError: If it is none.
+
+    Example:
+        >>> parse("10:20, :, 3")
+        (slice(10, 20, None), slice(None, None, None), 3)
+
+    Ranks: independent.
+    """
+    found: list[Any] = []
+    for part in text.strip().removeprefix("[").removesuffix("]").split(","):
+        match = _SPAN.fullmatch("".join(part.split()))
+        if match is None or match[3] == "0":
+            raise ValueError(f"{text!r} is no region; one looks like '10:20,:,3' or '...,0'")
+        if match[5]:
+            found.append(...)
+        elif match[4]:
+            found.append(int(match[4]))
+        else:
+            found.append(slice(*(int(match[n]) if match[n] else None for n in (1, 2, 3))))
+    return tuple(found)

@@ -28,6 +28,7 @@ _COMMANDS = {
     "log": "log",
     "ls": "list_runs",
     "merge": "merge",
+    "plot": "plot",
     "reconcile": "reconcile",
     "show": "show_run",
     "status": "status",

@@ -1,0 +1,295 @@
+"""A quick look: an array of a run, or values of many runs, as a picture."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from notata.errors import DrawingError
+from notata.opened import SLAB, Opened
+from notata.phrases import printable
+from notata.querying import Line, check
+from notata.regions import region_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from notata.npy import Array
+
+_MOST = {1: 20_000, 2: 1500}  # elements along an axis of what is drawn, by its number of axes
+_SEVERAL = 10  # values of a hue that get a colour each
+
+
+class View(NamedTuple):
+    """What is drawn of an array.
+
+    Attributes:
+        values: One or two axes of numbers.
+        axes: The axes of the array that they are.
+        ranges: The indices along each of these axes.
+        region: What stands between the brackets, such as `32, :, :`.
+    """
+
+    values: Array
+    axes: tuple[int, ...]
+    ranges: tuple[range, ...]
+    region: str
+
+
+def view(array: Opened, region: Any = None) -> View:
+    """Read as much of an array as a picture can show.
+
+    Of more than two axes, the last two are shown, in the middle of the others. Of long axes every
+    so-many-th element is, read slab by slab.
+
+    Args:
+        array: The array.
+        region: The part to show, as `numpy.s_` gives it.
+
+    Raises:
+        DrawingError: If it holds no numbers, or a single one (a `ValueError`).
+        IndexError: If the region lies outside.
+
+    Ranks: independent.
+    """
+    import numpy as np
+
+    if array.dtype.kind not in "biufc":
+        named = f", with fields {', '.join(array.dtype.names)}" if array.dtype.names else ""
+        raise DrawingError(f"array {array.name!r} holds {array.dtype}{named}: no numbers to draw")
+    ranges = _ranges(region, array.shape)
+    kept = [axis for axis, indices in enumerate(ranges) if isinstance(indices, range)]
+    for axis in kept[:-2]:
+        indices = ranges[axis]
+        assert isinstance(indices, range)
+        if not indices:
+            raise DrawingError(f"array {array.name!r} is empty there")
+        ranges[axis] = indices[len(indices) // 2]
+    kept = kept[-2:]
+    if not kept:
+        value = array.read(_index(ranges))
+        raise DrawingError(f"array {array.name!r} is one number there: {value[()]}")
+    for axis in kept:
+        indices = ranges[axis]
+        assert isinstance(indices, range)
+        if not indices:
+            raise DrawingError(f"array {array.name!r} is empty there")
+        ranges[axis] = indices[:: math.ceil(len(indices) / _MOST[len(kept)])]
+    values = _read(array, ranges, kept[0])
+    values = np.abs(values) if values.dtype.kind == "c" else values
+    shown = tuple(indices for indices in ranges if isinstance(indices, range))
+    told = ", ".join(_spelled(i, n) for i, n in zip(ranges, array.shape, strict=True))
+    return View(values, tuple(kept), shown, told)
+
+
+def _ranges(region: Any, shape: Sequence[int]) -> list[int | range]:
+    """For each axis the index, or the indices, that a region means."""
+    box = region_of(region, tuple(shape))
+    found: list[int | range] = []
+    for start, length, pick in zip(*box, strict=True):
+        indices = range(start, start + length)
+        found.append(indices[pick])
+    return found
+
+
+def _read(array: Opened, ranges: list[int | range], first: int) -> Array:
+    """Read some indices, in parts along one axis."""
+    import numpy as np
+
+    indices = ranges[first]
+    assert isinstance(indices, range)
+    inner = array.dtype.itemsize
+    for axis, others in enumerate(ranges):
+        if axis != first and isinstance(others, range):
+            inner *= abs(others.step) * len(others)
+    step = max(1, SLAB // max(1, inner * abs(indices.step)))
+    parts = []
+    for at in range(0, len(indices), step):
+        parts.append(
+            array.read(_index([*ranges[:first], indices[at : at + step], *ranges[first + 1 :]]))
+        )
+    return np.concatenate(parts)
+
+
+def _index(ranges: Iterable[int | range]) -> tuple[Any, ...]:
+    return tuple(
+        slice(r.start, r.stop if r.stop >= 0 else None, r.step) if isinstance(r, range) else r
+        for r in ranges
+    )
+
+
+def _spelled(indices: int | range, length: int) -> str:
+    if isinstance(indices, int):
+        return str(indices)
+    if indices.step > 0 and indices[0] == 0 and indices[-1] + indices.step >= length:
+        return ":" if indices.step == 1 else f"::{indices.step}"
+    step = "" if indices.step == 1 else f":{indices.step}"
+    return f"{indices.start}:{indices.stop if indices.stop >= 0 else ''}{step}"
+
+
+# ----- pictures -----
+
+
+def picture(found: View, title: str) -> Figure:
+    """Draw a part of an array: a line, or an image with its scale.
+
+    Ranks: independent.
+    """
+    figure, axes = _figure()
+    if len(found.axes) == 1:
+        few = len(found.values) <= 60
+        axes.plot(found.ranges[0], found.values, marker="o" if few else None, markersize=3)
+        axes.set_xlabel(f"index along axis {found.axes[0]}")
+        axes.grid(alpha=0.3)
+    else:
+        image = axes.imshow(
+            found.values, origin="lower", extent=_extent(*found.ranges), aspect=_aspect(found)
+        )
+        axes.set_ylabel(f"axis {found.axes[0]}")
+        axes.set_xlabel(f"axis {found.axes[1]}")
+        figure.colorbar(image)
+    axes.set_title(plain(title))
+    return figure
+
+
+def _figure() -> tuple[Figure, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise DrawingError("drawing needs matplotlib: pip install 'notata[plot]'") from None
+    figure = Figure(figsize=(7, 5), dpi=120, layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _extent(rows: range, columns: range) -> tuple[float, float, float, float]:
+    (left, right), (bottom, top) = (
+        (r[0] - r.step / 2, r[-1] + r.step / 2) for r in (columns, rows)
+    )
+    return left, right, bottom, top
+
+
+def _aspect(found: View) -> str:
+    rows, columns = (abs(r[-1] - r[0]) + abs(r.step) for r in found.ranges)
+    return "equal" if max(rows, columns) <= 5 * min(rows, columns) else "auto"
+
+
+def plain(text: str) -> str:
+    """Text that matplotlib shows as it is: a dollar would begin a formula.
+
+    Ranks: independent.
+    """
+    return printable(text).replace("$", r"\$")
+
+
+class Sweep(NamedTuple):
+    """What is drawn of many runs.
+
+    Attributes:
+        figure: The picture.
+        shown: How many runs are in it.
+        left_out: How many have no number to show.
+    """
+
+    figure: Figure
+    shown: int
+    left_out: int
+
+
+def sweep(
+    found: Sequence[Line], x: str, y: str, hue: str | None = None, log: str = "", title: str = ""
+) -> Sweep:
+    """Draw one value of many runs over another.
+
+    Args:
+        found: The runs.
+        x: Name of the value along the horizontal axis: numbers, or else text.
+        y: Name of the value along the vertical axis: numbers.
+        hue: Name of the value that gives the colour.
+        log: The axes with a logarithmic scale: `x`, `y` or `xy`.
+        title: The title.
+
+    Raises:
+        QueryError: If no run has a value of that name (a `ValueError`).
+        DrawingError: If no run has both values (a `ValueError`).
+
+    Ranks: independent.
+    """
+    check((name for name in (x, y, hue) if name), found)
+    rows = [
+        (line.get(x), line.get(y), line.get(hue) if hue else None)
+        for line in found
+        if line.get(x) is not None and _is_number(line.get(y))
+    ]
+    if not rows:
+        raise DrawingError(f"no run has both a value {x!r} and a number {y!r}")
+    if not all(_is_number(row[0]) for row in rows):
+        rows = [(plain(str(row[0])), *row[1:]) for row in rows]
+    rows.sort(key=lambda row: row[0])
+    figure, axes = _figure()
+    if (
+        hue
+        and len({_key(row[2]) for row in rows}) > _SEVERAL
+        and all(_is_number(row[2]) for row in rows)
+    ):
+        dots = axes.scatter(
+            *zip(*((r[0], r[1]) for r in rows), strict=True), c=[r[2] for r in rows]
+        )
+        figure.colorbar(dots, label=plain(hue))
+    else:
+        _lines(axes, rows, hue)
+    axes.set_xlabel(plain(x))
+    axes.set_ylabel(plain(y))
+    axes.set_title(plain(title))
+    axes.grid(alpha=0.3)
+    if "x" in log:
+        axes.set_xscale("log")
+    if "y" in log:
+        axes.set_yscale("log")
+    return Sweep(figure, len(rows), len(found) - len(rows))
+
+
+def _lines(axes: Any, rows: list[tuple[Any, Any, Any]], hue: str | None) -> None:
+    groups: dict[tuple[int, Any], list[tuple[Any, Any]]] = {}
+    for x, y, colour in rows:
+        groups.setdefault(_key(colour), []).append((x, y))
+    for (_, colour), points in sorted(groups.items(), key=lambda item: item[0]):
+        xs, ys = zip(*points, strict=True)
+        axes.plot(xs, ys, "o-", markersize=4, linewidth=1, label=plain(str(colour)))
+    if hue:
+        axes.legend(title=plain(hue))
+
+
+def _key(value: Any) -> tuple[int, Any]:
+    """What sorts and groups values of any kind."""
+    return (0, value) if _is_number(value) else (1, str(value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def encoded(figure: Figure, kind: str) -> bytes:
+    """A picture as the bytes of a file.
+
+    Args:
+        figure: The picture.
+        kind: `png`, `pdf` or `svg`.
+
+    Raises:
+        DrawingError: If there are no such files (a `ValueError`).
+
+    Ranks: independent.
+    """
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # letters that the font doesn't have
+        try:
+            figure.savefig(buffer, format=kind)
+        except ValueError as error:
+            if "not supported" in str(error):
+                raise DrawingError(f"a file .{kind} can't be drawn: {error}") from None
+            raise
+    return buffer.getvalue()
