@@ -35,6 +35,12 @@ class ArrayFacts(NamedTuple):
     pieces: int
     problem: str
 
+    def __str__(self) -> str:
+        if self.problem:
+            return f"{self.name}: {self.problem}"
+        shape = "?" if self.shape is None else " × ".join(map(str, self.shape)) or "number"
+        return f"{self.name}: {shape} {self.dtype}".rstrip()
+
     @property
     def nbytes(self) -> int | None:
         """Bytes of all its elements, or None where they aren't known."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from notata import gather, layout, mergerecord, stored
+from notata import contents, gather, layout, markup, mergerecord, pulse, stored
 from notata.assembly import Whole, assemble
 from notata.errors import ArrayNotFoundError, KeyNotFoundError, NotARunError, RunNotFoundError
 from notata.messages import Record
@@ -167,6 +168,18 @@ class LogReader(Shelf):
         """
         return read_messages(os.fspath(self.path), level, ranks)
 
+    def _repr_html_(self) -> str:
+        run = os.fspath(self.path)
+        rows = {
+            "path": run,
+            "parameters": markup.tried(lambda: markup.pairs(self.params)),
+            "ranks": markup.tried(lambda: str(self.size)),
+            "arrays": markup.tried(lambda: map(str, contents.arrays(run))),
+            "artifacts": markup.tried(lambda: self.artifacts),
+            "plots": markup.tried(lambda: self.plots),
+        }
+        return markup.card("LogReader", self.run_id, _status(self.path), rows)
+
     def __str__(self) -> str:
         params = ", ".join(f"{key}={value}" for key, value in self.params.items())
         lines = [f"<LogReader '{self.run_id}'>", f"  params: {params or '(missing)'}"]
@@ -188,6 +201,12 @@ def _no_run(folder: Path) -> str:
             "there"
         )
     return f"{folder} is no run: it has no {layout.METADATA}"
+
+
+def _status(run: Path) -> str:
+    meta = stored.read_json(run / layout.METADATA)
+    status = DAMAGED if meta is None else str(meta.get("status", "unknown"))
+    return pulse.state(status, run, pulse.Clock(run))
 
 
 class ExperimentReader:
@@ -277,6 +296,15 @@ class ExperimentReader:
         Ranks: independent.
         """
         return {run.run_id: run.meta for run in self}
+
+    def _repr_html_(self) -> str:
+        rows = []
+        for path in self.runs[: markup.MOST]:
+            row = {"run": layout.run_id_of(path.name), "status": _status(path)}
+            with suppress(ValueError, OSError):  # damaged parameters
+                row |= {str(name): value for name, value in stored.read_params(path).items()}
+            rows.append(row)
+        return markup.grid("ExperimentReader", self.path.name, rows, len(self))
 
     def __str__(self) -> str:
         there = self.index_path.exists()

@@ -152,7 +152,7 @@ def test_what_is_printed(pair: tuple[Path, Path]) -> None:
         "grid.ny 0 1",
         f"git.commit {'1' * 40} {'2' * 40}",
         "energy 1.0 1.5",
-        "T 4 float64 same 3 of 4 1.5 (0.33 of it) at [3]: 3.0, 4.5",
+        "T 4 float64 same 3 of 4 1.5 (33 %) at [3]: 3, 4.5",
     ):
         assert line in lines
     assert "hosts node2.1 node0.1" in lines

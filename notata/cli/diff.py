@@ -159,12 +159,12 @@ def _told(array: Difference) -> tuple[str, str]:
     if array.where is None or array.values is None:
         return share, "-"
     place = f"at [{', '.join(map(str, array.where))}]: " if array.where else ""
-    values = f"{_value(array.values[0])}, {_value(array.values[1])}"
+    values = ", ".join(f"{v:.8g}" if isinstance(v, float) else _value(v) for v in array.values)
     if array.largest is None:
         return share, f"{place}{values}"
     relative = ""
     if array.relative is not None and math.isfinite(array.relative):
-        relative = f" ({array.relative:.2g} of it)"
+        relative = f" ({100 * array.relative:.2g} %)"
     return share, f"{array.largest:.3g}{relative} {place}{values}"
 
 

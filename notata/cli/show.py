@@ -161,9 +161,8 @@ def _commit(meta: Mapping[str, Any]) -> str:
         changed = ", changed" if git.get("dirty") or git.get("modified") else ""
         parts.append(f"code {str(git['commit'])[:12]}{changed}")
     command = told.get("command")
-    if isinstance(command, list):
-        parts.append(" ".join(map(str, command)))
-    return printable(": ".join(parts))
+    words = " ".join(map(str, command)) if isinstance(command, list) else ""
+    return printable(": ".join(filter(None, (", ".join(parts), words))))
 
 
 def _attempt(number: int, entry: Mapping[str, Any]) -> Text:
