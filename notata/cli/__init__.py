@@ -24,6 +24,7 @@ _COMMANDS = {
     "diff": "diff",
     "doctor": "doctor",
     "failed": "failed",
+    "follow": "follow",
     "index": "index",
     "log": "log",
     "ls": "list_runs",

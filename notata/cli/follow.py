@@ -1,0 +1,164 @@
+"""The command `notata follow`."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from notata.cli.printing import ATTENTION, KEEP, cell, console, located, new_table, status_text
+from notata.phrases import counted, duration_text, printable
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from notata.pacing import Now, Pace
+
+_HELP = f"""Follow an EXPERIMENT until its runs have ended, or Ctrl-C: states, rate, time to go.
+
+On a terminal it is a table that is drawn again and again, with what the newest runs said last.
+Elsewhere, as in a job's output, a line is printed when something has changed. Slurm is asked once a
+minute at most. EXPERIMENT may be a name below outputs/.
+
+{KEEP}Example:
+  notata follow outputs/sweep
+  notata follow --json --every 60 outputs/sweep
+
+Exit status: 0 if all runs are complete, 1 if some failed or are lost, 2 if there is no such
+experiment.
+"""
+
+_SHOWN = 8  # runs that are at work, and runs that failed
+_SHARE = 0.1  # of the time may go into looking
+
+
+@click.command(help=_HELP)
+@click.argument("experiment", metavar="EXPERIMENT", type=click.Path())
+@click.option("--every", type=click.FloatRange(min=0.1), default=2.0, help="Seconds between looks.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON document when it has changed.")
+@click.pass_context
+def follow(ctx: click.Context, experiment: str, every: float, as_json: bool) -> None:
+    """Follow an experiment until its runs have ended.
+
+    Ranks: independent; one process is enough.
+    """
+    from notata.pacing import Pace
+
+    pace = Pace(located(experiment))
+    screen = console()
+    if as_json or not screen.is_terminal:
+        found = _by_lines(pace, every, as_json)
+    else:
+        found = _live(pace, every)
+    if found.bad or found.states.get("failed"):
+        ctx.exit(ATTENTION)
+
+
+def _by_lines(pace: Pace, every: float, as_json: bool) -> Now:
+    before: Any = None
+    while True:
+        began = time.monotonic()
+        found = pace.look()
+        if found.states != before:
+            click.echo(json.dumps(_plain(found)) if as_json else _sentence(found))
+        before = found.states
+        if not found.left:
+            return found
+        _rest(every, began)
+
+
+def _live(pace: Pace, every: float) -> Now:
+    from rich.live import Live
+
+    with Live(console=console(), auto_refresh=False, transient=False) as live:
+        while True:
+            began = time.monotonic()
+            found = pace.look()
+            live.update(_table(found), refresh=True)
+            if not found.left:
+                return found
+            _rest(every, began)
+
+
+def _rest(every: float, began: float) -> None:
+    """Wait, the longer the longer a look takes: ten thousand runs are not read all the time."""
+    took = time.monotonic() - began
+    time.sleep(max(every - took, took * (1 - _SHARE) / _SHARE if took > _SHARE * every else 0.0))
+
+
+# ----- what is shown -----
+
+
+def _ordered(found: Now) -> list[tuple[str, int]]:
+    from notata.outcomes import STATES
+
+    order = {state: place for place, state in enumerate(STATES)}
+    return sorted(found.states.items(), key=lambda item: (order.get(item[0], 9), item[0]))
+
+
+def _sentence(found: Now) -> str:
+    """How far it is, in a line."""
+    told = ", ".join(f"{count} {state}" for state, count in _ordered(found)) or "no runs"
+    return printable(f"{time.strftime('%H:%M:%S')} {told}{_speed(found)}")
+
+
+def _speed(found: Now) -> str:
+    if found.rate is None or not found.left:
+        return ""
+    hourly = 3600 * found.rate
+    rate = f"{hourly:.0f} runs/h" if hourly < 3600 else f"{found.rate:.1f} runs/s"
+    return f"; {rate}, {duration_text(found.to_go or 0.0, coarse=True)} to go"
+
+
+def _table(found: Now) -> Group:
+    from rich.console import Group
+    from rich.text import Text
+
+    from notata.pacing import last_words
+
+    done = f"{found.ended} of {found.ended + found.left} ended" if found.left else "all ended"
+    parts: list[Any] = [
+        Text(printable(found.folder), style="bold", no_wrap=True, overflow="ellipsis"),
+        Text(f"{done}{_speed(found)}"),
+    ]
+    states = new_table("state")
+    states.add_column("runs", justify="right")
+    for state, count in _ordered(found):
+        states.add_row(status_text(state), str(count))
+    parts.append(states)
+    if found.running:
+        table = new_table("at work")
+        table.add_column("said last", no_wrap=True, overflow="ellipsis")
+        for outcome in found.running[:_SHOWN]:
+            table.add_row(cell(outcome.run_id), cell(last_words(outcome.path)))
+        parts += [Text(""), table, *_more(len(found.running))]
+    if found.bad:
+        table = new_table("need attention")
+        table.add_column("state", no_wrap=True)
+        table.add_column("why", no_wrap=True, overflow="ellipsis")
+        for outcome in found.bad[:_SHOWN]:
+            table.add_row(
+                cell(outcome.run_id), status_text(outcome.state), cell(outcome.reason or "")
+            )
+        parts += [Text(""), table, *_more(len(found.bad))]
+    return Group(*parts)
+
+
+def _more(count: int) -> list[Any]:
+    from rich.text import Text
+
+    return [Text(f"and {counted(count - _SHOWN, 'run')} more", "dim")] if count > _SHOWN else []
+
+
+def _plain(found: Now) -> dict[str, Any]:
+    return {
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
+        "experiment": found.folder,
+        "states": dict(found.states),
+        "ended": found.ended,
+        "left": found.left,
+        "runs_per_hour": None if found.rate is None else 3600 * found.rate,
+        "seconds_to_go": found.to_go,
+    }
