@@ -10,7 +10,6 @@ from notata import overview
 from notata.errors import NotataError
 from notata.opened import Opened, open_array
 from notata.overview import Overview
-from notata.reader import LogReader
 from notata.stored import StrPath
 
 if TYPE_CHECKING:
@@ -210,7 +209,7 @@ class _Arrays:
     ) -> None:
         self._one = {facts.name: facts for facts in left.arrays}
         self._other = {facts.name: facts for facts in right.arrays}
-        self._runs = LogReader(left.path), LogReader(right.path)
+        self._runs = left.path, right.path
         self._data, self._atol, self._rtol, self._tell = data, atol, rtol, tell
         self._done = 0
         self._total = sum(

@@ -23,6 +23,7 @@ would expect (and that notata 0.3.0 raises)::
     ├── LauncherMismatchError   RuntimeError        N programs of one rank instead of one of N
     ├── QueryError              ValueError          a condition on runs that makes no sense
     ├── DrawingError            ValueError          what can't be drawn
+    ├── ExportError             ValueError          what can't be written into another format
     ├── SettingError            ValueError          a variable NOTATA_… that makes no sense
     └── RankFailed              RuntimeError        another rank of this run failed
 """
@@ -130,6 +131,10 @@ class QueryError(NotataError, ValueError):
 
 class DrawingError(NotataError, ValueError):
     """Something that can't be drawn: text, an empty part, a value that no run has."""
+
+
+class ExportError(NotataError, ValueError):
+    """Something that can't be written into another format, or a library for it that is missing."""
 
 
 class SettingError(NotataError, ValueError):

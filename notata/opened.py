@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from notata import gather, layout, mergerecord, npy
 from notata.assembly import Box, Whole, assemble
 from notata.errors import ArrayNotFoundError, NotataError, UnsafeNameError
 from notata.pieces import Shape
-from notata.reader import LogReader
+from notata.rankfiles import Folder
 from notata.regions import region_of
-from notata.stored import part_of
+from notata.stored import Shelf, StrPath, part_of, read_metadata
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,11 +125,11 @@ class _Pieces(Opened):
         return np.asarray(target[wanted.pick]) if region is not None else target
 
 
-def open_array(run: LogReader, name: str) -> Opened:
+def open_array(run: StrPath, name: str) -> Opened:
     """Open an array of a run, from its file or, where that is missing or older, from the pieces.
 
     Args:
-        run: The run.
+        run: The run's folder.
         name: `T`, or `bundle:key`.
 
     Raises:
@@ -137,29 +139,31 @@ def open_array(run: LogReader, name: str) -> Opened:
 
     Ranks: independent.
     """
-    path = os.fspath(run.path)
+    path = os.fspath(run)
+    home = Folder(path)
+    shelf = Shelf(Path(path), home, home)
     old = mergerecord.is_outdated(path, name, mergerecord.read(path), gather.rank_folders(path))
-    stored = None if old else _stored(run, name)
+    stored = None if old else _stored(shelf, name)
     if stored is not None:
         return _Stored(name, stored)
-    whole = assemble(gather.read_manifests(path), run.size).get(name)
-    if whole is None:
-        known = ", ".join(run.arrays[:8]) or "none"
-        raise ArrayNotFoundError(f"no array {name!r} in {run.path}; there is: {known}")
-    gather.check(whole)
-    return _Pieces(path, whole)
+    size = gather.run_size(path, read_metadata(path))
+    wholes = assemble(gather.read_manifests(path), size)
+    if name not in wholes:
+        known = ", ".join(sorted({*wholes, *shelf.stored()})[:8]) or "none"
+        raise ArrayNotFoundError(f"no array {name!r} in {path}; there is: {known}")
+    gather.check(wholes[name])
+    return _Pieces(path, wholes[name])
 
 
-def _stored(run: LogReader, name: str) -> Array | None:
+def _stored(shelf: Shelf, name: str) -> Array | None:
+    """An array in `data/`: mapped where it is a file of its own."""
     try:
-        return npy.load(run.path / layout.DATA / layout.inside(name, ".npy"), mapped=True)
-    except (FileNotFoundError, UnsafeNameError, OSError) as error:
-        if isinstance(error, NotataError | FileNotFoundError) or _too_long(error):
-            return run.load_stored(name, None)
+        return npy.load(shelf.path / layout.DATA / layout.inside(name, ".npy"), mapped=True)
+    except (FileNotFoundError, NotADirectoryError, UnsafeNameError):
+        return shelf.load_stored(name, None)
+    except NotataError:
         raise
-
-
-def _too_long(error: OSError | NotataError) -> bool:
-    import errno
-
-    return isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ENOTDIR)
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from notata import contents, gather, layout, markup, mergerecord, pulse, stored
+from notata import contents, datasets, gather, layout, markup, mergerecord, pulse, stored
 from notata.assembly import Whole, assemble
 from notata.errors import ArrayNotFoundError, KeyNotFoundError, NotARunError, RunNotFoundError
 from notata.messages import Record
@@ -147,6 +147,27 @@ class LogReader(Shelf):
         box = region_of(region, whole.shape)
         part = gather.load_whole(run, whole, (box.start, box.shape))
         return part if region is None else part[box.pick]
+
+    def to_xarray(
+        self,
+        names: Iterable[str] | None = None,
+        dims: Mapping[str, Sequence[str]] | None = None,
+    ) -> Any:
+        """The arrays as an xarray Dataset, merged or not; each is read where it is used.
+
+        Args:
+            names: The arrays; all by default.
+            dims: Names of the axes of some arrays, such as `{"T": ("x", "y")}`; else `T_0`, `T_1`.
+
+        Returns:
+            The Dataset; its attributes are parameters and metadata.
+
+        Raises:
+            ExportError: If xarray is not installed (a `ValueError`).
+
+        Ranks: independent.
+        """
+        return datasets.dataset(self.path, names, dims)
 
     def messages(
         self, level: str | int = 0, ranks: Iterable[int] | None = None

@@ -329,7 +329,8 @@ def part_of(array: Array, region: Any) -> Array:
     Ranks: independent.
     """
     box = region_of(region, array.shape)
-    part: Array = array[_slices(box.start, box.shape)][box.pick].copy()
+    # With `...` an array of no axes stays one; else text would be indexed as text.
+    part: Array = array[(..., *_slices(box.start, box.shape))][box.pick].copy()
     return part
 
 

@@ -253,7 +253,7 @@ def test_opened_is_what_a_reader_loads(base: Path, state: str) -> None:
         merge(run, prune=state == "pruned", allow_missing=False)
     reader = LogReader(run)
     for name in reader.arrays:
-        whole, opened = reader.load_array(name), open_array(reader, name)
+        whole, opened = reader.load_array(name), open_array(run, name)
         assert (opened.shape, opened.dtype) == (whole.shape, whole.dtype)
         assert opened.nbytes == whole.nbytes
         assert np.array_equal(opened.read(), whole)
@@ -262,7 +262,7 @@ def test_opened_is_what_a_reader_loads(base: Path, state: str) -> None:
 
 
 def test_no_such_array(base: Path) -> None:
-    run = LogReader(run_of(2, base, blocks))
+    run = run_of(2, base, blocks)
     for name in ("U", "T:x", "../x", "x" * 300):
         with pytest.raises((ArrayNotFoundError, ValueError)):
             open_array(run, name)
@@ -271,4 +271,4 @@ def test_no_such_array(base: Path) -> None:
 def test_a_gap_is_told_at_once(base: Path) -> None:
     run = run_of(3, base, lambda log: blocks(log) if log.rank else None)
     with pytest.raises(HoleError, match=r"nothing covers \[0:2, 0:4\]"):
-        open_array(LogReader(run), "T")
+        open_array(run, "T")

@@ -52,7 +52,7 @@ def run(base: Path) -> Path:
 
 
 def seen(run: Path, name: str, region: str | None = None) -> View:
-    return view(open_array(LogReader(run), name), None if region is None else parse(region))
+    return view(open_array(run, name), None if region is None else parse(region))
 
 
 @pytest.mark.parametrize(

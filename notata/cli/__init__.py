@@ -23,6 +23,7 @@ from notata.version import __version__
 _COMMANDS = {
     "diff": "diff",
     "doctor": "doctor",
+    "export": "export",
     "failed": "failed",
     "follow": "follow",
     "index": "index",

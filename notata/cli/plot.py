@@ -77,7 +77,7 @@ def _array(path: str, name: str, region: str | None) -> tuple[Figure, dict[str, 
     from notata.regions import parse
 
     reader = LogReader(path)
-    opened = open_array(reader, name)
+    opened = open_array(path, name)
     try:
         found = view(opened, None if region is None else parse(region))
     except (ValueError, IndexError) as error:
