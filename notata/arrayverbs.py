@@ -23,7 +23,7 @@ class ArrayVerbs:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        self._log = place.log
+        self._log, self._disk = place.log, place.disk
         self._write = place.log.write if place.active else _say_nothing
 
     @property
@@ -79,9 +79,8 @@ class ArrayVerbs:
         piece = self._cut(name, array, start, shape, halo, join)
         self._place.reserve(file)
         self._place.before(data=True)
-        size = writers.save_array(
-            os.path.join(self._place.data_home, layout.DATA, file), piece.array
-        )
+        path = os.path.join(self._place.data_home, layout.DATA, file)
+        size = writers.save_array(self._disk, path, piece.array)
         self._enter(name, {None: piece}, f"{layout.DATA}/{file}", size)
         self._log.write(messages.INFO, f"Saved array {name} in {layout.DATA}/{file}")
 
@@ -142,9 +141,8 @@ class ArrayVerbs:
         self._place.reserve(file)
         self._place.before(data=True)
         whole = {key: cut.array for key, cut in cuts.items()}
-        size = writers.save_bundle(
-            os.path.join(self._place.data_home, layout.DATA, file), whole, compressed
-        )
+        path = os.path.join(self._place.data_home, layout.DATA, file)
+        size = writers.save_bundle(self._disk, path, whole, compressed)
         self._enter(name, cuts, f"{layout.DATA}/{file}", size)
         self._log.write(messages.INFO, f"Saved arrays {name} in {layout.DATA}/{file}")
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from notata import files, gather, layout, scheduler
+from notata.disk import Disk
 from notata.errors import OutdatedError, RunExistsError
 from notata.messages import now, stamp_seconds
 from notata.stored import read_json
@@ -85,16 +86,18 @@ class Attempt:
         number: Which attempt it is, from 1.
         is_new: Whether this process has just made the run's folder, so that nobody can have gone on
             in it yet.
+        disk: The disk, as this process uses it in this attempt.
     """
 
-    def __init__(self, run: str, topology: Topology) -> None:
+    def __init__(self, run: str, topology: Topology, disk: Disk | None = None) -> None:
         """Take it for the first attempt; no file is touched.
 
         Args:
             run: The run's folder.
             topology: This process's place.
+            disk: The disk; by default as it is used where nobody chose a durability.
         """
-        self.number, self.is_new = 1, False
+        self.number, self.is_new, self.disk = 1, False, disk or Disk()
         self._run, self._topology = run, topology
         self._opened = time.time()
         self._follows = False  # whether rank 0 of this launch may still begin the next one
@@ -174,7 +177,7 @@ class Attempt:
         }
         path = self._file(number)
         try:
-            files.create(path, json.dumps(record).encode())
+            self.disk.create(path, json.dumps(record).encode())
         except FileExistsError:
             raise RunExistsError(
                 f"{path} exists: another process goes on in this run just now"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from notata import cells, frames, layout, lifecycle, topology, writers
+from notata import cells, disk, files, frames, layout, lifecycle, topology, writers
 from notata.attempts import current_job
 from notata.errors import KeyNotFoundError, RunExistsError
 from notata.index import Index, row_of
@@ -64,14 +64,20 @@ class Experiment:
         self._index = Index(self._home)
         self._began: dict[str, bytes] = {}  # the table's epoch when each new run began
         self._lock_told: set[str] = set()
+        self._made: list[str] = []  # folders whose names are not synced yet
         if topology.find(comm).is_root:
-            self.runs_dir.mkdir(parents=True, exist_ok=True)
+            runs = os.path.join(self._home, layout.RUNS)
+            with disk.Disk().explaining(runs):
+                self._made = files.make_folders(runs)
 
-    def add(self, skip_existing: bool = False, **params: Any) -> Logbook | None:
+    def add(
+        self, skip_existing: bool = False, *, durability: str | None = None, **params: Any
+    ) -> Logbook | None:
         """Open the run of these parameters.
 
         Args:
             skip_existing: Whether to return None where the run exists already.
+            durability: What outlives the loss of the node, as for `Logbook`.
             **params: The parameters, which also name the run.
 
         Returns:
@@ -94,7 +100,8 @@ class Experiment:
         # A requeued job goes on in the runs that it began, but not in those that it finished.
         done = skip_existing and current_job().restarts > 0 and self._is_complete(run_id)
         try:
-            return self._open(run_id, values, False if done else None, self._comm)
+            resume = False if done else None
+            return self._open(run_id, values, resume, self._comm, durability)
         except RunExistsError:
             if skip_existing:
                 return None
@@ -105,7 +112,14 @@ class Experiment:
         values = {key: writers.plain(value, f"parameter {key!r}") for key, value in params.items()}
         return values, layout.experiment_run_id(self.name, values, writers.digest(values))
 
-    def _open(self, run_id: str, params: dict[str, Any], resume: bool | None, comm: Any) -> Logbook:
+    def _open(
+        self,
+        run_id: str,
+        params: dict[str, Any],
+        resume: bool | None,
+        comm: Any,
+        durability: str | None,
+    ) -> Logbook:
         new, epoch = not os.path.lexists(self._folder(run_id)), self._index.epoch()
         log = Logbook(
             run_id,
@@ -115,10 +129,17 @@ class Experiment:
             callback=self._record_ended,
             comm=comm,
             resume=resume,
+            durability=durability,
         )
+        self._sync_names(log.durability == disk.NODE)
         if new:  # one that is gone on with may have a row
             self._began[run_id] = epoch
         return log
+
+    def _sync_names(self, now: bool) -> None:
+        """Sync the names of the folders that this process made for the experiment, once."""
+        while now and self._made:
+            files.sync(os.path.dirname(self._made.pop()))
 
     def _folder(self, run_id: str) -> str:
         return os.path.join(self._home, layout.RUNS, layout.run_dir(run_id))
@@ -130,6 +151,7 @@ class Experiment:
         *,
         retry: Iterable[str] = (),
         comm: Any = _OURS,
+        durability: str | None = None,
     ) -> Iterator[Logbook]:
         """Open the runs of a grid's points that this task should do, one after another.
 
@@ -149,6 +171,7 @@ class Experiment:
                 of life for 10 minutes (`NOTATA_LOST_AFTER`).
             comm: The communicator whose ranks share each run; by default the experiment's. With
                 None each process does points of its own, under `mpirun` too.
+            durability: What outlives the loss of the node, as for `Logbook`.
 
         Yields:
             The Logbook of each point, to be used in a `with` block.
@@ -156,8 +179,8 @@ class Experiment:
         Raises:
             SettingError: If an array task can't know its share (a `ValueError`).
             UnsupportedValueError: If a parameter can't be stored plainly; the message names it.
-            ValueError: If a mode or state doesn't exist, or the ranks of a launcher have no
-                communicator over which to agree on points.
+            ValueError: If a mode, state or durability doesn't exist, or the ranks of a launcher
+                have no communicator over which to agree on points.
 
         Example:
             >>> exp = Experiment("damping")
@@ -169,13 +192,14 @@ class Experiment:
 
         Ranks: collective with a communicator, else independent.
         """
-        comm = self._comm if comm is _OURS else comm
+        comm, durability = self._comm if comm is _OURS else comm, disk.chosen(durability)
         points = [
             Point(run_id, values, self._folder(run_id))
             for values, run_id in map(self._named, points_of(grid))
         ]
-        sweep = Sweep(self._home, points, topology.find(comm), mode, retry)
-        return sweep.opened(lambda point, resume: self._open(*point[:2], resume, comm))
+        durable = durability == disk.NODE
+        sweep = Sweep(self._home, points, topology.find(comm), mode, retry, durable=durable)
+        return sweep.opened(lambda p, resume: self._open(*p[:2], resume, comm, durability))
 
     def _is_complete(self, run_id: str) -> bool:
         metadata = read_json(os.path.join(self._folder(run_id), layout.METADATA)) or {}
@@ -185,7 +209,9 @@ class Experiment:
         """Record a run that `add` opened."""
         try:
             row = row_of(self._folder(log.run_id))
-            held = self._index.add(row, since=self._began.pop(log.run_id, None))
+            since, durable = self._began.pop(log.run_id, None), log.durability != disk.PROCESS
+            held = self._index.add(row, since=since, durable=durable)
+            self._sync_names(durable)
             self._tell_lock(log, held)
         except Exception as error:  # whatever it is, no simulation fails for want of a row
             log.warning(
@@ -223,7 +249,8 @@ class Experiment:
         """
         if log.is_root:
             self._began.pop(log.run_id, None)
-            self._index.add(row_of(os.fspath(log.path), metrics_file))
+            durable = log.durability != disk.PROCESS
+            self._index.add(row_of(os.fspath(log.path), metrics_file), durable=durable)
 
     def rebuild_index(self) -> int:
         """Make the table anew from the folders of the runs that have ended.

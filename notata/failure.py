@@ -62,7 +62,8 @@ def write_down(
 ) -> tuple[str, list[Exception]]:
     """Have the traceback on disk: in the rank's record, with host and time, and in its log.
 
-    Both are synced, so that they survive whatever becomes of the node.
+    Both are synced, so that they survive whatever becomes of the node, unless the run's durability
+    is `process`.
 
     Args:
         error: The exception that leaves the run.
@@ -83,7 +84,8 @@ def write_down(
         troubles.append(trouble)
     log.write(messages.ERROR, text)
     try:
-        log.sync()
+        if folder.disk.at_close:
+            log.sync()
     except OSError as trouble:
         troubles.append(trouble)
     return text, troubles

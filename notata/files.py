@@ -39,7 +39,7 @@ def replacing(
     """
     folder, name = os.path.split(os.fspath(path))
     temporary = os.path.join(folder, temporary or layout.temporary())
-    file = _create(temporary, folder, -1)
+    file = _create(temporary, folder, -1, durable)
     try:
         with file:
             yield file
@@ -62,12 +62,40 @@ def _give_up(error: BaseException, temporary: str, path: StrPath) -> None:
         error.filename = os.fspath(path)
 
 
-def _create(temporary: str, folder: str, buffering: int) -> BinaryIO:
+def _create(temporary: str, folder: str, buffering: int, durable: bool = False) -> BinaryIO:
     try:
         return open(temporary, "xb", buffering)
     except FileNotFoundError:
-        os.makedirs(folder or ".", exist_ok=True)
+        for made in make_folders(folder):
+            if durable:
+                sync(os.path.dirname(made) or ".")
         return open(temporary, "xb", buffering)
+
+
+def make_folders(path: StrPath) -> list[str]:
+    """Make a folder, and those above it, where they are missing.
+
+    Returns:
+        The folders that were made, the topmost first.
+
+    Raises:
+        OSError: If one can't be made.
+
+    Ranks: independent.
+    """
+    path = os.fspath(path) or "."
+    made: list[str] = []
+    try:
+        try:
+            os.mkdir(path)
+        except FileNotFoundError:
+            made = make_folders(os.path.dirname(path))
+            os.mkdir(path)
+    except OSError:
+        if not os.path.isdir(path):
+            raise
+        return made
+    return [*made, path]
 
 
 def replace_bytes(
@@ -180,10 +208,13 @@ def share(path: StrPath) -> None:
             os.chmod(path, (mine.st_mode | bits) & 0o7777)
 
 
-def claim_dir(path: StrPath) -> None:
+def claim_dir(path: StrPath) -> list[str]:
     """Make a folder that must not exist yet; parents are made where they are missing.
 
     Of many processes that call this at once, on any nodes, exactly one gets it.
+
+    Returns:
+        The folders that were made, the topmost first.
 
     Raises:
         FileExistsError: If it exists.
@@ -191,11 +222,13 @@ def claim_dir(path: StrPath) -> None:
 
     Ranks: independent.
     """
+    made: list[str] = []
     try:
         os.mkdir(path)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(os.fspath(path)) or ".", exist_ok=True)
+        made = make_folders(os.path.dirname(os.fspath(path)))
         os.mkdir(path)
+    return [*made, os.fspath(path)]
 
 
 def open_append(path: StrPath) -> int:
@@ -212,7 +245,7 @@ def open_append(path: StrPath) -> int:
     try:
         descriptor = os.open(path, flags, 0o666)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(os.fspath(path)) or ".", exist_ok=True)
+        make_folders(os.path.dirname(os.fspath(path)))
         descriptor = os.open(path, flags, 0o666)
     try:
         size = os.fstat(descriptor).st_size

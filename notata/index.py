@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
@@ -100,6 +100,10 @@ class _Lines:
             yield line.decode("utf-8", "surrogateescape")
 
 
+def _leave(descriptor: int) -> None:
+    """What is done instead of a sync where nothing was promised."""
+
+
 class Index:
     """The table of an experiment on disk, shared by many processes under a lock."""
 
@@ -127,7 +131,7 @@ class Index:
         """Why locks on this file system are known not to exclude other nodes, or None."""
         return lock_doubt(mount_of(self._path))
 
-    def add(self, row: Row, *, since: bytes | None = None) -> Held:
+    def add(self, row: Row, *, since: bytes | None = None, durable: bool = True) -> Held:
         """Put a run's row into the table, in place of an earlier one.
 
         The last row of a run is the one that counts, for all who read the table. There is another
@@ -138,6 +142,7 @@ class Index:
             row: The row.
             since: The table's epoch when the run began, if it is a new run that had no row then. A
                 table that was made anew since may hold its row already, so that it is looked for.
+            durable: Whether to wait until the row is on disk, so that it outlives the node.
 
         Returns:
             How the table was locked.
@@ -149,23 +154,23 @@ class Index:
         Ranks: root only.
         """
         with locked(self._lock) as held:
-            self._add(row, since)
+            self._add(row, since, durable)
         return held
 
-    def _add(self, row: Row, since: bytes | None) -> None:
+    def _add(self, row: Row, since: bytes | None, durable: bool) -> None:
         header = self._header()
         if header is None:
-            self._rebuild({row.run_id: row})
+            self._rebuild({row.run_id: row}, durable)
             return
         columns = Columns(header)
         columns.include(row)
         if header == columns.names and since is not None and since == self.epoch():
-            self._append(_lines(header, [columns.cells(row)]))
+            self._append(_lines(header, [columns.cells(row)]), durable)
             return
         try:
-            self._rewrite(columns, row)
+            self._rewrite(columns, row, durable)
         except DamagedError:
-            self._rebuild({row.run_id: row})
+            self._rebuild({row.run_id: row}, durable)
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows as they are on disk, one a run, with their values by column.
@@ -226,7 +231,7 @@ class Index:
         self._known = b"".join(lines.read), header
         return header
 
-    def _rewrite(self, columns: Columns, row: Row) -> None:
+    def _rewrite(self, columns: Columns, row: Row, durable: bool) -> None:
         """Write all rows again, with new columns or in place of the run's earlier row.
 
         Raises:
@@ -237,9 +242,9 @@ class Index:
             raise DamagedError("rows that don't fit their header, as notata 0.3.0 leaves them")
         cells = columns.cells(row)
         kept = [columns.moved(other) for other in old if other[RUN_ID] != cells[RUN_ID]]
-        self._write(columns, [*kept, cells])
+        self._write(columns, [*kept, cells], durable)
 
-    def _rebuild(self, told: dict[str, Row]) -> int:
+    def _rebuild(self, told: dict[str, Row], durable: bool = True) -> int:
         """Write the rows of all runs that have ended; those that were told count as they are."""
         ended = ("complete", "failed", DAMAGED)
         folders = run_folders(self._runs, opened=False) if os.path.isdir(self._runs) else []
@@ -248,52 +253,59 @@ class Index:
         columns = Columns()
         for row in rows.values():
             columns.include(row)
-        files.replace_bytes(self._epoch, os.urandom(8).hex().encode())
+        files.replace_bytes(self._epoch, os.urandom(8).hex().encode(), durable=durable)
         files.share(self._epoch)
-        self._write(columns, [columns.cells(row) for row in rows.values()])
+        self._write(columns, [columns.cells(row) for row in rows.values()], durable)
+        if durable:
+            files.sync(os.path.dirname(self._path))
         return len(rows)
 
-    def _write(self, columns: Columns, rows: Iterable[Mapping[str, str]]) -> None:
+    def _write(self, columns: Columns, rows: Iterable[Mapping[str, str]], durable: bool) -> None:
         """Rewrite the table in place: a rename would lose rows that other nodes append (NFS)."""
         names = columns.names
         data = _lines(names, [dict(zip(names, names, strict=True)), *rows])
-        with self._marked(data[:1]) as descriptor:
-            os.fsync(descriptor)
+        with self._marked(durable, data[:1]) as descriptor:
             view, offset = memoryview(data)[1:], 1
             while view:
                 written = os.pwrite(descriptor, view, offset)
                 view, offset = view[written:], offset + written
             os.ftruncate(descriptor, len(data))
-            os.fsync(descriptor)
 
-    def _append(self, line: bytes) -> None:
+    def _append(self, line: bytes, durable: bool) -> None:
         if line.count(b"\n") == 1:  # cut off, it lacks its line break, which the next writer sees
-            self._write_at_end(line)
+            self._write_at_end(line, durable)
             return
-        with self._marked():
-            self._write_at_end(line)
+        with self._marked(durable):
+            self._write_at_end(line, durable)
 
-    def _write_at_end(self, line: bytes) -> None:
+    def _write_at_end(self, line: bytes, durable: bool) -> None:
         # Through an open of its own that reads nothing, or rows of other nodes are lost (NFS).
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         try:
             files.write_all(descriptor, line)
+            if durable:
+                os.fsync(descriptor)
         finally:
             os.close(descriptor)
 
     @contextmanager
-    def _marked(self, first: bytes | None = None) -> Iterator[int]:
+    def _marked(self, durable: bool, first: bytes | None = None) -> Iterator[int]:
         """Let the table say in its first byte that it is half written, until the block ends well.
 
         Then the first byte is that given, or what it was.
-        The next writer makes it anew from the runs if this one dies.
+        The next writer makes it anew from the runs if this one dies, or, where it is durable, if
+        its node does.
         """
+        sync: Callable[[int], None] = os.fsync if durable else _leave
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             files.share(self._path)
             first = first or os.pread(descriptor, 1, 0)
             os.pwrite(descriptor, _BEING_WRITTEN, 0)
+            sync(descriptor)
             yield descriptor
+            sync(descriptor)
             os.pwrite(descriptor, first, 0)
+            sync(descriptor)
         finally:
             os.close(descriptor)

@@ -14,6 +14,7 @@ from typing import Any
 from notata import files, layout, writers
 from notata.agreement import Record
 from notata.attempts import Attempt, Entry, mirrored
+from notata.disk import Disk
 from notata.errors import NotARunError, RanksDisagreeError, RunExistsError, describe, revive
 from notata.messages import now
 from notata.ranges import ranks_text
@@ -47,7 +48,7 @@ def make_run_folder(
     Ranks: root only.
     """
     try:
-        files.claim_dir(path)
+        attempt.disk.claim_dir(path)
         attempt.is_new = True
     except FileExistsError:
         if not os.path.isdir(path):
@@ -207,7 +208,7 @@ def blamed(rank: int, reason: str, others: int = 0) -> str:
     return f"rank {rank}{more}: {reason}"
 
 
-def speak_for_root(path: str, reason: str, elapsed: float) -> bool:
+def speak_for_root(path: str, reason: str, elapsed: float, disk: Disk | None = None) -> bool:
     """Write down that a run failed, in the place of rank 0, which is gone or does not answer.
 
     Rank 0 alone writes the metadata, as long as it answers. A rank that failed, and waited for it
@@ -219,6 +220,7 @@ def speak_for_root(path: str, reason: str, elapsed: float) -> bool:
         path: The run's folder.
         reason: Why it failed.
         elapsed: Seconds since the run was opened.
+        disk: The disk; by default as it is used where nobody chose a durability.
 
     Returns:
         Whether this rank wrote it; if not, it stands there already.
@@ -239,7 +241,7 @@ def speak_for_root(path: str, reason: str, elapsed: float) -> bool:
                 continue  # another rank is at it; if it died over it, it keeps nobody from it
         try:
             if (values := _unsaid(path)) is not None:
-                _say(path, values, reason, elapsed)
+                _say(path, values, reason, elapsed, disk or Disk())
                 return True
         finally:
             with suppress(FileNotFoundError):
@@ -256,11 +258,11 @@ def _unsaid(path: str) -> dict[str, Any] | None:
     return None if values is None or values.get("status") in (COMPLETE, FAILED) else values
 
 
-def _say(path: str, values: dict[str, Any], reason: str, elapsed: float) -> None:
+def _say(path: str, values: dict[str, Any], reason: str, elapsed: float, disk: Disk) -> None:
     values = mirrored(values | outcome_fields(FAILED, reason, elapsed))
     file = os.path.join(path, layout.METADATA)
-    files.replace_bytes(file, writers.json_bytes(values, "meta"))
-    files.sync_with_name(file)
+    disk.replace(file, writers.json_bytes(values, "meta"))
+    disk.settle(file)
 
 
 def outcome_fields(status: str, reason: str | None, elapsed: float) -> dict[str, Any]:
@@ -292,13 +294,16 @@ class Metadata:
         self._written = b""
         self._lock = threading.RLock()  # a signal is noted from another thread
         self.values: dict[str, Any] = {}
+        self.synced = False  # whether the file is, as it was last written
 
     @property
     def stands(self) -> bool:
         """Whether the file is still as this process wrote it."""
         return files.read_bytes(self._path) == self._written
 
-    def update(self, fields: Mapping[str, Any], /, drop: Collection[str] = ()) -> None:
+    def update(
+        self, fields: Mapping[str, Any], /, drop: Collection[str] = (), *, durable: bool = False
+    ) -> None:
         """Put fields in, take others out, and write the file, unless a newer attempt does.
 
         Where another rank has written the outcome meanwhile, since this one did not answer, that
@@ -307,6 +312,7 @@ class Metadata:
         Args:
             fields: The fields.
             drop: Names of fields to take out.
+            durable: Whether the file is synced even if not everything is.
 
         Raises:
             UnsupportedValueError: If a field can't be stored; nothing changes.
@@ -315,16 +321,16 @@ class Metadata:
         """
         plain = {k: writers.json_ready(value, f"meta {k!r}") for k, value in fields.items()}
         with self._lock:
-            self._update(plain, drop)
+            self._update(plain, drop, durable)
 
-    def _update(self, plain: dict[str, Any], drop: Collection[str]) -> None:
+    def _update(self, plain: dict[str, Any], drop: Collection[str], durable: bool) -> None:
         said = {} if "status" in plain else self._said_elsewhere()
         values = {k: v for k, v in (self.values | said).items() if k not in drop} | plain
         values = mirrored(values)
         if not self._attempt.outdated:
             data = writers.indented(values)
-            files.replace_bytes(self._path, data)
-            self._written = data
+            self._attempt.disk.replace(self._path, data, durable=durable)
+            self._written, self.synced = data, durable
         self.values = values
 
     def _said_elsewhere(self) -> dict[str, Any]:

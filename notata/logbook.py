@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from notata import deadline, layout, lifecycle, markup, messages, topology, watchdog
+from notata import deadline, disk, layout, lifecycle, markup, messages, topology, watchdog
 from notata.errors import UnsafeNameError
 from notata.failure import policy
 from notata.logwriter import handler
@@ -43,6 +43,7 @@ class Logbook(Verbs, Steering):
         run_id: The id that the user chose.
         path: Folder of the run, the same on all ranks.
         callback: Called with the Logbook on rank 0 each time the run's outcome is set.
+        durability: `process`, `close` or `node`: what outlives the loss of the node.
 
     Args:
         run_id: Name of the run; its folder is `log_<run_id>`.
@@ -67,8 +68,14 @@ class Logbook(Verbs, Steering):
             (`MPI_Abort`), `"abort"` ends it at once, `"raise"` waits and never ends it.
         env: Names of environment variables to keep in the metadata. Values that look like secrets
             are hidden.
+        durability: What outlives the loss of the node. Whatever a call has returned from outlives
+            the process, always. `"process"` syncs nothing; `"close"` syncs metadata, parameters,
+            the log and the table's row once, when the run closes; `"node"` syncs every file and its
+            folder before the call returns, and the log at warnings. By default
+            `NOTATA_DURABILITY`, or `"close"`.
 
     Raises:
+        ValueError: If an option has a value that it can't have.
         RunExistsError: If there is such a run already (a `FileExistsError`), or if it can't be gone
             on with, since it has another number of ranks or another process goes on just now.
         RanksMissingError: If some ranks of the communicator don't open it (a `TimeoutError`).
@@ -105,6 +112,7 @@ class Logbook(Verbs, Steering):
         margin: float = 60.0,
         on_failure: str = "grace",
         env: Sequence[str] = (),
+        durability: str | None = None,
     ) -> None:
         self.run_id = str(run_id)
         self.callback = callback
@@ -119,13 +127,16 @@ class Logbook(Verbs, Steering):
             if overwrite and resume:
                 raise ValueError("overwrite=True and resume=True contradict each other: give one")
             on_failure = policy(on_failure)
+            durability = disk.chosen(durability)
             timeout, numbers = watchdog.seconds(), numbers_of(signals)
             deadline.end_time()
             self._margin = float(margin)
         except ValueError as error:  # the ranks that wait for this one have to hear of it
             failure, level, on_failure, timeout = error, messages.INFO, "grace", 0.0
-            numbers = ()
-        folder = RankFolder(path, place, self.run_id)
+            numbers, durability = (), disk.CLOSE
+        self.durability = durability
+        used = disk.Disk(durability, place.rank if place.parallel else None)
+        folder = RankFolder(path, place, self.run_id, used)
         own, root = places_of(path, os.fspath(self.path), folder, level)
         super().__init__(own)
         self._session = Session(

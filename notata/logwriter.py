@@ -16,6 +16,8 @@ from notata.messages import INDENT, INFO, level_name, level_number
 if TYPE_CHECKING:
     import logging
 
+    from notata.disk import Disk
+
 _LOOK_EVERY = 10  # seconds
 
 
@@ -40,6 +42,7 @@ class LogWriter:
         level: str | int = INFO,
         opener: Callable[[str], int] = files.open_append,
         look: Callable[[], object] | None = None,
+        sync_from: int | None = None,
     ) -> None:
         """Prepare to write; no file is made yet.
 
@@ -49,6 +52,7 @@ class LogWriter:
             level: The lowest level that is written.
             opener: Opens the file to append to, and makes what it needs.
             look: Called before a record where it was not called for ten seconds; may `mute`.
+            sync_from: Records of this level and above are synced before the call returns.
         """
         self.path = path
         self._opener = opener
@@ -62,6 +66,9 @@ class LogWriter:
         self._second = 0
         self._heads: dict[int, str] = {}  # of each level: the line up to its text, or to the rank's
         self._look, self._looked = look, 0
+        self._sync_from = sys.maxsize if sync_from is None else sync_from
+        self._synced = 0  # signs of life up to which the file was synced
+        self._named = False  # whether its name was
 
     def write(self, level: int, message: object) -> None:
         """Append one record.
@@ -99,6 +106,8 @@ class LogWriter:
         else:
             if written != len(data):
                 self._cut_off()
+        if level >= self._sync_from:
+            self._sync_or_lose()
 
     def _begin_second(self, now: float) -> None:
         self._second = int(now)
@@ -171,8 +180,32 @@ class LogWriter:
         Raises:
             OSError: If the disk can't promise it.
         """
-        if self._descriptor >= 0:
-            os.fsync(self._descriptor)
+        signs = self.signs
+        if signs == self._synced:
+            return
+        with suppress(FileNotFoundError):  # nothing was written
+            if self._descriptor >= 0:
+                os.fsync(self._descriptor)
+            else:
+                files.sync(self.path)
+            if not self._named:
+                files.sync(os.path.dirname(self.path) or ".")
+            self._synced, self._named = signs, True
+
+    def settle(self, disk: Disk) -> None:
+        """Sync what was written, where the run's durability says so at its end.
+
+        Lines that the disk can't promise are lost: counted, and said once.
+        """
+        if disk.at_close:
+            self._named = True  # whoever syncs the record beside it syncs the folder
+            self._sync_or_lose()
+
+    def _sync_or_lose(self) -> None:
+        try:
+            self.sync()
+        except OSError as error:  # the disk may have forgotten it
+            self._lose(error)
 
     def close(self) -> None:
         """Let go of the file. A later record opens it for itself alone."""

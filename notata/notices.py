@@ -129,7 +129,8 @@ class Notices:
             return
         time.sleep(_HEAD_START)
         if self._is_untold():
-            lifecycle.speak_for_root(self._folder.run, reason, self._elapsed())
+            run, disk = self._folder.run, self._folder.disk
+            lifecycle.speak_for_root(run, reason, self._elapsed(), disk)
 
     def _is_untold(self) -> bool:
         """Whether nobody else has said, or will say, how the run ended.

@@ -19,7 +19,7 @@ from notata.rankfolder import RankFolder
 from notata.stored import params_format, read_params
 
 # What a run's metadata say of its newest attempt alone.
-_OF_AN_ATTEMPT = ("end_time", "runtime_sec", "failure_reason", "scheduler")
+_OF_AN_ATTEMPT = ("end_time", "runtime_sec", "failure_reason", "scheduler", "log_lines_lost")
 
 
 class Opened:
@@ -29,6 +29,7 @@ class Opened:
         topology: This process's place.
         folder: The folder that this rank alone writes to.
         attempt: This process's attempt at the run.
+        disk: The disk, as this process uses it.
         params: The run's parameters, as this rank has them.
         metadata: The run's metadata, on rank 0.
         status: `initialized`, `complete` or `failed`, as far as this rank knows.
@@ -56,7 +57,7 @@ class Opened:
             may_abort: Whether a job whose ranks were waited for in vain may be ended.
         """
         self.topology = folder.topology
-        self.folder, self.attempt = folder, folder.attempt
+        self.folder, self.attempt, self.disk = folder, folder.attempt, folder.disk
         self.params = Params(self._save_params)
         self.metadata = lifecycle.Metadata(
             path, folder.attempt, spoken_for=folder.topology.comm is not None
@@ -154,7 +155,7 @@ class Opened:
         )
         if preallocate:
             for name in (layout.DATA, layout.PLOTS, layout.ARTIFACTS):
-                os.makedirs(os.path.join(self._path, name), exist_ok=True)
+                self.disk.make_folders(os.path.join(self._path, name))
         if history:
             self._merge_params()
         elif self.params:
@@ -234,7 +235,7 @@ class Opened:
     def _save_params(self, ext: str) -> None:
         if not self.topology.is_root or self.attempt.outdated:
             return
-        writers.save_params(self._path, dict(self.params), ext)
+        writers.save_params(self.disk, self._path, dict(self.params), ext)
         self._log.write(messages.INFO, f"Saved params ({ext}) in {layout.PARAMS[ext]}")
 
 

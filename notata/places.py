@@ -12,6 +12,7 @@ from notata import files, layout
 from notata.attempts import Attempt
 from notata.errors import PieceError
 from notata.logwriter import LogWriter
+from notata.messages import WARNING
 from notata.pieces import Piece
 from notata.rankfolder import RankFolder
 
@@ -27,6 +28,7 @@ class Place:
         whole: Whether an array given here is a whole one, not a piece.
         log: The log that takes the messages.
         attempt: This process's attempt at the run.
+        disk: The disk, as this process uses it.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class Place:
         self.data_home = data_home
         self.whole = whole
         self.log = log
-        self.attempt = attempt
+        self.attempt, self.disk = attempt, attempt.disk
 
     def before(self, *, data: bool = False) -> None:
         """Called before a file is written here; `data` says whether it is an array.
@@ -170,9 +172,11 @@ def places_of(run: str, shown: str, folder: RankFolder, level: str | int) -> tup
     Ranks: independent.
     """
     topology, names, attempt = folder.topology, Names(), folder.attempt
-    rank = topology.rank
+    rank, sync_from = topology.rank, WARNING if attempt.disk.at_once else None
     if not topology.parallel:
-        log = LogWriter(os.path.join(run, layout.LOG), level=level, look=attempt.look)
+        log = LogWriter(
+            os.path.join(run, layout.LOG), level=level, look=attempt.look, sync_from=sync_from
+        )
         both = (shown, shown)
         own = Place(
             active=True,
@@ -186,7 +190,8 @@ def places_of(run: str, shown: str, folder: RankFolder, level: str | int) -> tup
     else:
         home = run if rank == 0 else folder.path
         opener = files.open_append if rank == 0 else folder.open_log
-        log = LogWriter(os.path.join(home, layout.LOG), rank, level, opener, attempt.look)
+        path = os.path.join(home, layout.LOG)
+        log = LogWriter(path, rank, level, opener, attempt.look, sync_from)
         data = os.path.join(shown, layout.rank_dir(rank))
         own = RankPlace(folder, home, (shown if rank == 0 else data, data), log, names)
     attempt.when_outdated(log.mute)

@@ -8,10 +8,12 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from notata import files, gather, layout
+from notata import gather, layout
 from notata.attempts import Attempt
+from notata.disk import Disk
 from notata.errors import RunExistsError
 from notata.messages import now, stamp_seconds
 from notata.pieces import Piece
@@ -56,21 +58,24 @@ class RankFolder:
         claimed: Whether it was made.
         topology: This process's place.
         attempt: This process's attempt at the run.
+        disk: The disk, as this process uses it.
     """
 
-    def __init__(self, run: str, topology: Topology, run_id: str) -> None:
+    def __init__(self, run: str, topology: Topology, run_id: str, disk: Disk | None = None) -> None:
         """Prepare; nothing is made yet.
 
         Args:
             run: The run's folder.
             topology: This process's place.
             run_id: The run's id.
+            disk: The disk; by default as it is used where nobody chose a durability.
         """
         self.run = run
         self.path = os.path.join(run, layout.rank_dir(topology.rank))
         self.claimed = False
         self.topology = topology
-        self.attempt = Attempt(run, topology)
+        self.attempt = Attempt(run, topology, disk)
+        self.disk = self.attempt.disk
         self._counts: dict[str, int] = {}  # of pieces in each file
         self._manifest = -1
         self._replacing = False  # whether the run that is there, if one is, gives way
@@ -112,7 +117,7 @@ class RankFolder:
         if self.topology.comm is None and not (self._replacing or self._goes_on):
             self.check()
         try:
-            files.claim_dir(self.path)
+            self.disk.claim_dir(self.path)
         except FileExistsError:
             # With a communicator rank 0 has just made the run, so that nobody else can have been
             # here; a program may have made the folder by itself (`log.datadir.mkdir()`).
@@ -141,7 +146,7 @@ class RankFolder:
         pieces = gather.read_manifest(self.path)
         if pieces:
             lines = b"".join(piece.line() for piece in pieces)
-            files.replace_bytes(os.path.join(self.path, layout.MANIFEST), lines)
+            self.disk.replace(os.path.join(self.path, layout.MANIFEST), lines)
         self._counts = dict(Counter(piece.file for piece in pieces))
 
     def _taken(self, path: str) -> str:
@@ -175,7 +180,7 @@ class RankFolder:
             return
         self.claim()
         data = json.dumps(self._record, indent=2, sort_keys=True).encode()
-        files.replace_bytes(os.path.join(self.path, layout.RANK_RECORD), data)
+        self.disk.replace(os.path.join(self.path, layout.RANK_RECORD), data)
 
     def _who(self) -> dict[str, Any]:
         return {
@@ -188,23 +193,29 @@ class RankFolder:
         }
 
     def sync(self) -> None:
-        """Have the rank's record survive the loss of this node.
+        """Have the rank's record survive the loss of this node, if that was promised.
 
         Raises:
             OSError: If the disk can't promise it.
 
         Ranks: independent.
         """
-        files.sync_with_name(os.path.join(self.path, layout.RANK_RECORD))
+        self.disk.settle(os.path.join(self.path, layout.RANK_RECORD))
 
     def add(self, pieces: Sequence[Piece]) -> None:
         """Enter the pieces of a file that is on disk into the manifest.
 
         Ranks: independent.
         """
+        path = os.path.join(self.path, layout.MANIFEST)
         if self._manifest < 0:
-            self._manifest = files.open_append(os.path.join(self.path, layout.MANIFEST))
-        files.write_all(self._manifest, b"".join(piece.line() for piece in pieces))
+            self._manifest = self.disk.open_append(path)
+        try:
+            self.disk.append(self._manifest, path, b"".join(piece.line() for piece in pieces))
+        except OSError:  # a line may be cut off: whoever opens the file again ends it
+            with suppress(OSError):
+                self.close()
+            raise
         self._counts |= {piece.file: len(pieces) for piece in pieces}
 
     def open_log(self, path: str) -> int:
@@ -213,7 +224,7 @@ class RankFolder:
         Ranks: independent.
         """
         self.claim()
-        return files.open_append(path)
+        return self.disk.open_append(path)
 
     def close(self) -> None:
         """Let go of the manifest.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from notata import exits, failure, lifecycle, messages, provenance
+from notata import exits, failure, layout, lifecycle, messages, provenance
 from notata.aborting import end_job
 from notata.agreement import Record
 from notata.errors import RankFailed, RanksMissingError
@@ -86,7 +87,7 @@ class Session(Opened):
             if self.topology.is_root:
                 self._apply(stuck)
             elif not self.attempt.outdated:
-                lifecycle.speak_for_root(self._path, reason, self.elapsed)
+                lifecycle.speak_for_root(self._path, reason, self.elapsed, self.disk)
         finally:
             end_job(self.topology.comm, f"ending the job: {reason}")
 
@@ -136,13 +137,16 @@ class Session(Opened):
             return
         failed, reason = self.status == lifecycle.FAILED, verdict.get("reason")
         fields = lifecycle.outcome_fields(self.status, reason, self.elapsed)
-        self.metadata.update(fields | dict(facts), drop=["failure_reason"])
+        fields |= {"log_lines_lost": self._log.lost} if self._log.lost else {}
+        durable = self._closed and self.disk.at_close
+        self.metadata.update(fields | dict(facts), drop=["failure_reason"], durable=durable)
         self._log.write(messages.INFO, f"Marked failed: {reason}" if failed else "Marked complete")
 
     def _close(self, mine: Record) -> Record:
         """Agree with the other ranks on the outcome, and let go of all files."""
         if self._closed:  # a second verdict by hand: the last one counts
             self._apply(mine)
+            self._settle()
             return mine
         self._closed = True
         exits.remove(self._path, self._end_at_exit)
@@ -156,6 +160,7 @@ class Session(Opened):
             if self._on_failure == "abort" and mine.get("raised") and self._agreement.talks:
                 self._close_alone(mine, "on_failure='abort'", asked=False)
             outcome = self._agree_to_close(mine)
+            self._settle()
         except RanksMissingError as error:
             self._close_alone(mine, str(error))
             raise
@@ -164,13 +169,27 @@ class Session(Opened):
             self.beat.stop()
             self.notices.stop()
             self._agreement.end()
-            self.folder.close()
             self._log.close()
+            self.folder.close()
         if outcome.get("new"):
             self._ended()  # only now: the other ranks don't wait for it
         if trouble:
             raise trouble[0]
         return outcome
+
+    def _settle(self) -> None:
+        """Sync what the run's durability promises of a run that is closed, as far as it is ours."""
+        lost = self._log.lost
+        self._log.settle(self.disk)
+        if not self.topology.is_root or self.attempt.outdated:
+            return
+        if self._log.lost > lost:  # the last lines were, or were never synced
+            more = self.metadata.values.get("log_lines_lost", 0) + self._log.lost - lost
+            self.metadata.update({"log_lines_lost": more})
+        names = [*layout.PARAMS.values(), *([] if self.metadata.synced else [layout.METADATA])]
+        if self.attempt.number > 1:
+            names.append(layout.attempt_file(self.attempt.number))
+        self.disk.settle(*(os.path.join(self._path, name) for name in names))
 
     def _close_alone(self, mine: Record, why: str, *, asked: bool = True) -> None:
         """Say that the run failed, without the other ranks; if this one failed, end them."""
@@ -181,14 +200,16 @@ class Session(Opened):
         try:
             if self.topology.is_root:
                 self._apply({"status": lifecycle.FAILED, "reason": told})
+                self._settle()
             elif no_answer and not self.attempt.outdated:
-                lifecycle.speak_for_root(self._path, told, self.elapsed)
+                lifecycle.speak_for_root(self._path, told, self.elapsed, self.disk)
         finally:
             if no_answer and broke and self._on_failure != "raise":
                 end_job(self.topology.comm, f"{why}: ending the job. {told}\n{self._traceback}")
 
     def _agree_to_close(self, mine: Record) -> Record:
         told = mine | {"pieces": self.folder.pieces, "params": self.params.digest()}
+        told |= {"lost": self._log.lost} if self._log.lost else {}
         what = f"close run {self._run_id!r}"
         patience = _PATIENCE if mine["status"] == lifecycle.COMPLETE else None
         claimed = self.folder.claimed
@@ -204,6 +225,8 @@ class Session(Opened):
     def _note_end(self, mine: Record, trouble: list[Exception]) -> Record:
         """Put this rank's verdict into its own record; the verdict fails if that fails."""
         try:
+            self.folder.close()  # NFS may have no room for its last lines, and says so now
+            self._log.settle(self.disk)
             self.folder.note(
                 status=mine["status"],
                 failure_reason=mine.get("reason"),
@@ -211,6 +234,7 @@ class Session(Opened):
                 pieces=self.folder.pieces,
                 log_lines_lost=self._log.lost,
             )
+            self.folder.sync()
         except Exception as error:  # the other ranks wait to hear of this one, whatever it met
             trouble.append(error)
             if mine["status"] == lifecycle.COMPLETE:
@@ -225,6 +249,11 @@ class Session(Opened):
             counts = [int(record["pieces"]) for record in records]
             pieces = {"pieces": provenance.piece_facts(counts)}
             facts["parallel"] = self.metadata.values["parallel"] | pieces
+        lost = [int(record.get("lost", 0)) for record in records]
+        if any(lost):
+            facts["log_lines_lost"] = sum(lost)
+            if len(records) > 1:
+                facts["parallel"] |= {"log_lines_lost": provenance.piece_facts(lost)}
         said = (self.status, self.metadata.values.get("failure_reason"))
         new = said != (verdict["status"], verdict["reason"])
         if new:

@@ -49,6 +49,8 @@ class Sweep:
         mode: str,
         retry: Iterable[str],
         gone: claims.Gone = slurm.gone,
+        *,
+        durable: bool = False,
     ) -> None:
         """Keep the grid on disk, and find out which points are to be looked at.
 
@@ -59,6 +61,7 @@ class Sweep:
             mode: `static` or `claim`.
             retry: Which states are done again.
             gone: Says which jobs are gone; Slurm by default.
+            durable: Whether the grid is to outlive the loss of the node.
 
         Raises:
             SettingError: If an array task can't know its share (a `ValueError`).
@@ -79,9 +82,9 @@ class Sweep:
         retries = place.is_root and claims.FAILED in self._again
         began = pulse.dividing_time(experiment) if retries else math.inf
         self._claims = claims.Claims([point.folder for point in points], experiment, gone, began)
-        self._order = deque(self._kept(mode) if place.is_root else ())
+        self._order = deque(self._kept(mode, durable) if place.is_root else ())
 
-    def _kept(self, mode: str) -> Sequence[int]:
+    def _kept(self, mode: str, durable: bool) -> Sequence[int]:
         """Keep the grid; gives the points to look at, in order."""
         path = os.path.join(self._experiment, layout.SWEEP)
         job, before = scheduler.job(), read_json(path) or {}
@@ -94,7 +97,7 @@ class Sweep:
             kept["array"] = tasks._asdict()
         data = writers.json_bytes(kept, "sweep")
         if files.read_bytes(path) != data:
-            files.replace_bytes(path, data)
+            files.replace_bytes(path, data, durable=durable)
             files.share(path)
         return order
 

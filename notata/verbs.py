@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from notata import files, layout, writers
+from notata import layout, writers
 from notata.arrayverbs import ArrayVerbs
 from notata.errors import UnsupportedValueError
 from notata.messages import DEBUG, ERROR, INFO, WARNING
@@ -119,7 +119,7 @@ class Verbs(ArrayVerbs):
         for ext in formats:
             layout.inside(name, f".{ext}")
         self._place.before()
-        writers.save_figure(self._path(layout.PLOTS), name, fig, dpi, formats)
+        writers.save_figure(self._disk, self._path(layout.PLOTS), name, fig, dpi, formats)
         self._log.write(INFO, f"Saved plot {name} ({'/'.join(formats)}) in {layout.PLOTS}")
 
     def text(self, name: str, content: str) -> None:
@@ -164,7 +164,7 @@ class Verbs(ArrayVerbs):
         if self._place.active:
             file = layout.inside(name, ".pkl")
             self._place.before()
-            writers.save_pickle(self._path(layout.ARTIFACTS, file), obj, protocol)
+            writers.save_pickle(self._disk, self._path(layout.ARTIFACTS, file), obj, protocol)
             self._log.write(INFO, f"Saved pickle {name} in {layout.ARTIFACTS}/{file}")
 
     def bytes(self, name: str, data: Any) -> None:
@@ -187,7 +187,7 @@ class Verbs(ArrayVerbs):
     def _artifact(self, kind: str, name: str, suffix: str, data: Any) -> None:
         file = layout.inside(name, suffix)
         self._place.before()
-        files.replace_bytes(self._path(layout.ARTIFACTS, file), data)
+        self._disk.replace(self._path(layout.ARTIFACTS, file), data)
         self._log.write(INFO, f"Saved {kind} {name} in {layout.ARTIFACTS}/{file}")
 
     def __getitem__(self, relative: str) -> Path:
@@ -207,8 +207,7 @@ class Verbs(ArrayVerbs):
         name = os.fspath(relative).removeprefix("./").rstrip("/")
         name = layout.inside(name)
         self._place.before()
-        folder = os.path.dirname(os.path.join(self._place.home, name))
-        os.makedirs(folder, exist_ok=True)
+        self._disk.make_folders(os.path.dirname(os.path.join(self._place.home, name)))
         return Path(self._place.shown[0], name)
 
     # Names that the documentation of notata uses as well.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import enum
+import io
 import json
 import math
 import os
@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from notata import files, flatyaml, layout
+from notata import flatyaml, layout
+from notata.disk import Disk
 from notata.errors import UnsupportedValueError
 
 if TYPE_CHECKING:
@@ -298,7 +299,7 @@ _ascii = json.encoder.encode_basestring_ascii
 _sorted = json.JSONEncoder(sort_keys=True).encode
 
 
-def save_params(folder: str, values: Mapping[str, Plain], ext: str) -> None:
+def save_params(disk: Disk, folder: str, values: Mapping[str, Plain], ext: str) -> None:
     """Write the parameters in one format and take away the older snapshot in the other.
 
     Raises:
@@ -309,48 +310,49 @@ def save_params(folder: str, values: Mapping[str, Plain], ext: str) -> None:
     if ext not in layout.PARAMS:
         raise ValueError(f"ext={ext!r} must be 'yaml' or 'json'")
     data = yaml_bytes(values) if ext == "yaml" else json_bytes(values, "params")
-    files.replace_bytes(os.path.join(folder, layout.PARAMS[ext]), data)
+    disk.replace(os.path.join(folder, layout.PARAMS[ext]), data)
     other = layout.PARAMS["json" if ext == "yaml" else "yaml"]
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(folder, other))
+    disk.remove(os.path.join(folder, other))
 
 
-def save_array(path: str, array: Array) -> int:
+def save_array(disk: Disk, path: str, array: Array) -> int:
     """Write an array; returns the size of the file in bytes.
 
     Ranks: independent.
     """
     from notata import npy
 
-    with files.replacing(path) as file:
+    with disk.replacing(path, array.nbytes) as file:
         npy.write(file, array)
         return file.tell()
 
 
-def save_bundle(path: str, arrays: Mapping[str, Array], compressed: bool) -> int:
+def save_bundle(disk: Disk, path: str, arrays: Mapping[str, Array], compressed: bool) -> int:
     """Write several arrays into one file; returns its size in bytes.
 
     Ranks: independent.
     """
     from notata import npy
 
-    with files.replacing(path) as file:
+    with disk.replacing(path, sum(array.nbytes for array in arrays.values())) as file:
         npy.write_bundle(file, arrays, compressed)
         return file.seek(0, os.SEEK_END)
 
 
-def save_pickle(path: str, value: Any, protocol: int) -> None:
+def save_pickle(disk: Disk, path: str, value: Any, protocol: int) -> None:
     """Pickle an object.
 
     Ranks: independent.
     """
     import pickle
 
-    with files.replacing(path) as file:
+    with disk.replacing(path) as file:
         pickle.dump(value, file, protocol=protocol)
 
 
-def save_figure(folder: str, name: str, figure: Any, dpi: int, formats: Iterable[str]) -> None:
+def save_figure(
+    disk: Disk, folder: str, name: str, figure: Any, dpi: int, formats: Iterable[str]
+) -> None:
     """Save a matplotlib figure in each format, each file whole or absent.
 
     Raises:
@@ -367,6 +369,6 @@ def save_figure(folder: str, name: str, figure: Any, dpi: int, formats: Iterable
             ) from None
         figure = plt.gcf()
     for ext in formats:
-        path = os.path.join(folder, layout.inside(name, f".{ext}"))
-        with files.replacing(path) as file:
-            figure.savefig(file, format=ext, dpi=dpi, bbox_inches="tight")
+        drawn = io.BytesIO()  # into a file on a full disk it would forget the error's number
+        figure.savefig(drawn, format=ext, dpi=dpi, bbox_inches="tight")
+        disk.replace(os.path.join(folder, layout.inside(name, f".{ext}")), drawn.getbuffer())

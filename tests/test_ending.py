@@ -142,7 +142,9 @@ def test_the_traceback_is_on_disk_before_a_rank_tells_anybody(
     monkeypatch.setattr(Agreement, "agree", note_message)
     with pytest.raises(ValueError, match="NaN"), log:
         raise ValueError("NaN")
-    assert events == ["rank.json", "rank_00001", "log.txt", "message"]
+    assert events.count("message") == 1
+    before = events[: events.index("message")]
+    assert {"rank.json", "rank_00001", "ranks", "log_run", "log.txt"} <= set(before)
 
 
 @pytest.mark.parametrize("on_failure", ["", "never", None, 1])
