@@ -39,9 +39,10 @@ def replacing(
     """
     folder, name = os.path.split(os.fspath(path))
     temporary = os.path.join(folder, temporary or layout.temporary())
-    file = _create(temporary, folder, -1, durable)
+    made = False
     try:
-        with file:
+        with _create(temporary, folder, -1, durable) as file:
+            made = True
             yield file
             if durable:
                 file.flush()
@@ -50,14 +51,15 @@ def replacing(
         if durable:
             sync(folder or ".")
     except BaseException as error:
-        _give_up(error, temporary, path)
+        _give_up(error, temporary, path, made)
         raise
 
 
-def _give_up(error: BaseException, temporary: str, path: StrPath) -> None:
+def _give_up(error: BaseException, temporary: str, path: StrPath, made: bool = True) -> None:
     """Leave nothing behind, and let the error name the file that people know."""
-    with suppress(OSError):
-        os.unlink(temporary)
+    if made:
+        with suppress(OSError):
+            os.unlink(temporary)
     if isinstance(error, OSError) and error.filename in (None, temporary):
         error.filename = os.fspath(path)
 

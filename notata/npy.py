@@ -218,7 +218,22 @@ def write(file: BinaryIO, array: Array) -> None:
     """
     from numpy.lib import format as npy_format
 
-    npy_format.write_array(file, array, allow_pickle=False)
+    start = file.tell()
+    try:
+        npy_format.write_array(file, array, allow_pickle=False)
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # numpy forgets the error's number where it writes by itself; Python's own calls tell it.
+        file.seek(start)
+        npy_format.write_array(cast("BinaryIO", _Plain(file)), array, allow_pickle=False)
+
+
+class _Plain:
+    """A file that numpy takes for none of the system's, so that it writes by calling `write`."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.write = file.write
 
 
 def write_bundle(file: BinaryIO, arrays: Mapping[str, Array], compressed: bool) -> None:

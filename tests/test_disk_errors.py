@@ -1,0 +1,341 @@
+"""Disks that refuse: what an error says; what is left of the file that was there, and of lines."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from simulated import open_as
+
+from notata import Experiment, Logbook, LogReader, disk, layout
+
+BIG = 300_000  # bytes of what is written; the disk that is full has 256 KiB in all
+
+
+def draw(log: Logbook, side: float) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(side, side))
+    figure.subplots().imshow(np.random.default_rng(0).random((200, 200)))
+    log.plot("p", figure)
+
+
+# Each verb with a size of what it writes, in bytes, and the file.
+VERBS: dict[str, tuple[Callable[[Logbook, int], object], str]] = {
+    "array": (lambda log, n: log.array("a/T", np.zeros(n // 8)), "data/a/T.npy"),
+    "array_fortran": (lambda log, n: log.array("F", np.zeros((n // 80, 10)).T), "data/F.npy"),
+    "arrays": (lambda log, n: log.arrays("b", False, u=np.zeros(n // 8)), "data/b.npz"),
+    "arrays_compressed": (
+        lambda log, n: log.arrays("z", u=np.random.default_rng(0).random(n // 8)),
+        "data/z.npz",
+    ),
+    "json": (lambda log, n: log.json("j", "x" * n), "artifacts/j.json"),
+    "text": (lambda log, n: log.text("t", "x" * n), "artifacts/t.txt"),
+    "bytes": (lambda log, n: log.bytes("r.bin", b"x" * n), "artifacts/r.bin"),
+    "pickle": (lambda log, n: log.pickle("p", "x" * n), "artifacts/p.pkl"),
+    "plot": (lambda log, n: draw(log, min(n / 1600, 10)), "plots/p.png"),
+    "params": (lambda log, n: log.params(a="x" * n), "params.yaml"),
+    "meta": (lambda log, n: log.meta(a="x" * n), "metadata.json"),
+}
+OF_A_RANK = [verb for verb in VERBS if verb not in ("params", "meta")]
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a small disk")
+
+
+@contextmanager
+def mounted(point: Path, *options: str) -> Iterator[Path]:
+    point.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run(["mount", *options, str(point)], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"can't mount here: {done.stderr}")
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", "-l", str(point)], check=True)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB."""
+    with mounted(tmp_path / "small", "-t", "tmpfs", "-o", "size=256k", "none") as point:
+        yield point
+
+
+def fill(folder: Path) -> None:
+    """Take all that is left of a disk."""
+    with suppress_full(), (folder / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+
+
+@contextmanager
+def suppress_full() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+
+
+def litter(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.name.startswith(layout.TEMP_PREFIX)]
+
+
+@needs_root
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_full_disk_leaves_the_file_that_was_there(small: Path, verb: str) -> None:
+    call, name = VERBS[verb]
+    log = Logbook("run", small)
+    call(log, 800)
+    path = log.path / name
+    before = path.read_bytes()
+    fill(small)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        call(log, BIG)
+    told = str(caught.value)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path)), told
+    size = re.search(r"device \((\d+) bytes\); free space or inodes there \(df -h, df -i\)", told)
+    assert size is not None, told
+    assert int(size[1]) >= (BIG * 0.9 if "pickle" not in verb and verb != "plot" else 1), told
+    assert "rank" not in told
+    assert path.read_bytes() == before
+    assert litter(small) == []
+    (small / "filler").unlink()
+    call(log, 1600)
+    assert path.read_bytes() != before
+    log.mark_complete()
+
+
+@needs_root
+@pytest.mark.parametrize("verb", OF_A_RANK)
+def test_the_error_names_the_rank(small: Path, verb: str) -> None:
+    call, name = VERBS[verb]
+    open_as(0, 4, small).mark_complete()
+    log = open_as(3, 4, small)
+    call(log, 800)
+    path = log.rank_dir / name
+    before = path.read_bytes()
+    fill(small)
+    with pytest.raises(OSError, match=r"\(rank 3 on \S+, \d+ bytes\); free space") as caught:
+        call(log, BIG)
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(path))
+    assert path.read_bytes() == before
+    assert litter(small) == []
+    (small / "filler").unlink()
+    call(log, 1600)
+    log.mark_complete()
+    assert LogReader(log.path).ranks[3].record["status"] == "complete"
+
+
+@needs_root
+def test_the_manifest_outlives_a_full_disk(small: Path) -> None:
+    """A line of it may be cut off; what comes after it stands alone."""
+    open_as(0, 2, small).mark_complete()
+    log = open_as(1, 2, small)
+    names = []
+    for number in range(40):  # lines of a manifest that grow across a page, the last that there is
+        with suppress_full():
+            log.array(f"T{number}", np.full(2, number))
+            names.append(f"T{number}")
+        if number == 5:
+            fill(small)
+            # Room for files, and for a part of the manifest.
+            os.truncate(small / "filler", (small / "filler").stat().st_size - 16384)
+    assert 5 < len(names) < 40
+    (small / "filler").unlink()
+    log.array("after", np.full(2, 7.0))
+    log.mark_complete()
+    found = LogReader(log.path).ranks[1]
+    assert set(names) | {"after"} <= set(found.arrays)
+    for name in names:
+        assert found.load_array(name).tolist() == 2 * [int(name.removeprefix("T"))]
+    assert found.load_array("after").tolist() == [7.0, 7.0]
+
+
+@needs_root
+@pytest.mark.parametrize("size", [1, 2])
+def test_lines_that_are_lost_are_counted_said_once_and_reported(
+    small: Path, capfd: pytest.CaptureFixture[str], size: int
+) -> None:
+    log = open_as(0, size, small, comm=None) if size > 1 else Logbook("run", small)
+    log.info("before")
+    fill(small)
+    for _ in range(200):  # beyond the page that the log has already
+        log.info("x" * 100)
+    said = capfd.readouterr().err
+    assert said.count("notata: ") == 1
+    assert "log.txt" in said
+    assert "No space left" in said or "only a part of the line" in said
+    lost = log._log.lost
+    assert 100 < lost < 200
+    (small / "filler").unlink()
+    log.info("after")
+    log.mark_complete()
+    reader = LogReader(log.path)
+    assert reader.meta["log_lines_lost"] == lost
+    texts = [message.message for message in reader.messages()]
+    assert {"before", "after", "Marked complete"} <= set(texts)
+    assert texts.count("x" * 100) == 200 - lost
+
+
+@needs_root
+def test_a_rank_reports_its_lost_lines(small: Path) -> None:
+    open_as(0, 2, small).mark_complete()
+    log = open_as(1, 2, small)
+    log.info("before")
+    fill(small)
+    for _ in range(200):
+        log.info("x" * 100)
+    (small / "filler").unlink()
+    log.mark_complete()
+    assert LogReader(log.path).ranks[1].record["log_lines_lost"] == log._log.lost > 100
+
+
+def test_a_log_that_can_not_be_synced_is_counted_as_lost(
+    base: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fsync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if os.readlink(f"/proc/self/fd/{descriptor}").endswith("log.txt"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with Logbook("run", base, durability="node") as log:
+        log.warning("hot")
+        log.warning("hotter")
+    assert capfd.readouterr().err.count("Input/output error") == 1
+    assert LogReader(log.path).meta["log_lines_lost"] == 3
+
+
+@needs_root
+def test_a_read_only_disk(tmp_path: Path) -> None:
+    with mounted(tmp_path / "ro", "-t", "tmpfs", "-o", "ro", "none") as point:
+        with pytest.raises(OSError, match=r"\(base_dir\)") as caught:
+            Logbook("run", point)
+        told = caught.value
+        assert (told.errno, told.filename) == (errno.EROFS, str(point / "log_run"))
+        assert "mounted read-only here" in str(told)
+        with pytest.raises(OSError, match="mounted read-only here"):
+            Experiment("s", point)
+
+
+def test_no_permission(tmp_path: Path) -> None:
+    program = """
+        import sys
+        from notata import Experiment, Logbook
+        for make in (lambda: Logbook("run", sys.argv[1]), lambda: Experiment("s", sys.argv[1])):
+            try:
+                make()
+            except PermissionError as error:
+                print(error.errno, error)
+    """
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o555)
+    told = _unprivileged(program, str(locked))
+    assert told.count("13 [Errno 13] Permission denied; you may not write there (ls -ld") == 2
+    assert f"'{locked}/log_run'" in told
+
+
+def _unprivileged(code: str, *arguments: str) -> str:
+    import sys
+    import textwrap
+
+    from simulated import ROOT
+
+    command = [sys.executable, "-B", "-c", textwrap.dedent(code), *arguments]
+    if os.geteuid() == 0:  # root may write anywhere, unless it gives that up
+        command = ["setpriv", "--bounding-set=-dac_override", *command]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_path_that_is_too_long(base: Path) -> None:
+    log = Logbook("run", base)
+    with pytest.raises(OSError, match="give it a shorter name") as caught:
+        log.text("/".join(["x" * 200] * 21), "x")
+    assert caught.value.errno == errno.ENAMETOOLONG
+    log.mark_complete()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_too_many_open_files(base: Path, verb: str) -> None:
+    call, name = VERBS[verb]
+    log = Logbook("run", base)
+    call(log, 800)
+    path = log.path / name
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    newest = os.open("/", os.O_RDONLY)
+    os.close(newest)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (newest, hard))
+        with pytest.raises(OSError, match=r"raise the limit \(ulimit -n\)") as caught:
+            call(log, 1600)
+        log.info("the log is open, and goes on")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (caught.value.errno, caught.value.filename) == (errno.EMFILE, str(path))
+    assert path.read_bytes() == before
+    assert litter(base) == []
+    call(log, 1600)
+    log.mark_complete()
+    assert "the log is open" in log.log_path.read_text()
+
+
+def test_a_limit_on_the_size_of_files(base: Path) -> None:
+    log = Logbook("run", base)
+    log.array("T", np.ones(10))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (65536, hard))
+        with pytest.raises(OSError, match=r"80000 bytes\); there is a limit on the size") as caught:
+            log.array("T", np.ones(10_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.errno == errno.EFBIG
+    assert LogReader(log.path).load_array("T").tolist() == [1.0] * 10
+    assert litter(base) == []
+    log.mark_complete()
+
+
+@pytest.mark.parametrize("number", sorted(disk._ADVICE))
+def test_each_error_says_what_to_do(number: int) -> None:
+    error = OSError(number, os.strerror(number))
+    disk.Disk(rank=7).explain(error, "/r/data/T.npy", 4096)
+    kind = type(error)
+    told = str(error)
+    assert told.startswith(f"[Errno {number}] {os.strerror(number)} (rank 7 on ")
+    assert ", 4096 bytes); " in told
+    assert told.endswith(": '/r/data/T.npy'")
+    disk.Disk(rank=8).explain(error, "/elsewhere")  # not twice
+    assert str(error) == told
+    assert type(error) is kind
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("no number"),
+        OSError(errno.ENOENT, os.strerror(errno.ENOENT)),
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/another/file"),
+        FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), "/r"),
+    ],
+)
+def test_errors_of_something_else_are_left_as_they_are(error: Any) -> None:
+    before = str(error)
+    disk.Disk(rank=1).explain(error, "/r/data/T.npy", 1)
+    assert str(error) == before
