@@ -1,0 +1,106 @@
+"""The system calls of a program that touch some folder; and the program stopped at one of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from simulated import ROOT
+
+# What puts something on disk or takes it away, or makes sure that it is there.
+CHANGES = [
+    *("open", "openat", "creat", "write", "pwrite64", "writev", "pwritev", "sendfile"),
+    *("copy_file_range", "rename", "renameat", "renameat2", "mkdir", "mkdirat", "unlink"),
+    *("unlinkat", "rmdir", "link", "linkat", "symlink", "symlinkat", "truncate", "ftruncate"),
+    *("fallocate", "fsync", "fdatasync", "utimensat", "chmod", "fchmod", "fchmodat"),
+]
+_BY_OPENING = re.compile("O_CREAT|O_TRUNC|O_WRONLY|O_RDWR")
+
+
+class Point(NamedTuple):
+    """A system call of a program."""
+
+    call: str
+    number: int  # of this kind of call of its thread, from 1
+    line: str
+
+    def __str__(self) -> str:
+        return f"{self.call} {self.number}: {self.line}"
+
+
+def need_strace() -> None:
+    if shutil.which("strace") is None:
+        if os.environ.get("CI"):
+            pytest.fail("strace is missing")
+        pytest.skip("no strace here, which stops a program at a system call")
+
+
+def environment() -> dict[str, str]:
+    """No sign of life, no threads of a library: calls come in the same order each time."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("NOTATA_", "SLURM_", "PMI"))}
+    return kept | {
+        "PYTHONPATH": os.fspath(ROOT),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONHASHSEED": "0",
+        "NOTATA_HEARTBEAT": "0",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def strace(calls: Sequence[str], *options: str, to: str | Path = os.devnull) -> list[str]:
+    """The beginning of a command that runs another one under strace."""
+    told = ["-e", f"trace={','.join(calls)}", "-o", os.fspath(to)]
+    return ["strace", "-f", "-qq", "-y", "-s", "8", "-e", "signal=none", *told, *options]
+
+
+def run(
+    command: Sequence[str], cwd: Path, seconds: float = 120
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
+
+
+def points_in(log: Path, folder: Path, *, reads: bool = False) -> list[Point]:
+    """The calls of a program's main thread that touch something below a folder."""
+    seen: dict[str, int] = {}
+    found, main = [], None
+    for line in log.read_text(errors="replace").splitlines():
+        match = re.match(r"(\d+) +(\w+)\(", line)
+        main = main or (match and match[1])
+        if match is None or match[1] != main:
+            continue
+        call = match[2]
+        seen[call] = seen.get(call, 0) + 1
+        idle = "open" in call and not reads and not _BY_OPENING.search(line)
+        if f"{folder}/" in line and not idle:
+            found.append(Point(call, seen[call], line))
+    return found
+
+
+def kill_at(point: Point) -> list[str]:
+    """Options of strace that kill the program before a call does anything."""
+    return ["-e", f"inject={point.call}:signal=SIGKILL:when={point.number}"]
+
+
+def fail_at(point: Point, error: str) -> list[str]:
+    """Options of strace that let a call fail, without doing anything."""
+    return ["-e", f"inject={point.call}:error={error}:when={point.number}"]
+
+
+def python(program: Path, *arguments: object) -> list[str]:
+    return [sys.executable, "-B", os.fspath(program), *map(str, arguments)]

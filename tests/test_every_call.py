@@ -1,0 +1,175 @@
+"""A program that uses every verb, killed or refused at each system call that touches its files.
+
+By default every so manieth call, from another one on each kind; `make sweep` takes all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from allverbs import verbs
+from calls import CHANGES, Point, fail_at, kill_at, need_strace, points_in, python, run, strace
+from promises import (
+    LINES,
+    acknowledged,
+    check,
+    check_goes_on,
+    check_table,
+    lines,
+    newest,
+    run_in,
+)
+
+from notata import Logbook, LogReader, disk, exits, layout
+
+VICTIM = Path(__file__).parent / "allverbs.py"
+KINDS = ("first", "resumed", "overwrite")
+STRIDE = int(os.environ.get("NOTATA_SWEEP", "16"))
+# What a disk, or a server of files, answers to calls that it does not want; and no locks.
+ERRORS = ("ENOSPC", "EIO", "EDQUOT", "ESTALE")
+REFUSABLE = [*CHANGES, "close", "flock"]
+
+
+def prepare(folder: Path, kind: str) -> tuple[Path, Path]:
+    """Where the program is to write, with a run that was killed if it goes on in one."""
+    base, told = folder / "base", folder / "told"
+    base.mkdir(parents=True)
+    if kind != "first":
+        log = Logbook("s_k_1", run_in(base).parent, params={"k": 1}, signals=())
+        for call in verbs(log, 0).values():
+            call()
+        exits.remove(log._session._path)  # as if it had been killed
+        log._log.close()
+    return base, told
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOTATA_HEARTBEAT", "0")
+
+
+def find_points(
+    folder: Path, kind: str, options: Sequence[str], calls: Sequence[str], *, reads: bool = False
+) -> list[Point]:
+    """The calls of an undisturbed run of the program that touch its files."""
+    need_strace()
+    base, told = prepare(folder / "undisturbed", kind)
+    log = folder / "calls"
+    done = run([*strace(calls, to=log), *python(VICTIM, kind, base, told, *options)], folder)
+    assert done.stdout == "done\n", done.stderr
+    assert newest(acknowledged(Path(f"{told}.0")))["close"] == 0
+    return points_in(log, base, reads=reads)
+
+
+def each(
+    points: Sequence[Point],
+    shift: int,
+    do: Callable[[Point], Any],
+    look: Callable[[Point, Any], None],
+) -> None:
+    """Stop the program at these calls, two at a time, and look at what each left."""
+    chosen = points[shift % STRIDE :: STRIDE]
+    wrong = []
+    with ThreadPoolExecutor(2) as pool:
+        for point, done in zip(chosen, pool.map(do, chosen), strict=True):
+            try:
+                look(point, done)
+            except Exception as error:
+                wrong.append(f"{point}\n   {type(error).__name__}: {error}")
+    assert not wrong, f"{len(wrong)} of {len(chosen)}\n" + "\n".join(wrong)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("durability", ["close", "node"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_death_at_each_call_loses_nothing(tmp_path: Path, kind: str, durability: str) -> None:
+    points = find_points(tmp_path, kind, [durability], CHANGES)
+    if durability == "node":  # the calls that differ
+        points = [point for point in points if "sync" in point.call]
+    assert len(points) > (100 if durability == "close" else 50)
+    print(f"{kind}, {durability}: {len(points)} points, of which {len(points[::STRIDE])} are tried")
+    folders = {point: tmp_path / f"{n}" for n, point in enumerate(points)}
+
+    def kill(point: Point) -> int:
+        base, told = prepare(folders[point], kind)
+        command = python(VICTIM, kind, base, told, durability)
+        return run([*strace([point.call], *kill_at(point)), *command], tmp_path).returncode
+
+    def look(point: Point, status: int) -> None:
+        assert status in (-9, 137), "it was not killed"
+        base, told = folders[point] / "base", folders[point] / "told"
+        oldest = 1 if kind == "first" else 0
+        check(base, told, oldest=oldest)
+        if kind == "first":
+            check_table(base, told)
+        check_goes_on(base, told)
+        shutil.rmtree(folders[point])
+
+    each(points, KINDS.index(kind), kill, look)
+
+
+def litter(base: Path) -> list[Path]:
+    return [
+        path
+        for path in base.rglob("*")
+        if path.name.startswith(layout.TEMP_PREFIX) and path.suffix == ".tmp"
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", ["first", "resumed"])
+def test_an_error_at_each_call_is_told_and_harms_nothing_else(tmp_path: Path, kind: str) -> None:
+    options = ["node", "tolerant"]
+    points = find_points(tmp_path, kind, options, REFUSABLE, reads=True)
+    assert {"flock", "close", "fsync", "rename"} <= {p.call for p in points} | {"flock"}
+    assert len(points) > 250
+    tried = [
+        (point, name)
+        for point in points
+        for name in (ERRORS if STRIDE == 1 else ERRORS[point.number % 4 :][:1])
+        if point.call != "flock" or name == ERRORS[point.number % 4]
+    ]
+    print(f"{kind}: {len(points)} calls, {len(tried)} errors, of which one in {STRIDE} is tried")
+    folders = {which: tmp_path / f"{n}" for n, which in enumerate(tried)}
+
+    def refuse(which: Any) -> Any:
+        point, name = which
+        base, told = prepare(folders[which], kind)
+        error = "ENOSYS" if point.call == "flock" else name
+        command = python(VICTIM, kind, base, told, *options)
+        return run([*strace([point.call], *fail_at(point, error)), *command], tmp_path)
+
+    def look(which: Any, done: Any) -> None:
+        point, _ = which
+        base, told = folders[which] / "base", Path(f"{folders[which]}/told.0")
+        said = acknowledged(told)
+        assert done.stdout == "done\n", done.stderr[-2000:]
+        failed = [answer for answer in said if "errno" in answer]
+        for answer in failed:
+            assert f"; {disk._ADVICE[answer['errno']]}" in answer["error"], answer
+            assert str(base) in answer["error"], answer
+        assert len(failed) <= 2, failed
+        if "open" not in newest(said):
+            check_goes_on(base, told)
+            return
+        check(base, folders[which] / "told", oldest=0)
+        lost = said[-1]["lost"]
+        there = lines(run_in(base), 0, 1)
+        expected = {text.format(v) for v in (1, 2) for text in LINES.values()}
+        assert len(expected - there) <= lost <= 2, (lost, expected - there)
+        if "close" in newest(said):
+            assert LogReader(run_in(base)).meta.get("log_lines_lost", 0) == lost
+        if point.call not in ("unlink", "rmdir"):
+            assert litter(base) == []
+        check_goes_on(base, told)
+        shutil.rmtree(folders[which])
+
+    each(tried, KINDS.index(kind), refuse, look)
