@@ -104,12 +104,13 @@ class Disk:
             return  # it says so already
         if error.filename is None:
             error.filename = path
-        elif not path.startswith(os.fspath(error.filename)):
+        told = os.fspath(error.filename)
+        if not (path.startswith(told) or told.startswith(path)):
             return
         who = [] if self._rank is None else [f"rank {self._rank} on {hostname()}"]
         what = [] if size is None else [f"{size} bytes"]
-        told = f" ({', '.join(who + what)})" if who or what else ""
-        error.strerror = f"{error.strerror}{told}; {_ADVICE[error.errno]}"
+        about = f" ({', '.join(who + what)})" if who or what else ""
+        error.strerror = f"{error.strerror}{about}; {_ADVICE[error.errno]}"
 
     @contextmanager
     def explaining(self, path: str, size: int | None = None) -> Iterator[None]:

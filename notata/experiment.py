@@ -139,7 +139,8 @@ class Experiment:
     def _sync_names(self, now: bool) -> None:
         """Sync the names of the folders that this process made for the experiment, once."""
         while now and self._made:
-            files.sync(os.path.dirname(self._made.pop()))
+            with disk.Disk().explaining(self._made[-1]):
+                files.sync(os.path.dirname(self._made.pop()))
 
     def _folder(self, run_id: str) -> str:
         return os.path.join(self._home, layout.RUNS, layout.run_dir(run_id))

@@ -73,7 +73,7 @@ def make_run_folder(
 def _check_holds_run(path: str, what: str) -> None:
     names = set(os.listdir(path))
     of_a_run = {layout.LOG, layout.METADATA, layout.RANKS}
-    empty = {layout.DATA, layout.PLOTS, layout.ARTIFACTS}
+    empty = {layout.DATA, layout.PLOTS, layout.ARTIFACTS, *layout.PARAMS.values()}
     if not (names & of_a_run or all(n in empty or n.startswith(layout.TEMP_PREFIX) for n in names)):
         raise NotARunError(
             f"{path} holds files but no run, and won't be {what}: move it away, or choose "

@@ -214,19 +214,21 @@ def can_be_missing(dtype: np.dtype[Any]) -> bool:
 def write(file: BinaryIO, array: Array) -> None:
     """Write one array as `.npy`.
 
+    Into a file of the system numpy would write by itself. It then forgets the number of an error,
+    and the error itself where it met the last bytes.
+
     Ranks: independent.
     """
     from numpy.lib import format as npy_format
 
-    start = file.tell()
-    try:
-        npy_format.write_array(file, array, allow_pickle=False)
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        # numpy forgets the error's number where it writes by itself; Python's own calls tell it.
-        file.seek(start)
-        npy_format.write_array(cast("BinaryIO", _Plain(file)), array, allow_pickle=False)
+    head = npy_format.header_data_from_array_1_0(array)
+    if array.dtype.names or not (array.flags.c_contiguous or array.flags.f_contiguous):
+        plain = cast("BinaryIO", _Plain(file))  # in parts, each of them copied
+        npy_format.write_array(plain, array, allow_pickle=False)
+        return
+    npy_format.write_array_header_1_0(file, head)
+    flat = array.reshape(-1) if array.flags.c_contiguous else array.T.reshape(-1)
+    file.write(flat.view("u1").data if flat.nbytes else b"")
 
 
 class _Plain:

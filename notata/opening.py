@@ -110,7 +110,8 @@ class Opened:
         except Exception as error:  # whatever a value's own methods raise
             failure = failure or error
         try:
-            self._open_together(failure, overwrite, preallocate, resume)
+            with self.disk.explaining(self._path):
+                self._open_together(failure, overwrite, preallocate, resume)
         except Exception:
             self._agreement.end()
             if failure is not None:
@@ -125,7 +126,7 @@ class Opened:
         answer = self._agreement.agree(
             f"open run {self._run_id!r}",
             mine,
-            lambda records: self._open(records, overwrite, preallocate, resume),
+            lambda records: self._open_first(records, overwrite, preallocate, resume),
         )
         if answer:
             if answer["attempt"] > 1:
@@ -142,6 +143,13 @@ class Opened:
             self.folder.retire()
         else:
             self.folder.check()
+
+    def _open_first(
+        self, records: list[Record], overwrite: bool, preallocate: bool, resume: bool | None
+    ) -> Record:
+        """Make the run; what goes wrong is explained before the other ranks hear of it."""
+        with self.disk.explaining(self._path):
+            return self._open(records, overwrite, preallocate, resume)
 
     def _open(
         self, records: list[Record], overwrite: bool, preallocate: bool, resume: bool | None

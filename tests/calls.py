@@ -99,7 +99,8 @@ def kill_at(point: Point) -> list[str]:
 
 def fail_at(point: Point, error: str) -> list[str]:
     """Options of strace that let a call fail, without doing anything."""
-    return ["-e", f"inject={point.call}:error={error}:when={point.number}"]
+    # With --seccomp-bpf no other call is stopped; a signal would silently not be sent.
+    return ["--seccomp-bpf", "-e", f"inject={point.call}:error={error}:when={point.number}"]
 
 
 def python(program: Path, *arguments: object) -> list[str]:

@@ -312,6 +312,23 @@ def test_a_limit_on_the_size_of_files(base: Path) -> None:
     log.mark_complete()
 
 
+@pytest.mark.parametrize("missing", [1, 700, 4000])
+def test_an_array_is_never_cut_off_in_silence(base: Path, missing: int) -> None:
+    """numpy's own writing does not look at what became of the last bytes."""
+    log = Logbook("run", base)
+    size = 128 + 8 * 2600  # a part of a block at the end
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size - missing, hard))
+        with pytest.raises(OSError, match="File too large"):
+            log.array("T", np.ones(2600))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (log.datadir / "T.npy").exists()
+    assert litter(base) == []
+    log.mark_complete()
+
+
 @pytest.mark.parametrize("number", sorted(disk._ADVICE))
 def test_each_error_says_what_to_do(number: int) -> None:
     error = OSError(number, os.strerror(number))

@@ -180,3 +180,13 @@ def test_nobody_speaks_for_a_run_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "log_x").mkdir()
     assert not speak_for_root(os.fspath(tmp_path / "log_x"), "rank 2: NaN", 1.5)
     assert not list((tmp_path / "log_x").iterdir())
+
+
+def test_a_run_that_was_killed_at_its_very_beginning_can_be_gone_on_with(tmp_path: Path) -> None:
+    """It had its parameters, but no log and no metadata yet."""
+    run = tmp_path / "log_x"
+    (run / "data").mkdir(parents=True)
+    (run / "params.yaml").write_text("k: 1\n")
+    with Logbook("x", tmp_path, resume=True) as log:
+        assert log.params["k"] == 1
+    assert LogReader(run).meta["status"] == "complete"
