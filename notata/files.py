@@ -236,7 +236,8 @@ def claim_dir(path: StrPath) -> list[str]:
 def open_append(path: StrPath) -> int:
     """Open a file so that each `os.write` lands at its end; make it, and its folder, if need be.
 
-    A last line that a crash cut off gets its line break, so that the next line stands alone.
+    A last line that a crash cut off gets its line break, so that the next line stands alone. Zeros
+    that a power failure left behind it go.
 
     Returns:
         The file descriptor; the caller closes it.
@@ -252,11 +253,28 @@ def open_append(path: StrPath) -> int:
     try:
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            write_all(descriptor, b"\n")
+            end = _end_of_text(descriptor)
+            if end < size:
+                os.ftruncate(descriptor, end)
+            if end and os.pread(descriptor, 1, end - 1) != b"\n":
+                write_all(descriptor, b"\n")
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _end_of_text(descriptor: int) -> int:
+    """Where text ends in a file whose last bytes are zeros.
+
+    A file system that lost its power may know how long a file was, and not what was appended to it.
+    """
+    end, block = os.fstat(descriptor).st_size, b""
+    while end and not block:
+        size = min(end, 65536)
+        block = os.pread(descriptor, size, end - size).rstrip(b"\0")
+        end -= size - len(block)
+    return end
 
 
 def write_all(descriptor: int, data: bytes | memoryview) -> None:

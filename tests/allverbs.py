@@ -5,13 +5,15 @@ allverbs.py KIND BASE TOLD [OPTION…]
 KIND is `first` (a run of an experiment), `resumed` or `overwrite` (of a run that is there). It
 appends a line of JSON to TOLD for each call that returned, or that an OSError left, where the
 option is `tolerant`. `node`, `close` or `process`: the durability. `unsynced`: nothing is synced,
-whatever notata does. With `mpi` it is one of several ranks.
+whatever notata does. `halfway`: it is killed after the first of two versions. With `mpi` it is one
+of several ranks.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -96,6 +98,8 @@ def main(kind: str, base: str, told: str, *options: str) -> None:
         for version in (1, 2):
             for verb, call in verbs(log, version).items():
                 attempt(verb, call, version)
+            if "halfway" in options:
+                os.kill(os.getpid(), signal.SIGKILL)
         attempt("close", log.mark_complete)
     tell(lost=log._log.lost if log is not None else 0)
     os.close(descriptor)

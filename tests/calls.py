@@ -7,9 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 from simulated import ROOT
@@ -21,6 +22,8 @@ CHANGES = [
     *("unlinkat", "rmdir", "link", "linkat", "symlink", "symlinkat", "truncate", "ftruncate"),
     *("fallocate", "fsync", "fdatasync", "utimensat", "chmod", "fchmod", "fchmodat"),
 ]
+# Of so many calls one is tried; make sweep tries each.
+STRIDE = int(os.environ.get("NOTATA_SWEEP", "16"))
 _BY_OPENING = re.compile("O_CREAT|O_TRUNC|O_WRONLY|O_RDWR")
 
 
@@ -105,3 +108,28 @@ def fail_at(point: Point, error: str) -> list[str]:
 
 def python(program: Path, *arguments: object) -> list[str]:
     return [sys.executable, "-B", os.fspath(program), *map(str, arguments)]
+
+
+def each(
+    points: Sequence[Point],
+    shift: int,
+    do: Callable[[Point], Any],
+    look: Callable[[Point, Any], None],
+    *,
+    workers: int = 2,
+    stride: int = STRIDE,
+) -> None:
+    """Stop the program at these calls, some at a time, and look at what each left.
+
+    Without workers, the next one is stopped only after that.
+    """
+    chosen = points[shift % stride :: stride]
+    wrong = []
+    with ThreadPoolExecutor(workers or 1) as pool:
+        ended = pool.map(do, chosen) if workers else map(do, chosen)
+        for point, done in zip(chosen, ended, strict=True):
+            try:
+                look(point, done)
+            except Exception as error:
+                wrong.append(f"{point}\n   {type(error).__name__}: {error}")
+    assert not wrong, f"{len(wrong)} of {len(chosen)}\n" + "\n".join(wrong)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from allverbs import CELLS, Figure, verbs
 
-from notata import Experiment, Logbook, LogReader
+from notata import Experiment, Logbook, LogReader, exits
 from notata.stored import read_json
 
 RUN = "log_s_k_1"
@@ -22,6 +22,19 @@ SYNCED_LATER = ("info", "path")  # what durability="node" does not sync at once
 
 def run_in(base: Path) -> Path:
     return base / "s" / "runs" / RUN
+
+
+def prepare(folder: Path, kind: str) -> tuple[Path, Path]:
+    """Where the program is to write, with a run that was killed if it goes on in one."""
+    base, told = folder / "base", folder / "told"
+    base.mkdir(parents=True)
+    if kind != "first":
+        log = Logbook("s_k_1", run_in(base).parent, params={"k": 1}, signals=())
+        for call in verbs(log, 0).values():
+            call()
+        exits.remove(log._session._path)  # as if it had been killed
+        log._log.close()
+    return base, told
 
 
 def acknowledged(told: Path) -> list[dict[str, Any]]:
@@ -105,7 +118,8 @@ def versions(run: Path, rank: int, size: int) -> dict[str, int]:
 
 def lines(run: Path, rank: int, size: int) -> set[str]:
     reader = LogReader(run)
-    return {m.message for m in (reader.ranks[rank] if size > 1 else reader).messages()}
+    found = (reader.ranks[rank] if size > 1 else reader).messages()
+    return {m.message.rstrip("\0\n") for m in found}  # zeros behind the last are of a power loss
 
 
 def check(base: Path, told: Path, size: int = 1, *, oldest: int = 1, lossy: bool = False) -> None:

@@ -5,16 +5,25 @@ By default every so manieth call, from another one on each kind; `make sweep` ta
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from allverbs import verbs
-from calls import CHANGES, Point, fail_at, kill_at, need_strace, points_in, python, run, strace
+from calls import (
+    CHANGES,
+    STRIDE,
+    Point,
+    each,
+    fail_at,
+    kill_at,
+    need_strace,
+    points_in,
+    python,
+    run,
+    strace,
+)
 from promises import (
     LINES,
     acknowledged,
@@ -23,30 +32,17 @@ from promises import (
     check_table,
     lines,
     newest,
+    prepare,
     run_in,
 )
 
-from notata import Logbook, LogReader, disk, exits, layout
+from notata import LogReader, disk, layout
 
 VICTIM = Path(__file__).parent / "allverbs.py"
 KINDS = ("first", "resumed", "overwrite")
-STRIDE = int(os.environ.get("NOTATA_SWEEP", "16"))
 # What a disk, or a server of files, answers to calls that it does not want; and no locks.
 ERRORS = ("ENOSPC", "EIO", "EDQUOT", "ESTALE")
 REFUSABLE = [*CHANGES, "close", "flock"]
-
-
-def prepare(folder: Path, kind: str) -> tuple[Path, Path]:
-    """Where the program is to write, with a run that was killed if it goes on in one."""
-    base, told = folder / "base", folder / "told"
-    base.mkdir(parents=True)
-    if kind != "first":
-        log = Logbook("s_k_1", run_in(base).parent, params={"k": 1}, signals=())
-        for call in verbs(log, 0).values():
-            call()
-        exits.remove(log._session._path)  # as if it had been killed
-        log._log.close()
-    return base, told
 
 
 @pytest.fixture(autouse=True)
@@ -65,24 +61,6 @@ def find_points(
     assert done.stdout == "done\n", done.stderr
     assert newest(acknowledged(Path(f"{told}.0")))["close"] == 0
     return points_in(log, base, reads=reads)
-
-
-def each(
-    points: Sequence[Point],
-    shift: int,
-    do: Callable[[Point], Any],
-    look: Callable[[Point, Any], None],
-) -> None:
-    """Stop the program at these calls, two at a time, and look at what each left."""
-    chosen = points[shift % STRIDE :: STRIDE]
-    wrong = []
-    with ThreadPoolExecutor(2) as pool:
-        for point, done in zip(chosen, pool.map(do, chosen), strict=True):
-            try:
-                look(point, done)
-            except Exception as error:
-                wrong.append(f"{point}\n   {type(error).__name__}: {error}")
-    assert not wrong, f"{len(wrong)} of {len(chosen)}\n" + "\n".join(wrong)
 
 
 @pytest.mark.slow

@@ -12,8 +12,10 @@ import time
 from pathlib import Path
 
 import pytest
+from simulated import write_as
 
-from notata import messages
+import notata
+from notata import Logbook, LogReader, messages
 from notata.logwriter import LogWriter
 from notata.messages import Block, Record, blocks, record, signed
 
@@ -313,3 +315,45 @@ def test_times_in_seconds() -> None:
     whole = messages.stamp_seconds("2026-11-23T03:00:00")
     assert whole == time.mktime((2026, 11, 23, 3, 0, 0, 0, 0, -1))
     assert messages.stamp_seconds("2026-11-23T03:00:00.250000") == whole + 0.25
+
+
+ZEROS = bytes(70_000)  # what a power failure leaves of lines whose contents were not on disk yet
+
+
+@pytest.mark.parametrize("torn", [b"", b"[2026-11-23T03:00:02] INFO ha"])
+def test_zeros_that_a_power_failure_left_go_with_the_next_writer(
+    tmp_path: Path, torn: bytes
+) -> None:
+    with Logbook("x", tmp_path) as log:
+        log.info("one")
+    before = [m.message for m in LogReader(log.path).messages()]
+    with log.log_path.open("ab") as file:
+        file.write(torn + ZEROS)
+    assert len(list(LogReader(log.path).messages())) == len(before) + bool(torn)
+    with Logbook("x", tmp_path, resume=True) as log:
+        log.info("two")
+    assert b"\0" not in log.log_path.read_bytes()
+    found = [m.message for m in LogReader(log.path).messages()]
+    before += ["ha"] if torn else []
+    assert found[: len(before)] == before
+    assert "two" in found
+
+
+def test_a_log_of_zeros_alone_begins_anew(tmp_path: Path) -> None:
+    with Logbook("x", tmp_path) as log:
+        pass
+    log.log_path.write_bytes(ZEROS)
+    with Logbook("x", tmp_path, resume=True) as log:
+        log.info("two")
+    assert "two" in [m.message for m in LogReader(log.path).messages()]
+    assert log.log_path.read_bytes().startswith(b"[")
+
+
+def test_a_merge_takes_logs_that_end_with_zeros(tmp_path: Path) -> None:
+    run = write_as(2, tmp_path, lambda log: log.info(f"of {log.rank}"))
+    for path in (run / "log.txt", run / "ranks" / "rank_00001" / "log.txt"):
+        with path.open("ab") as file:
+            file.write(ZEROS)
+    before = list(LogReader(run).messages())
+    notata.merge(run)
+    assert list(LogReader(run).messages()) == before
