@@ -138,10 +138,11 @@ class Attempt:
         return read_json(os.path.join(self._run, layout.METADATA)) or {}
 
     def check_size(self) -> None:
-        """Make sure that the run has as many ranks as this attempt.
+        """Make sure that the run has as many ranks as this attempt, and their files still.
 
         Raises:
-            RunExistsError: If it has not: pieces of another number of ranks would stay beside ours.
+            RunExistsError: If it has not: pieces of another number of ranks would stay beside ours,
+                and what was pruned can't be merged with what is written after.
 
         Ranks: independent.
         """
@@ -152,6 +153,11 @@ class Attempt:
                 f"run folder {self._run} holds a run of {size} rank(s), and this attempt has "
                 f"{self._topology.size}: go on with {size}, choose another run id, or pass "
                 "overwrite=True to replace that run"
+            )
+        if os.path.lexists(os.path.join(self._run, layout.ARCHIVE)):
+            raise RunExistsError(
+                f"run folder {self._run} was merged and pruned, and can't be gone on with: choose "
+                "another run id, or pass overwrite=True to replace that run"
             )
 
     def claim(self) -> list[Entry]:

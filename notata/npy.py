@@ -12,6 +12,7 @@ import tokenize
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from notata.errors import DamagedError, UnsupportedValueError
@@ -119,6 +120,12 @@ _DAMAGE = (
 _parsing = threading.Lock()  # in Python 3.11, two threads that parse at once may fail (SystemError)
 
 
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> Any:
+    """What a head says; those of a run's pieces are mostly the same."""
+    return ast.literal_eval(text)
+
+
 def read_header(file: IO[bytes]) -> Header:
     """Read the head of a `.npy` file; the file is then at its first element.
 
@@ -134,7 +141,7 @@ def read_header(file: IO[bytes]) -> Header:
         size = file.read(2 if version == (1, 0) else 4)
         text = file.read(int.from_bytes(size, "little"))
         with _parsing:
-            found = ast.literal_eval(text.decode("utf-8" if version == (3, 0) else "latin-1"))
+            found = _parsed(text.decode("utf-8" if version == (3, 0) else "latin-1"))
         dtype = npy_format.descr_to_dtype(found["descr"])
         return Header(tuple(found["shape"]), bool(found["fortran_order"]), dtype)
     except (*_DAMAGE, KeyError) as error:

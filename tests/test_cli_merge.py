@@ -212,6 +212,21 @@ def test_quiet_prints_errors_alone() -> None:
 # ----- two at once -----
 
 
+def test_an_unfinished_run_of_many_is_left_out_as_long_as_it_gives_signs_of_life() -> None:
+    log = open_as(0, 2, "outputs", "going")
+    log.array("x", [0])
+    run = log.path
+    result = merge("--unfinished", "outputs")
+    assert result.exit_code == 1
+    assert f"left out {run}: it still gives signs of life" in result.stderr
+    assert not (run / "merge.json").exists()
+    os.utime(run / "metadata.json", (0, 0))
+    os.utime(run / "log.txt", (0, 0))
+    assert merge("--unfinished", "outputs").exit_code == 0
+    assert (run / "merge.json").exists()
+    log.mark_complete()
+
+
 def test_a_second_merge_waits_or_says_who_holds_the_run() -> None:
     run = two_ranks("a")
     with FileLock(run / ".merge.lock"):

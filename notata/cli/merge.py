@@ -26,7 +26,7 @@ is numbers, artifacts/NAME.ranks.csv has a row a rank. The ranks' own files are 
 --prune is given. merge.json says what was made of what: a second merge does just what has changed.
 
 A RUN that is an experiment, or a folder of runs, stands for all of its runs. Those that are still
-going are left out and named; an experiment's index.csv is made again from its runs.
+going are left out and named, with --unfinished those that gave a sign of life lately; an experiment's index.csv is made again from its runs.
 
 Under mpirun or srun the ranks share the work, as --jobs processes do on one machine.
 
@@ -157,12 +157,16 @@ def _merge_experiment(path: str, options: Options, shown: Shown) -> None:
 
 def _outcome_of_many(run: str, options: Options) -> Outcome:
     """Merge one run of many, unless it is still going."""
+    from notata import pulse
     from notata.merging.survey import ENDED
     from notata.stored import read_json
 
     status = (read_json(os.path.join(run, layout.METADATA)) or {}).get("status", ENDED[0])
     if status not in ENDED and not options.unfinished:
         return Outcome(run, ATTENTION, left_out=f"it is still going, or was killed ({status})")
+    if status not in ENDED and not pulse.is_lost(run, status):
+        told = "it still gives signs of life; to merge it as far as it got, name it by itself"
+        return Outcome(run, ATTENTION, left_out=told)
     return _outcome(run, options)
 
 

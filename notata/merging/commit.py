@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import BrokenExecutor, Executor
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -181,6 +181,9 @@ def _join(plan: Plan, way: Way) -> dict[str, Made]:
         return made
     except DamagedError as error:
         raise MergeError(f"{run} can't be merged: {error}", [str(error)]) from error
+    except BrokenExecutor as error:
+        told = "a process that shared the work was killed, perhaps for want of memory"
+        raise MergeError(f"{run} can't be merged: {told}", [told]) from error
     finally:
         for temporary in temporaries.values():
             with suppress(FileNotFoundError):

@@ -69,7 +69,23 @@ def crew(jobs: int = 1) -> Iterator[Crew]:
 
         # Forked processes would take over what threads of this one hold.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, mp_context=context) as executor:
+        with ProcessPoolExecutor(jobs, context, _end_with_parent) as executor:
             yield Crew(executor, True, jobs)
     else:
         yield Crew(None, True, 1)
+
+
+def _end_with_parent() -> None:
+    """Let a worker end where the process that it works for was killed and can't tell it to."""
+    import os
+    import threading
+    from multiprocessing import connection, parent_process
+
+    parent = parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from simulated import write_as
+from simulated import ROOT, write_as
 
-from notata import Logbook
+import notata
+from notata import Logbook, checksums, mergerecord
 from notata.merging.joining import join
 from notata.merging.plan import make_plan
+
+STAMP = "[2026-11-23T{:02d}:{:02d}:{:02d}.{:06d}] INFO [rank {}] step={} residual=0.123456\n"
 
 Launch = Callable[..., Any]
 pytestmark = pytest.mark.mpi
@@ -56,3 +62,77 @@ def test_an_error_on_another_rank_comes_back_as_it_is(launch: Launch, base: Path
     done = launch(3, "joining", run, "damage")
     assert "rank 1's piece of 'large' is damaged" in done.told[0]["error"]
     assert not list(run.rglob("*.tmp"))
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose array and log are each large enough to be divided."""
+
+    def write(log: Logbook) -> None:
+        row, column = divmod(log.rank, 2)
+        block = np.arange(2_400_000.0).reshape(1600, 1500) + log.rank
+        place = (1600 * row, 1500 * column)
+        data = block if log.rank else np.asfortranarray(block)
+        log.array("T", data, start=place, shape=(3200, 3000))
+        log.json("metrics", {"solve": 1.0 + log.rank})
+
+    run = write_as(4, tmp_path_factory.mktemp("large"), write)
+    for rank in range(4):
+        micros = (1_000_000 * second + 7 * rank + second % 3 for second in range(230_000))
+        lines = (
+            STAMP.format(
+                m // 3_600_000_000 % 24, m // 60_000_000 % 60, m // 1_000_000 % 60, m % 1_000_000, rank, m
+            )
+            for m in micros
+        )
+        (run / f"ranks/rank_{rank:05d}/log.txt" if rank else run / "log.txt").write_text("".join(lines))
+    return run
+
+
+def merged(run: Path) -> dict[str, Any]:
+    """What a merge recorded, and what the files really hold."""
+    record = mergerecord.read(os.fspath(run))
+    assert {"data/T.npy", "log.txt", "artifacts/metrics.ranks.csv"} <= record.outputs.keys()
+    return {
+        file: (
+            checksums.of_file(run / file),
+            one.itself.checksum,
+            {name: stamp.checksum for name, stamp in one.inputs.items()},
+        )
+        for file, one in record.outputs.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(large: Path) -> dict[str, Any]:
+    copy = large.parents[1] / "one" / large.name
+    shutil.copytree(large, copy)
+    notata.merge(copy)
+    return merged(copy)
+
+
+def test_the_command_makes_the_same_bytes_on_any_number_of_ranks(
+    launch: Launch, tmp_path: Path, large: Path, expected: dict[str, Any]
+) -> None:
+    run = tmp_path / large.name
+    shutil.copytree(large, run)
+    done = launch(
+        3,
+        "joining",
+        wrapper=lambda command: [command[0], "-m", "notata", "merge", os.fspath(run)],
+        PYTHONPATH=os.fspath(ROOT),
+    )
+    assert done.output.count("joined 4 of 4") == 1, done.output  # rank 0 alone says so
+    assert merged(run) == expected
+
+
+@pytest.mark.parametrize("jobs", [2, 4])
+def test_processes_of_one_machine_make_the_same_bytes(
+    jobs: int, tmp_path: Path, large: Path, expected: dict[str, Any]
+) -> None:
+    run = tmp_path / large.name
+    shutil.copytree(large, run)
+    command = [sys.executable, "-m", "notata", "merge", "--jobs", str(jobs), os.fspath(run)]
+    environment = os.environ | {"PYTHONPATH": os.fspath(ROOT)}
+    subprocess.run(command, env=environment, check=True, timeout=100)
+    assert merged(run) == expected
