@@ -69,8 +69,11 @@ class Record(NamedTuple):
         return stamp_seconds(self.time) if self.time else None
 
 
+# A level is a word of few letters, so that the head of a record is never long.
 _RECORD = re.compile(
-    rb"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?)\] (Level -?\d{1,20}|[^ \n]{1,64}) (.*)", re.DOTALL
+    rb"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?)\] "
+    rb"(Level -?\d{1,20}|[^ \n]{1,64}) (.*)",
+    re.DOTALL,
 )
 _RANK = re.compile(rb"\[rank (\d{1,9})\] (.*)", re.DOTALL)
 

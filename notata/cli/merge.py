@@ -26,7 +26,8 @@ is numbers, artifacts/NAME.ranks.csv has a row a rank. The ranks' own files are 
 --prune is given. merge.json says what was made of what: a second merge does just what has changed.
 
 A RUN that is an experiment, or a folder of runs, stands for all of its runs. Those that are still
-going are left out and named, with --unfinished those that gave a sign of life lately; an experiment's index.csv is made again from its runs.
+going are left out and named, with --unfinished those that gave a sign of life lately. An
+experiment's index.csv is made again from its runs.
 
 Under mpirun or srun the ranks share the work, as --jobs processes do on one machine.
 

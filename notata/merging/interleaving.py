@@ -65,7 +65,6 @@ def _order(ticks: Array) -> Array:
     return keys
 
 
-
 def _gathered(data: bytearray, starts: Array, sizes: Array, made: bytearray) -> memoryview:
     """Put runs of bytes one behind another.
 

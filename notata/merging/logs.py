@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from notata import checksums, clocks, files, gather, layout, messages, streams
+from notata.merging.logparts import Log, Span, parts_of
 from notata.merging.places import write_at, writing
 from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
-from notata.merging.logparts import Log, Span, parts_of
 from notata.merging.windows import in_order
 
 RANGE = 1 << 26  # bytes of all logs that a process joins at once
@@ -65,7 +65,7 @@ def join_logs(run: str, temporary: str, progress: Told = silent) -> Made:
     done = 0
     with open(temporary, "xb", buffering=0) as file:
         for data in in_order(logs, threads=True):
-            files.write_all(file.fileno(), data)
+            files.write_all(file.fileno(), data)  # type: ignore[arg-type]
             hashed.update(data)
             read = sum(log.next for log in own)
             progress(read - done)

@@ -254,7 +254,7 @@ def _finer(slab: Box, size: int, most: int) -> Iterator[Box]:
 def _room(slabs: Sequence[Box], most: int, size: int) -> int:
     """Elements of the largest part of the slabs that is put together at once."""
     shapes = {shape for _, shape in slabs}
-    parts = (shape for whole in shapes for _, shape in _finer(((0,) * len(whole), whole), size, most))
+    parts = (shape for whole in shapes for _, shape in _slabs(whole, size, most))
     return max(map(math.prod, parts), default=0)
 
 

@@ -82,8 +82,11 @@ class _Held:
                 begin, end = int(some.starts[0]), int(some.ends[-1])
                 moved.append(_moved(some, sum(map(len, data)) - begin))
                 data.append(buffer[begin:end])
-        columns = zip(*(some[:3] for some in moved), strict=True)
-        self.items = Items(*map(np.concatenate, columns), {}) if moved else _upto(lent, 0)
+        starts, ends, ticks = (
+            np.concatenate([lent.ticks[:0], *(some[column] for some in moved)])
+            for column in range(3)
+        )
+        self.items = Items(starts, ends, ticks, {})
         self.data = b"".join(data)
 
 

@@ -19,8 +19,6 @@ from notata import Logbook, checksums, mergerecord
 from notata.merging.joining import join
 from notata.merging.plan import make_plan
 
-STAMP = "[2026-11-23T{:02d}:{:02d}:{:02d}.{:06d}] INFO [rank {}] step={} residual=0.123456\n"
-
 Launch = Callable[..., Any]
 pytestmark = pytest.mark.mpi
 
@@ -78,14 +76,12 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     run = write_as(4, tmp_path_factory.mktemp("large"), write)
     for rank in range(4):
-        micros = (1_000_000 * second + 7 * rank + second % 3 for second in range(230_000))
-        lines = (
-            STAMP.format(
-                m // 3_600_000_000 % 24, m // 60_000_000 % 60, m // 1_000_000 % 60, m % 1_000_000, rank, m
-            )
-            for m in micros
-        )
-        (run / f"ranks/rank_{rank:05d}/log.txt" if rank else run / "log.txt").write_text("".join(lines))
+        path = run / (f"ranks/rank_{rank:05d}/log.txt" if rank else "log.txt")
+        with path.open("w") as log:
+            for second in range(230_000):
+                clock = f"{second // 3600 % 24:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
+                stamp = f"2026-11-{23 + second // 86_400}T{clock}.{7 * rank + second % 3:06d}"
+                log.write(f"[{stamp}] INFO [rank {rank}] step={second} residual=0.123456\n")
     return run
 
 
