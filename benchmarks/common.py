@@ -17,14 +17,18 @@ from typing import Any
 
 JOIN = """
 import os, resource, sys, time
+from notata import files
 from notata.merging.joining import join
 from notata.merging.plan import make_plan
 run, target = sys.argv[1:]
 (output,) = [out for out in make_plan(run).outputs if out.file == target]
+made = os.path.join(run, "joined.tmp")
 began = time.perf_counter()
-join(run, [(output, os.path.join(run, "joined.tmp"))], None, lambda count: None)
+join(run, [(output, made)], None, lambda count: None)
 seconds = time.perf_counter() - began
-print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+files.sync(made)
+synced = time.perf_counter() - began
+print(seconds, synced, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
@@ -42,14 +46,14 @@ def folder(parent: str | None) -> Iterator[Path]:
         yield Path(name)
 
 
-def joined(run: Path, target: str) -> tuple[float, int]:
-    """Seconds to join one output in a process of its own, and its megabytes at most."""
+def joined(run: Path, target: str) -> tuple[float, float, int]:
+    """Seconds to join one output in a process of its own, and until it is on disk; megabytes."""
     made = run / "joined.tmp"
     made.unlink(missing_ok=True)
     command = [sys.executable, "-c", JOIN, str(run), target]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    seconds, megabytes = done.stdout.split()
-    return float(seconds), int(megabytes)
+    seconds, synced, megabytes = done.stdout.split()
+    return float(seconds), float(synced), int(megabytes)
 
 
 def timed(command: Sequence[str], cwd: Path, **env: str) -> float:
@@ -59,7 +63,10 @@ def timed(command: Sequence[str], cwd: Path, **env: str) -> float:
 
 
 def best(count: int, *what: Callable[[], Any]) -> list[Any]:
-    """The best outcome of each, taken by turns, so that a noisy minute meets all of them."""
+    """The best outcome of each, taken by turns, so that a noisy minute meets all of them.
+
+    Of outcomes that have several numbers, the best of each number.
+    """
     rounds = []
     for _ in range(count):
         outcomes = []
@@ -67,7 +74,13 @@ def best(count: int, *what: Callable[[], Any]) -> list[Any]:
             os.sync()
             outcomes.append(one())
         rounds.append(outcomes)
-    return [min(outcomes) for outcomes in zip(*rounds, strict=True)]
+    return [_least(outcomes) for outcomes in zip(*rounds, strict=True)]
+
+
+def _least(outcomes: Sequence[Any]) -> Any:
+    if isinstance(outcomes[0], tuple):
+        return tuple(map(min, zip(*outcomes, strict=True)))
+    return min(outcomes)
 
 
 def report(name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -50,7 +50,7 @@ def main() -> None:
             def merged(run: Path = run, script: str = script) -> float:
                 return timed(["sh", "-c", script], run, LC_ALL="C")
 
-            (sort, (seconds, memory)) = best(
+            (sort, (seconds, _, memory)) = best(
                 args.repeat, merged, lambda run=run: joined(run, "log.txt")
             )
             same = "sort joined.tmp > a.tmp; sort sorted.tmp > b.tmp; cmp a.tmp b.tmp"

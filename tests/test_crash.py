@@ -32,7 +32,7 @@ class Point(NamedTuple):
     """A system call that changes the disk."""
 
     call: str
-    number: int  # of this kind of call, from 1
+    number: int  # of this kind of call in its thread, from 1: so strace counts
     line: str
 
 
@@ -58,17 +58,17 @@ def points(run: Path, how: str, log: Path) -> list[Point]:
     """The calls of an undisturbed merge that change something below the run."""
     done = traced(run, how, "-e", f"trace={','.join(_CALLS.split())}", "-o", os.fspath(log))
     assert done.returncode == 0, done.stderr
-    seen: dict[str, int] = {}
+    seen: dict[tuple[str, str], int] = {}
     found = []
     for line in log.read_text(errors="replace").splitlines():
-        match = re.match(r"\d+ +(\w+)\(", line)
+        match = re.match(r"(\d+) +(\w+)\(", line)
         if match is None:
             continue
-        call = match[1]
-        seen[call] = seen.get(call, 0) + 1
+        thread, call = match[1], match[2]
+        number = seen[thread, call] = seen.get((thread, call), 0) + 1
         reads = "open" in call and not re.search("O_CREAT|O_TRUNC|O_WRONLY|O_RDWR", line)
         if os.fspath(run) in line and not reads:
-            found.append(Point(call, seen[call], line))
+            found.append(Point(call, number, line))
     return found
 
 

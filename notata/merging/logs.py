@@ -65,7 +65,7 @@ def join_logs(run: str, temporary: str, progress: Told = silent) -> Made:
     done = 0
     with open(temporary, "xb", buffering=0) as file:
         for data in in_order(logs, threads=True):
-            files.write_all(file.fileno(), data)  # type: ignore[arg-type]
+            files.write_all(file.fileno(), data)
             hashed.update(data)
             read = sum(log.next for log in own)
             progress(read - done)

@@ -98,7 +98,7 @@ def write_at(descriptor: int, at: int, data: memoryview) -> None:
         OSError: If the disk takes no more.
     """
     os.lseek(descriptor, at, os.SEEK_SET)
-    files.write_all(descriptor, data)  # type: ignore[arg-type]
+    files.write_all(descriptor, data)
 
 
 @contextmanager
