@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import tracemalloc
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -200,6 +201,68 @@ def test_many_logs_need_few_open_files(base: Path) -> None:
         assert joined(run)[1] == expected
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_log_that_is_far_longer_than_the_others_is_read_in_large_parts(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamp = "[2026-11-23T03:{:02d}:{:02d}.000000] INFO [rank {}] {}\n"
+    texts = [
+        "".join(
+            stamp.format(*divmod(step % 3600 if rank else step // 12, 60), rank, step)
+            for step in steps
+        )
+        for rank, steps in enumerate([range(40_000), *[range(0, 3600, 40)] * 40])
+    ]
+    run = a_run(base, [text.encode() for text in texts])
+    expected = sorted(
+        ((line[:28], rank, number), line)
+        for rank, text in enumerate(texts)
+        for number, line in enumerate(text.splitlines(keepends=True))
+    )
+    monkeypatch.setattr(windows, "WINDOW", 1 << 18)
+    reads: list[int] = []
+    read = logparts.Log.read
+
+    def counted(self: logparts.Log, buffer: bytearray, at: int, room: int) -> int:
+        reads.append(self.span.rank or 0)
+        return read(self, buffer, at, room)
+
+    monkeypatch.setattr(logparts.Log, "read", counted)
+    assert joined(run)[1].decode() == "".join(line for _, line in expected)
+    assert len(texts[0]) // (1 << 13) > 200  # so many parts of the usual share
+    assert reads.count(0) < 50
+    assert all(reads.count(rank) == 1 for rank in range(1, 41))
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_line_that_is_longer_than_a_window_is_not_held_whole(
+    base: Path, monkeypatch: pytest.MonkeyPatch, torn: bool
+) -> None:
+    long = b"x" * 10_000_000
+    head = b"[2026-11-23T03:00:%02d.000000] INFO [rank %d] "
+    above = b"lines above the first record" + long + b"\nand more\n" if torn else b""
+    texts = [
+        head % (1, 0) + b"a\n" + head % (5, 0) + b"b\n",
+        head % (2, 1) + long + b"\n    and more\n" + head % (6, 1) + long,
+        above + head % (3, 2) + b"y\n" + head % (4, 0) + b"not its own" + long,
+    ]
+    run = a_run(base, texts)
+    monkeypatch.setattr(windows, "WINDOW", 1 << 20)
+    monkeypatch.setattr(windows, "_MOST", 1 << 18)
+    monkeypatch.setattr(streams, "_CHUNK", 1 << 24)
+    path = run / "joined.tmp"
+    tracemalloc.start()
+    try:
+        made = logs.join_logs(os.fspath(run), os.fspath(path))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    data = path.read_bytes()
+    path.unlink()
+    assert data == as_readers_do(run)
+    assert made.checksum == checksums.of_bytes(data)
+    assert torn or most < 8_000_000  # what stands above all records is given the first one's time
 
 
 def test_a_log_that_becomes_shorter_is_an_error(

@@ -15,7 +15,19 @@ from simulated import open_as, tree, write_as
 
 import notata
 from notata import LogReader
-from notata.errors import MergeError
+from notata.errors import MergeError, RunExistsError
+
+
+def test_a_pruned_run_is_not_gone_on_with(base: Path) -> None:
+    run = rich(base)
+    notata.merge(run, prune=True)
+    before = tree_of(run)
+    with pytest.raises(RunExistsError, match=r"was merged and pruned.*overwrite=True"):
+        open_as(0, 4, base, resume=True)
+    assert tree_of(run) == before
+    log = open_as(0, 4, base, overwrite=True)
+    assert not (run / "ranks.zip").exists()
+    log.mark_complete()
 
 
 def test_before_the_merge_after_it_and_after_the_pruning_the_answers_are_the_same(

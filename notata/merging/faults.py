@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from notata import gather, layout, mending, npy
-from notata.assembly import Box, Part, Whole
+from notata.assembly import Box, Whole
 from notata.errors import DamagedError, HoleError
 from notata.merging.output import MISSING, Output, Problem
 from notata.pieces import Piece
@@ -85,12 +86,12 @@ def _files(run: str, ranked: Mapping[str, Mapping[int, Piece]]) -> Iterator[Prob
                 files.setdefault((rank, piece.file), []).append(piece)
     for (rank, file), held in files.items():
         path = os.path.join(run, layout.rank_dir(rank), file)
-        for text, wrong in _file(run, path, rank, held):
+        for text, wrong in _file(path, rank, held):
             for piece in wrong:
                 yield Problem(text, MISSING, (rank,), piece.label)
 
 
-def _file(run: str, path: str, rank: int, held: list[Piece]) -> Iterator[tuple[str, list[Piece]]]:
+def _file(path: str, rank: int, held: list[Piece]) -> Iterator[tuple[str, list[Piece]]]:
     """Say what is wrong with a file, and with which of the pieces that it should hold."""
     whose = f"rank {rank}'s piece of {held[0].label!r}"
     try:
@@ -100,9 +101,7 @@ def _file(run: str, path: str, rank: int, held: list[Piece]) -> Iterator[tuple[s
             told = ", ".join(map(str, sorted(sizes)))
             yield f"{whose} has {size} bytes, its manifest says {told}: {path}", held
         elif held[0].key is None:
-            piece = held[0]
-            part = Part(rank, piece, (0,) * len(piece.shape), piece.shape)
-            gather.load_piece(run, part, mapped=True)
+            yield from ((f"{whose} {text}", held) for text in _head(path, size, held[0]))
         else:
             keys = set(npy.bundle_keys(path))
             for piece in held:
@@ -112,6 +111,26 @@ def _file(run: str, path: str, rank: int, held: list[Piece]) -> Iterator[tuple[s
         yield f"{whose} is missing: {path}", held
     except DamagedError as error:
         yield str(error), held
+
+
+def _head(path: str, size: int, piece: Piece) -> Iterator[str]:
+    """Say what is wrong with a `.npy` file, as far as its head and its size tell."""
+    with open(path, "rb") as file:
+        try:
+            found = npy.read_header(file)
+        except DamagedError as error:
+            yield f"is damaged: {path} is not a whole .npy file: {error}"
+            return
+        room = size - file.tell()
+    needed = found.dtype.itemsize * math.prod(found.shape)
+    if found.dtype.hasobject or needed > room:
+        told = "Python objects" if found.dtype.hasobject else f"{needed} bytes, not {room}"
+        yield f"is damaged: {path} is not a whole .npy file: its head says {told}"
+    elif (found.shape, npy.dtype_text(found.dtype)) != (piece.shape, piece.dtype):
+        yield (
+            f"is not what its manifest says: {path} has shape {found.shape} and type "
+            f"{found.dtype}, not {piece.shape} and {piece.dtype}"
+        )
 
 
 def _mended(

@@ -218,12 +218,13 @@ def parts_of(log: Log) -> Iterator[tuple[int, Items, Array]]:
 
     Ranks: independent.
     """
-    buffer = bytearray(BEFORE + _PART + 1 + BEHIND)
+    room = max(LEAST, min(_PART, log.span.end - log.next)) + 1
+    buffer = bytearray(BEFORE + room + BEHIND)
     while not log.at_end:
         at = log.next
         buffer[:BEFORE] = b"\n" * BEFORE
         buffer[BEFORE - 1 : BEFORE] = break_before(log)
-        end = BEFORE + log.read(buffer, BEFORE, _PART + 1)
+        end = BEFORE + log.read(buffer, BEFORE, room)
         heads = find_heads(buffer, [end], [log.span.rank or 0])
         items = log.items(buffer, BEFORE, end, heads)
         lengths = items.ends - items.starts
