@@ -253,3 +253,60 @@ def test_nbody_has_the_same_bodies_on_any_number_of_ranks(tmp_path, ranks, bin_)
     if ranks > 1:
         lengths = [[len(rank.load_array(name)) for rank in many.ranks] for name in many.arrays]
         assert lengths[0] != lengths[-1]  # they moved
+
+
+# ----- sweeps and restarts -----
+
+
+def test_lorenz_sweep(tmp_path):
+    call = ("lorenz_sweep", "--out", tmp_path, "--points", "5", "--steps", "1500")
+    example(*call)
+    experiment = ExperimentReader(tmp_path / "lorenz")
+    found = {run.params["rho"]: run.load_json("metrics")["lyapunov"] for run in experiment}
+    assert list(found) == [10.0, 20.0, 30.0, 40.0, 50.0]
+    assert found[10.0] < 0 < 0.5 < min(found[30.0], found[40.0], found[50.0])
+    assert {run.load_array("path").shape for run in experiment} == {(1500, 3)}
+    said = {run.params["rho"]: [m.message for m in run.messages()][-3:] for run in experiment}
+    assert "order" in said[10.0]
+    assert "chaos" in said[40.0]
+    table = experiment.index_path.read_bytes()
+    example(*call)  # all points are done
+    assert experiment.index_path.read_bytes() == table
+    picture = tmp_path / "lorenz" / "lyapunov.png"
+    assert f"Picture: {picture}" in example("lorenz_sweep", "--out", tmp_path, "--draw")
+    assert picture.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    chaotic = notata(
+        "ls", tmp_path / "lorenz", "--where", "lyapunov > 0.5", "--columns", "rho", "--sort", "-rho"
+    )
+    fast = sorted((rho for rho, rate in found.items() if rate > 0.5), reverse=True)
+    assert [float(line.split()[-1]) for line in chaotic.splitlines()[2:]] == fast
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize(
+    ("first", "then", "bin_"),
+    [(4, 3, MPICH), (1, 5, MPICH), (3, 2, OPEN_MPI)],
+    ids=["mpich-4-3", "mpich-1-5", "openmpi-3-2"],
+)
+def test_wave3d_goes_on_with_another_number_of_ranks(tmp_path, first, then, bin_):
+    sizes = ("--cells", "12", "--steps", "16", "--every", "4")
+    on_ranks(1, "wave3d", "--out", tmp_path / "whole", *sizes)
+    parts = tmp_path / "parts"
+    on_ranks(first, "wave3d", "--out", parts, *sizes, "--stop-after", "9", bin_=bin_)
+    printed = on_ranks(then, "wave3d", "--out", parts, *sizes, bin_=bin_)
+    assert f"steps 10 to 16 on {then} ranks" in printed
+    whole, part = LogReader(tmp_path / "whole/log_wave3d"), LogReader(parts / "log_wave3d_2")
+    assert (part.params["from_run"], part.params["from_step"]) == ("wave3d", 9)
+    assert np.array_equal(part.load_array("u_0016"), whole.load_array("u_0016"))
+    if then > 1:
+        notata("merge", part.path)
+        assert np.array_equal(np.load(part.path / "data/u_0016.npy"), whole.load_array("u_0016"))
+
+
+@pytest.mark.mpi
+def test_wave3d_takes_the_newest_whole_snapshot(tmp_path):
+    sizes = ("--cells", "12", "--steps", "8", "--every", "4")
+    on_ranks(2, "wave3d", "--out", tmp_path, *sizes)
+    (tmp_path / "log_wave3d/ranks/rank_00001/data/u_0008.npy").unlink()  # as if it was killed
+    printed = on_ranks(3, "wave3d", "--out", tmp_path, *sizes)
+    assert "steps 5 to 8 on 3 ranks" in printed
