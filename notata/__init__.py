@@ -19,11 +19,15 @@ Importing notata loads the standard library alone and never starts MPI.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 from notata.version import __version__
 
+TYPE_CHECKING = (
+    False  # as type checkers take it; the module `typing` takes longer than all else here
+)
+
 if TYPE_CHECKING:
+    from typing import Any
+
     from notata.errors import NotataError, RankFailed
     from notata.experiment import Experiment
     from notata.logbook import Logbook

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from notata import files, gather, layout, scheduler
+from notata import files, layout, scheduler
 from notata.disk import Disk
 from notata.errors import OutdatedError, RunExistsError
 from notata.messages import now, stamp_seconds
@@ -146,6 +146,8 @@ class Attempt:
 
         Ranks: independent.
         """
+        from notata import gather
+
         metadata = self.metadata()
         size = gather.run_size(self._run, metadata) if metadata else self._topology.size
         if size != self._topology.size:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import traceback
 from collections.abc import Callable, Hashable
 
 Step = Callable[[], object]
@@ -57,4 +56,6 @@ def _take() -> None:
             if pid == os.getpid():
                 step()
         except Exception:
+            import traceback
+
             traceback.print_exc()

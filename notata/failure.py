@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from typing import Any
 
 from notata import messages
@@ -75,6 +74,8 @@ def write_down(
 
     Ranks: independent.
     """
+    import traceback
+
     text = plain_text("".join(traceback.format_exception(error)).rstrip())
     troubles: list[Exception] = []
     try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -317,6 +316,8 @@ def discard(folder: StrPath, keep: Callable[[str], bool] = lambda name: False) -
 
     Ranks: independent.
     """
+    import shutil
+
     folder = os.fspath(folder)
     names = [name for name in os.listdir(folder) if not keep(name)]
     names.sort(key=lambda name: name != layout.METADATA)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import time
 from contextlib import suppress
 from functools import cache
@@ -71,7 +70,7 @@ def this_process() -> Holder:
     pid = os.getpid()
     job = scheduler.job().get("job_id")
     since = time.strftime("%Y-%m-%dT%H:%M:%S")
-    return Holder(hostname(), pid, job, since, _node(), _own_start(pid), secrets.token_hex(8))
+    return Holder(hostname(), pid, job, since, _node(), _own_start(pid), os.urandom(8).hex())
 
 
 def record(holder: Holder) -> bytes:

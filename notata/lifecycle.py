@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import threading
@@ -123,6 +122,8 @@ def opening_record(path: str, params: str, failure: Exception | None) -> Record:
     Ranks: independent.
     """
     shown = path if len(path) <= _LONGEST_PATH else f"…{path[-_LONGEST_PATH // 2 :]}"
+    import hashlib
+
     which = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
     record: Record = {"host": hostname(), "run": shown, "which": which, "params": params}
     return record | ({"error": describe(failure)} if failure is not None else {})

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -190,6 +189,8 @@ class _Lock:
                 f"{self.path} was held by others for {self._seconds:g} s, at last by "
                 f"{self._holder()}; set NOTATA_LOCK_TIMEOUT to wait for longer"
             )
+        import random
+
         time.sleep(min(left, self._pause * random.uniform(0.5, 1.0)))
         self._pause = min(self._pause * 1.5, _LONGEST_PAUSE)
 

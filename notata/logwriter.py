@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import sys
 import time
@@ -143,6 +142,8 @@ class LogWriter:
 
     def apart(self) -> LogWriter:
         """A writer for another thread, which shares nothing with this one but the file."""
+        import copy
+
         other = copy.copy(self)
         other._descriptor, other._keep_open = -1, False
         other._until, other._heads = 0.0, {}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterable, Iterator
-from datetime import date
+from functools import cache
 from typing import NamedTuple
 
 DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
@@ -69,13 +69,19 @@ class Record(NamedTuple):
         return stamp_seconds(self.time) if self.time else None
 
 
-# A level is a word of few letters, so that the head of a record is never long.
-_RECORD = re.compile(
-    rb"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?)\] "
-    rb"(Level -?\d{1,20}|[^ \n]{1,64}) (.*)",
-    re.DOTALL,
-)
-_RANK = re.compile(rb"\[rank (\d{1,9})\] (.*)", re.DOTALL)
+# Patterns are compiled by those who read, not by each rank that writes.
+@cache
+def _record() -> re.Pattern[bytes]:
+    return re.compile(
+        rb"\[(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?)\]"
+        rb" (Level -?\d{1,20}|[^ \n]{1,64}) (.*)",
+        re.DOTALL,
+    )
+
+
+@cache
+def _rank() -> re.Pattern[bytes]:
+    return re.compile(rb"\[rank (\d{1,9})\] (.*)", re.DOTALL)
 
 
 def now() -> str:
@@ -124,6 +130,8 @@ def minute_ticks(minute: bytes) -> int:
     Ranks: independent.
     """
     year, month, day = int(minute[:4]), int(minute[5:7]), int(minute[8:10])
+    from datetime import date
+
     days = date(max(year, 1), min(max(month, 1), 12), 1).toordinal() + day
     return 2 * 60_000_000 * ((days * 24 + int(minute[11:13])) * 60 + int(minute[14:16]))
 
@@ -152,7 +160,7 @@ def blocks(lines: Iterable[bytes], rank: int | None = None) -> Iterator[Block]:
     stamp, owner = b"", rank
     held: list[bytes] = []
     for line in lines:
-        match = _RECORD.match(line) if line.startswith(b"[") else None
+        match = _record().match(line) if line.startswith(b"[") else None
         if match is None:
             held.append(line)
             continue
@@ -165,7 +173,7 @@ def blocks(lines: Iterable[bytes], rank: int | None = None) -> Iterator[Block]:
 
 def _tagged(match: re.Match[bytes]) -> tuple[int | None, bytes]:
     """The rank that a record names, and its text; only runs of several ranks have fine stamps."""
-    tagged = _RANK.match(match[4]) if match[2] else None
+    tagged = _rank().match(match[4]) if match[2] else None
     return (int(tagged[1]), tagged[2]) if tagged else (None, match[4])
 
 
@@ -183,7 +191,7 @@ def signed(block: Block, start: bytes) -> bytes:
     Ranks: independent.
     """
     raw = block.raw if block.raw.endswith(b"\n") else block.raw + b"\n"
-    match = _RECORD.match(raw) if block.stamp else None
+    match = _record().match(raw) if block.stamp else None
     if block.rank is None or (match and _tagged(match)[0] == block.rank):
         return raw
     if match:
@@ -204,7 +212,7 @@ def record(block: Block) -> Record:
     """
     first, *rest = block.raw.removesuffix(b"\n").split(b"\n")
     level = b""
-    match = _RECORD.match(first) if block.stamp else None
+    match = _record().match(first) if block.stamp else None
     if match is not None:
         level, first = match[3], match[4]
         tag, text = _tagged(match)

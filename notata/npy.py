@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import json
 import os
-import struct
 import threading
-import tokenize
-import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
@@ -109,12 +105,20 @@ class Header(NamedTuple):
     dtype: np.dtype[Any]
 
 
-# What reading raises where bytes are damaged: numpy parses a head as Python, and zipfile believes
-# what an archive says of itself.
-_DAMAGE = (
-    *(ValueError, SyntaxError, TypeError, OverflowError, RuntimeError, EOFError),
-    *(tokenize.TokenError, zipfile.BadZipFile, struct.error),
-)
+def _damage(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """What reading raises where bytes are damaged.
+
+    numpy parses a head as Python, and zipfile believes what an archive says of itself.
+    """
+    import struct
+    import tokenize
+    import zipfile
+
+    return (
+        *(ValueError, SyntaxError, TypeError, OverflowError, RuntimeError, EOFError),
+        *(tokenize.TokenError, zipfile.BadZipFile, struct.error),
+        *others,
+    )
 
 
 _parsing = threading.Lock()  # in Python 3.11, two threads that parse at once may fail (SystemError)
@@ -123,6 +127,8 @@ _parsing = threading.Lock()  # in Python 3.11, two threads that parse at once ma
 @lru_cache(maxsize=256)
 def _parsed(text: str) -> Any:
     """What a head says; those of a run's pieces are mostly the same."""
+    import ast
+
     return ast.literal_eval(text)
 
 
@@ -144,7 +150,7 @@ def read_header(file: IO[bytes]) -> Header:
             found = _parsed(text.decode("utf-8" if version == (3, 0) else "latin-1"))
         dtype = npy_format.descr_to_dtype(found["descr"])
         return Header(tuple(found["shape"]), bool(found["fortran_order"]), dtype)
-    except (*_DAMAGE, KeyError) as error:
+    except _damage(KeyError) as error:
         raise DamagedError(f"no head of a .npy file: {error}") from None
 
 
@@ -250,6 +256,8 @@ def write_bundle(file: BinaryIO, arrays: Mapping[str, Array], compressed: bool) 
 
     Ranks: independent.
     """
+    import zipfile
+
     from numpy.lib import format as npy_format
 
     method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
@@ -285,7 +293,7 @@ def load(path: Source, *, mapped: bool = False) -> Array:
         mode: Any = "r" if mapped and isinstance(path, str | os.PathLike) else None
         found = np.load(path, mmap_mode=mode, allow_pickle=False)
         return np.asarray(found)  # users don't expect a subclass
-    except (*_DAMAGE, KeyError) as error:
+    except _damage(KeyError) as error:
         raise DamagedError(f"{_told(path)} is not a whole .npy file: {error}") from None
 
 
@@ -299,6 +307,7 @@ def load_member(path: Source, key: str) -> Array:
 
     Ranks: independent.
     """
+    import zipfile
     import zlib
 
     from numpy.lib import format as npy_format
@@ -307,7 +316,7 @@ def load_member(path: Source, key: str) -> Array:
         # Not by numpy.load, which takes "x.npy" for "x": a bundle may have both keys.
         with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
             return npy_format.read_array(member, allow_pickle=False)
-    except (*_DAMAGE, zlib.error, OSError) as error:
+    except _damage(zlib.error, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise DamagedError(f"{_told(path)} is not a whole .npz file: {error}") from None
@@ -321,8 +330,10 @@ def bundle_keys(path: Source) -> list[str]:
 
     Ranks: independent.
     """
+    import zipfile
+
     try:
         with zipfile.ZipFile(path) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist()]
-    except _DAMAGE as error:
+    except _damage() as error:
         raise DamagedError(f"{_told(path)} is not a whole .npz file: {error}") from None

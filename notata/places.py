@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import weakref
 from collections.abc import Sequence
 
@@ -132,6 +130,9 @@ class RootPlace(Place):
         if self.active:
             super().before()
         elif self.home != self._void:
+            import shutil
+            import tempfile
+
             self.home = self._void = tempfile.mkdtemp(prefix="notata-")
             self.shown = (self.home, self.home)
             weakref.finalize(self, shutil.rmtree, self.home, ignore_errors=True)

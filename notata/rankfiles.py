@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Any, BinaryIO, Protocol, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
 from notata import files, layout, mergerecord
 from notata.errors import DamagedError
+
+if TYPE_CHECKING:
+    import zipfile
 
 
 class RankFiles(Protocol):
@@ -97,6 +99,8 @@ class Archived:
 
     def read(self, name: str) -> bytes | None:
         """All of a file, or None where there is none."""
+        import zipfile
+
         try:
             with self.source(name) as file:
                 return file.read()
@@ -172,6 +176,8 @@ _END = 22  # bytes of the record that ends an archive without a comment
 def _opened(
     path: str, *_identity: int
 ) -> tuple[zipfile.ZipFile, Mapping[str, Mapping[str, zipfile.ZipInfo]]]:
+    import zipfile
+
     try:
         with open(path, "rb") as file:
             file.seek(-_END, os.SEEK_END)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import threading
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from notata import gather, layout
+from notata import layout
 from notata.attempts import Attempt
 from notata.disk import Disk
 from notata.errors import RunExistsError
@@ -143,6 +142,8 @@ class RankFolder:
 
     def _take_over(self) -> None:
         """Put the manifest in a file that no process of an older attempt has open."""
+        from notata import gather
+
         pieces = gather.read_manifest(self.path)
         if pieces:
             lines = b"".join(piece.line() for piece in pieces)
@@ -168,6 +169,8 @@ class RankFolder:
             os.rename(self.path, aside)
         except FileNotFoundError:
             return
+        import shutil
+
         shutil.rmtree(aside, ignore_errors=True)
 
     def note(self, **fields: Any) -> None:

@@ -271,7 +271,7 @@ class _Foreign:
 
 
 def _caught() -> int:
-    """The signals that have a handler here, whoever put it there, as bits from 1 on; Linux tells."""
+    """The signals that have a handler, whoever put it there, as bits from 1 on; Linux tells."""
     with contextlib.suppress(OSError, ValueError), FileIO("/proc/self/status") as file:
         return int(file.read(1 << 13).partition(b"SigCgt:")[2].split(maxsplit=1)[0], 16)
     return 0

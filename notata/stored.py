@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from notata import files, flatyaml, layout, npy
 from notata.cells import RUN_ID
 from notata.errors import DamagedError, KeyNotFoundError, UnsafeNameError
-from notata.rankfiles import RankFiles
 from notata.regions import region_of
 
 if TYPE_CHECKING:
     from notata.npy import Array
+    from notata.rankfiles import RankFiles
 
 StrPath = str | os.PathLike[str]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from notata import layout, stacks, vigil
+from notata import layout, vigil
 from notata.logwriter import LogWriter
 from notata.rankfolder import RankFolder
 from notata.topology import hostname
@@ -63,7 +63,9 @@ class Watchdog:
             give_up: Called with where the ranks stand if there is no sign of life after that
                 either; it ends the job.
         """
-        self._timeout, self._log, self._folder = timeout, log, folder
+        from notata import stacks  # now: a rank that is stuck may be so in an import
+
+        self._timeout, self._log, self._folder, self._stacks = timeout, log, folder, stacks
         self._give_up = give_up
         place = folder.topology
         self._path = os.path.join(folder.path if place.parallel else folder.run, layout.STACKS)
@@ -101,7 +103,7 @@ class Watchdog:
                 self._seen, self._since = self._log.signs, time.monotonic()
                 if self._told:
                     self._told = False
-                    self._attempt(stacks.note_going_on, self._path)
+                    self._attempt(self._stacks.note_going_on, self._path)
             elif not self._told and silent >= self._timeout:
                 self._told = True
                 self._attempt(self._write, silent)
@@ -126,9 +128,10 @@ class Watchdog:
         place = self._folder.topology
         if place.parallel:
             self._folder.claim()
-        stacks.write(self._path, place.rank, hostname(), silent)
+        self._stacks.write(self._path, place.rank, hostname(), silent)
 
     def _where(self, silent: float) -> str:
         size = self._folder.topology.size
-        where = stacks.told(stacks.groups(stacks.read(self._folder.run, size)))
+        stands = self._stacks.groups(self._stacks.read(self._folder.run, size))
+        where = self._stacks.told(stands)
         return f"no sign of life for {silent:.0f} s: {where}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import enum
 import io
 import json
@@ -76,8 +75,6 @@ def _converted(value: Any, where: str, depth: int) -> Plain:
         return _whole_number(int(value), where)
     if isinstance(value, float):
         return float(value)
-    if isinstance(value, datetime.date | datetime.time):
-        return value.isoformat()
     if isinstance(value, os.PathLike):
         return _text(os.fsdecode(value), where)
     if isinstance(value, Mapping):
@@ -86,10 +83,18 @@ def _converted(value: Any, where: str, depth: int) -> Plain:
         return [_plain(item, f"{where}[{i}]", depth) for i, item in enumerate(value)]
     if getattr(value, "dtype", None) is not None and hasattr(value, "tolist"):
         return _from_array(value, where, depth)
+    if _is_date(value):
+        return str(value.isoformat())
     raise UnsupportedValueError(
         f"{where}: a {type(value).__name__} can't be stored as plain YAML or JSON ({value!r:.60}); "
         "turn it into numbers, strings, lists or dicts, or save it with log.pickle"
     )
+
+
+def _is_date(value: Any) -> bool:
+    import datetime
+
+    return isinstance(value, datetime.date | datetime.time)
 
 
 def _from_array(value: Any, where: str, depth: int) -> Plain:
