@@ -15,6 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
+PEER = ROOT / ".peers" / "notata-0.3.0"
+
 JOIN = """
 import os, resource, sys, time
 from notata import files
@@ -100,4 +103,4 @@ def report(name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> N
     (results / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
-__all__ = ["arguments", "best", "folder", "joined", "report", "timed"]
+__all__ = ["PEER", "ROOT", "arguments", "best", "folder", "joined", "report", "timed"]
