@@ -5,7 +5,8 @@ Usage: python benchmarks/table.py [--processes 8] [--runs 2000] [--rebuild 10000
 8 processes at once add 2,000 runs each, whose parameters and metrics differ in their columns. Each
 library does so in turn, each time in a new folder, and the better of two goes counts. Rows are then
 counted: those that are well formed, with their run's own values. notata 0.3.0 is looked for in
-.peers, where `make test` puts it.
+.peers, where `make test` puts it. As it syncs nothing, notata runs once with durability "process"
+and once with its default.
 """
 
 from __future__ import annotations
@@ -42,12 +43,12 @@ for k in range(runs):
 """
 
 
-def go(library: Path, processes: int, runs: int) -> dict[str, Any]:
+def go(library: Path, processes: int, runs: int, durability: str = "process") -> dict[str, Any]:
     """Let processes add runs at once; gives the rate, and what stands in the table."""
     base = Path(tempfile.mkdtemp(prefix="notata-bench-"))
     try:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("NOTATA_")}
-        environ["PYTHONPATH"] = str(library)
+        environ |= {"PYTHONPATH": str(library), "NOTATA_DURABILITY": durability}
         command = [sys.executable, "-c", WORKER]
         tasks = [
             subprocess.Popen([*command, str(task), str(runs), str(base)], env=environ, cwd=base)
@@ -131,20 +132,20 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--json", type=Path, help="write the figures into this file")
     given = parser.parse_args(arguments)
     found: dict[str, Any] = {"cpus": os.cpu_count(), "processes": given.processes}
-    goes: dict[str, list[dict[str, Any]]] = {"notata": [], "notata 0.3.0": []}
+    synced = "notata, synced at close"
+    goes: dict[str, list[dict[str, Any]]] = {"notata": [], synced: [], "notata 0.3.0": []}
     for _ in range(given.goes):
-        for name, library in (("notata 0.3.0", PEER), ("notata", ROOT)):
-            goes[name].append(go(library, given.processes, given.runs))
+        goes["notata 0.3.0"].append(go(PEER, given.processes, given.runs))
+        goes["notata"].append(go(ROOT, given.processes, given.runs))
+        goes[synced].append(go(ROOT, given.processes, given.runs, "close"))
     for name, told in goes.items():
         found[name] = max(told, key=lambda one: one["runs_per_second"])
     found["rebuild"] = rebuild(given.rebuild)
-    print(f"{'':14}{'runs/s':>10}{'CPU ms':>10}{'runs':>10}{'good rows':>12}{'broken':>10}")
+    print(f"{'':24}{'runs/s':>10}{'CPU ms':>10}{'runs':>10}{'good rows':>12}{'broken':>10}")
     for name in goes:
         one = found[name]
-        print(
-            f"{name:14}{one['runs_per_second']:10.1f}{one['cpu_ms_per_run']:10.2f}{one['runs']:10}{one['rows']:12}"
-            f"{one['broken_rows']:10}"
-        )
+        figures = f"{one['runs_per_second']:10.1f}{one['cpu_ms_per_run']:10.2f}{one['runs']:10}"
+        print(f"{name:24}{figures}{one['rows']:12}{one['broken_rows']:10}")
     told = found["rebuild"]
     print(f"rebuild of {told['runs']} runs: {told['seconds']} s, {told['rows']} rows")
     if given.json:

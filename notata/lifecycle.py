@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from notata import files, layout, writers
+from notata import files, jsontext, layout, writers
 from notata.agreement import Record
 from notata.attempts import Attempt, Entry, mirrored
 from notata.disk import Disk
@@ -329,7 +329,7 @@ class Metadata:
         values = {k: v for k, v in (self.values | said).items() if k not in drop} | plain
         values = mirrored(values)
         if not self._attempt.outdated:
-            data = writers.indented(values)
+            data = jsontext.indented(values)
             self._attempt.disk.replace(self._path, data, durable=durable)
             self._written, self.synced = data, durable
         self.values = values

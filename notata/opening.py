@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from notata import clocks, layout, lifecycle, messages, provenance, pulse, writers
+from notata import clocks, jsontext, layout, lifecycle, messages, provenance, pulse, writers
 from notata.agreement import Agreement, Record
 from notata.errors import DamagedError
 from notata.logwriter import LogWriter
@@ -175,7 +175,8 @@ class Opened:
             "start_time": before.get("start_time") or now(),
         }
         facts = provenance.facts(self._env)
-        fields |= facts | {"provenance": writers.rendered(facts["provenance"], "provenance")}
+        told = jsontext.shared("provenance", facts["provenance"], writers.json_ready)
+        fields |= facts | {"provenance": told}
         if place.parallel:
             hosts = {rank: str(record["host"]) for rank, record in enumerate(records)}
             fields["parallel"] = provenance.parallel_facts(place, hosts)

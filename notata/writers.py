@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from notata import flatyaml, layout
+from notata import flatyaml, jsontext, layout
 from notata.disk import Disk
 from notata.errors import UnsupportedValueError
 
@@ -152,18 +152,18 @@ def json_bytes(value: Any, where: str) -> bytes:
 
     Ranks: independent.
     """
-    return indented(json_ready(value, where))
+    return jsontext.indented(json_ready(value, where))
 
 
 def json_ready(value: Any, where: str) -> Plain:
-    """A value as `indented` takes it: plain, with keys that are strings.
+    """A value as `jsontext.indented` takes it: plain, with keys that are strings.
 
     Raises:
         UnsupportedValueError: If it can't be stored; the message names the key.
 
     Ranks: independent.
     """
-    if type(value) is _Rendered:
+    if isinstance(value, jsontext.Shared):  # it is so already
         return value
     return _string_keys(plain(value, where), where)
 
@@ -180,63 +180,6 @@ def _string_keys(value: Plain, where: str) -> Plain:
             raise UnsupportedValueError(f"{where}: two keys become {name!r}, as JSON keys are text")
         made[name] = _string_keys(item, f"{where}.{name}") if type(item) in (dict, list) else item
     return made
-
-
-class _Rendered(dict[str, Any]):
-    """A dict that is ready for JSON, with its text as it stands below the top of a file."""
-
-    text = ""
-
-
-_rendered: dict[str, _Rendered] = {}
-
-
-def rendered(value: dict[str, Any], where: str) -> Plain:
-    """What `json_ready` gives, and its text made once for all equal values one after another.
-
-    For what is the same in each of many files. It must not be changed after.
-
-    Args:
-        value: Texts, numbers, lists and dicts; 1 and True count as equal.
-        where: The key that it stands under.
-
-    Ranks: independent.
-    """
-    last = _rendered.get(where)
-    if last is None or last != value:
-        ready = json_ready(value, where)
-        assert isinstance(ready, dict)
-        last = _rendered[where] = _Rendered(ready)
-        last.text = _indented(ready, "\n  ")
-    return last
-
-
-def indented(value: Plain) -> bytes:
-    """What `json_ready` gives, as the `json` module would indent it, in a third of the time.
-
-    Ranks: independent.
-    """
-    return _indented(value, "\n").encode()
-
-
-_quoted = json.encoder.encode_basestring
-
-
-def _indented(value: Plain, margin: str) -> str:
-    if type(value) is _Rendered and margin == "\n  ":
-        return value.text
-    inner = margin + "  "
-    if isinstance(value, dict) and value:
-        lines = [f"{inner}{_quoted(key)}: {_indented(value[key], inner)}" for key in sorted(value)]
-        return f"{{{','.join(lines)}{margin}}}"
-    if type(value) is list and value:
-        lines = [inner + _indented(item, inner) for item in value]
-        return f"[{','.join(lines)}{margin}]"
-    if type(value) is str:
-        return _quoted(value)
-    if type(value) is int or (type(value) is float and math.isfinite(value)):
-        return repr(value)
-    return json.dumps(value)
 
 
 def yaml_bytes(values: Mapping[str, Plain]) -> bytes:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from notata import flatyaml, writers
+from notata import flatyaml, jsontext, writers
 
+SETTINGS = settings(deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 WORDS = [
     "yes",
     "No",
@@ -41,7 +42,7 @@ def pyyaml(given: dict[str, Any]) -> bytes:
     return yaml.safe_dump(given, **options, width=math.inf, encoding="utf-8")
 
 
-@settings(max_examples=500, deadline=None, derandomize=True)
+@settings(SETTINGS, max_examples=166)
 @given(st.dictionaries(names, values, min_size=1))
 def test_it_is_written_as_by_pyyaml_and_comes_back(given: dict[str, Any]) -> None:
     data = flatyaml.written(given)
@@ -50,7 +51,7 @@ def test_it_is_written_as_by_pyyaml_and_comes_back(given: dict[str, Any]) -> Non
         assert repr(flatyaml.parsed(data)) == repr(yaml.safe_load(data))
 
 
-@settings(max_examples=1000, deadline=None, derandomize=True)
+@settings(SETTINGS, max_examples=333)
 @given(st.lists(st.tuples(names, st.one_of(names, values.map(str))), min_size=1))
 def test_it_is_read_as_by_pyyaml(lines: list[tuple[str, str]]) -> None:
     data = "".join(f"{key}: {value}\n" for key, value in lines).encode("utf-8", "replace")
@@ -88,9 +89,9 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(SETTINGS, max_examples=100)
 @given(json_values)
 def test_json_is_indented_as_by_the_standard_library(value: Any) -> None:
     ready = writers.json_ready(value, "x")
     expected = json.dumps(ready, indent=2, sort_keys=True, ensure_ascii=False)
-    assert writers.indented(ready).decode() == expected
+    assert jsontext.indented(ready).decode() == expected
