@@ -25,8 +25,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-PEER = ROOT / ".peers" / "notata-0.3.0"
+from common import PEER, ROOT, report
 
 WORKER = """
 import os, sys, time
@@ -130,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--rebuild", type=int, default=10_000, help="runs of the rebuilt table")
     parser.add_argument("--goes", type=int, default=2, help="the best of so many counts")
     parser.add_argument("--json", type=Path, help="write the figures into this file")
+    parser.add_argument("--full", action="store_true", help="it is so already")
     given = parser.parse_args(arguments)
     found: dict[str, Any] = {"cpus": os.cpu_count(), "processes": given.processes}
     synced = "notata, synced at close"
@@ -141,13 +141,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     for name, told in goes.items():
         found[name] = max(told, key=lambda one: one["runs_per_second"])
     found["rebuild"] = rebuild(given.rebuild)
-    print(f"{'':24}{'runs/s':>10}{'CPU ms':>10}{'runs':>10}{'good rows':>12}{'broken':>10}")
-    for name in goes:
-        one = found[name]
-        figures = f"{one['runs_per_second']:10.1f}{one['cpu_ms_per_run']:10.2f}{one['runs']:10}"
-        print(f"{name:24}{figures}{one['rows']:12}{one['broken_rows']:10}")
     told = found["rebuild"]
     print(f"rebuild of {told['runs']} runs: {told['seconds']} s, {told['rows']} rows")
+    report("table", ["by", *found["notata"]], [[name, *found[name].values()] for name in goes])
     if given.json:
         given.json.write_text(json.dumps(found, indent=2) + "\n")
     return found
