@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/survey.py [--repeat 3] [--folder DIR]
 
-One run in twenty failed, and one in twenty was killed and could not say so: of these a `sacct` knows
-that has its answer at hand. The whole command counts, from the start of Python. What it prints is
+One run in twenty failed, and one in twenty was killed and could not say so: of these a `sacct` that
+has its answer at hand tells. The whole command counts, from the start of Python. What it prints is
 looked at. Bounds: 3 s for status, 5 s for index.
 """
 

@@ -330,7 +330,8 @@ def part_of(array: Array, region: Any) -> Array:
     """
     box = region_of(region, array.shape)
     # With `...` an array of no axes stays one; else text would be indexed as text.
-    part: Array = array[(..., *_slices(box.start, box.shape))][box.pick].copy()
+    within: Any = (..., *_slices(box.start, box.shape))
+    part: Array = array[within][box.pick].copy()
     return part
 
 
