@@ -35,10 +35,10 @@ print(seconds, synced, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 102
 """
 
 
-def arguments(what: str) -> argparse.Namespace:
+def arguments(what: str, repeat: int = 3) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--full", action="store_true", help="the sizes that the bounds name")
-    parser.add_argument("--repeat", type=int, default=3, help="how often; the best counts")
+    parser.add_argument("--repeat", type=int, default=repeat, help="how often; the best counts")
     parser.add_argument("--folder", help="where to write; a temporary folder by default")
     return parser.parse_args()
 
