@@ -63,7 +63,7 @@ class LogWriter:
         self._keep_open = True
         self._until = 0.0  # when the stamp of this second is out of date
         self._second = 0
-        self._heads: dict[int, str] = {}  # of each level: the line up to its text, or to the rank's
+        self._heads: dict[int, tuple[str, str]] = {}  # of each level, what surrounds a fraction
         self._look, self._looked = look, 0
         self._sync_from = sys.maxsize if sync_from is None else sync_from
         self._synced = 0  # signs of life up to which the file was synced
@@ -85,26 +85,24 @@ class LogWriter:
             self._begin_second(now)
             if level < self.level:  # muted just now
                 return
-        text = str(message)
+        text = f"{message!s}"
         if "\n" in text:
             text = text.replace("\n", INDENT)
-        head = self._heads.get(level) or self._head(level)
+        try:
+            stamp, head = self._heads[level]
+        except KeyError:
+            stamp, head = self._begin_level(level)
         if self._fine:
-            fraction = int((now - self._second) * 1e6)
-            line = f"{head[:20]}.{fraction:06d}{head[20:]}{text}\n"
-        else:
-            line = f"{head}{text}\n"
+            stamp = f"{stamp}.{int((now - self._second) * 1e6):06d}"
         try:
-            data = line.encode()
+            data = f"{stamp}{head}{text}\n".encode()
         except UnicodeEncodeError:
-            data = _awkward(line)
+            data = _awkward(f"{stamp}{head}{text}\n")
         try:
-            written = os.write(self._descriptor, data)
+            if os.write(self._descriptor, data) != len(data):
+                self._cut_off()
         except OSError as error:
             self._write_otherwise(data, error)
-        else:
-            if written != len(data):
-                self._cut_off()
         if level >= self._sync_from:
             self._sync_or_lose()
 
@@ -116,9 +114,9 @@ class LogWriter:
             self._looked = self._second
             self._look()
 
-    def _head(self, level: int) -> str:
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(self._second))
-        head = self._heads[level] = f"[{stamp}] {level_name(level)} {self._tag}"
+    def _begin_level(self, level: int) -> tuple[str, str]:
+        stamp = time.strftime("[%Y-%m-%dT%H:%M:%S", time.localtime(self._second))
+        head = self._heads[level] = stamp, f"] {level_name(level)} {self._tag}"
         return head
 
     def _write_otherwise(self, data: bytes, error: OSError) -> None:
