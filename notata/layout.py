@@ -170,7 +170,7 @@ def inside(name: str, suffix: str = "") -> str:
         raise UnsafeNameError(f"a name must be a string, not {type(name).__name__}: {name!r}")
     if _CONTROL.search(name):
         raise UnsafeNameError(f"name {name!r} holds a control character")
-    if any("\ud800" <= c <= "\udfff" for c in name):
+    if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):
         raise UnsafeNameError(f"name {name!r} holds a character that no file name can")
     parts = name.split("/")
     for part in parts:
