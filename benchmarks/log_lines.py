@@ -1,9 +1,10 @@
 """What a log line costs inside the time step, beside notata 0.3.0, `logging` and a bare write.
 
-Usage: python benchmarks/log_lines.py [--repeat 7] [--lines 100000] [--folder DIR]
+Usage: python benchmarks/log_lines.py [--repeat 7] [--full] [--folder DIR]
 
 Each contestant writes the same text in a process of its own, 2,000 lines at a time; all take their
-turns, and the best 2,000 of each count, which other work on the machine disturbs least. notata 0.3.0 is looked for in .peers, where `make test` puts it.
+turns, and the best 2,000 of each count, which other work on the machine disturbs least. notata
+0.3.0 is looked for in .peers, where `make test` puts it.
 """
 
 from __future__ import annotations
@@ -90,9 +91,7 @@ def main() -> None:
     given = arguments(__doc__.splitlines()[0], repeat=7)
     lines = 1_000_000 if given.full else 100_000
     with folder(given.folder) as parent:
-        told = best(
-            given.repeat, *[lambda n=name: cost(n, parent, lines) for name in CONTESTANTS]
-        )
+        told = best(given.repeat, *[lambda n=name: cost(n, parent, lines) for name in CONTESTANTS])
     costs = dict(zip(CONTESTANTS, told, strict=True))
     rows = [[name, f"{us:.2f}", f"{us / costs[NOTATA]:.2f}"] for name, us in costs.items()]
     report("log_lines", ["what", "µs a line", "in terms of log.info"], rows)
