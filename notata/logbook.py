@@ -66,13 +66,11 @@ class Logbook(Verbs, Steering):
         on_failure: What a rank that leaves the block by an exception does about ranks that don't
             come to its end: `"grace"` waits for them for `grace` seconds and then ends the job
             (`MPI_Abort`), `"abort"` ends it at once, `"raise"` waits and never ends it.
-        env: Names of environment variables to keep in the metadata. Values that look like secrets
-            are hidden.
-        durability: What outlives the loss of the node. Whatever a call has returned from outlives
-            the process, always. `"process"` syncs nothing; `"close"` syncs metadata, parameters,
-            the log and the table's row once, when the run closes; `"node"` syncs every file and its
-            folder before the call returns, and the log at warnings. By default
-            `NOTATA_DURABILITY`, or `"close"`.
+        env: Names of environment variables to keep in the metadata; what looks secret is hidden.
+        durability: What outlives the loss of the node; whatever a call has returned from outlives
+            the process, always. `"process"` syncs nothing; `"close"` the metadata, parameters, log
+            and the table's row once, when the run closes; `"node"` every file and its folder before
+            the call returns, and the log at warnings. By default `NOTATA_DURABILITY`, or `"close"`.
 
     Raises:
         ValueError: If an option has a value that it can't have.
@@ -91,8 +89,7 @@ class Logbook(Verbs, Steering):
         >>> run.status
         'complete'
 
-    Ranks: opening and closing are collective with a communicator; every method says of itself
-    whether it is.
+    Ranks: opening and closing are collective with a communicator; each method says what it is.
     """
 
     def __init__(
@@ -336,8 +333,8 @@ class Logbook(Verbs, Steering):
 
     def _repr_html_(self) -> str:
         told = {"path": str(self.path), "parameters": markup.pairs(self.params)}
-        ranks = {"rank": f"{self.rank} of {self.size}"} if self.size > 1 else {}
-        return markup.card("Logbook", self.run_id, self.status, {**told, **ranks})
+        told |= {"rank": f"{self.rank} of {self.size}"} if self.size > 1 else {}
+        return markup.card("Logbook", self.run_id, self.status, told)
 
     def __enter__(self) -> Self:
         self._session.enter()
