@@ -13,7 +13,7 @@ from simulated import answer
 
 import notata
 from notata import Experiment, ExperimentReader, Logbook, LogReader
-from notata.reader import RankReader
+from notata.rankreader import RankReader
 from notata.rootview import RootView
 
 # Gives each public callable of a notata: its parameters' names, kinds and defaults.

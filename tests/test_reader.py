@@ -315,6 +315,13 @@ def test_runs_in_order(sweep: ExperimentReader) -> None:
     assert [path.name for path in sweep.runs] == ["log_sweep_omega_1", "log_sweep_omega_2"]
 
 
+def test_the_table_of_an_experiment_is_that_of_its_writer(sweep: ExperimentReader) -> None:
+    experiment = Experiment("sweep", sweep.path.parent)
+    assert len(sweep.rows()) == len(sweep)
+    assert sweep.rows() == experiment.rows()
+    assert sweep.to_dataframe().equals(experiment.to_dataframe())
+
+
 def test_runs_by_id_and_position(sweep: ExperimentReader) -> None:
     assert sweep["sweep_omega_2"].params == {"omega": 2.0}
     assert sweep[0].run_id == "sweep_omega_1"

@@ -14,7 +14,7 @@ from notata.merging.output import MISSING, Problem
 from notata.merging.output import Output as Output
 from notata.merging.survey import ENDED, Survey
 from notata.ranges import ranks_text
-from notata.reader import LogReader
+from notata.runreader import LogReader
 
 
 class Plan(NamedTuple):

@@ -11,7 +11,7 @@ from notata import files, layout, mergerecord
 from notata.errors import MergeError
 from notata.mergerecord import Fingerprints, MergeRecord
 from notata.merging import record, room, survey, verify
-from notata.reader import LogReader
+from notata.runreader import LogReader
 
 
 def prune(run: str) -> tuple[int, int]:

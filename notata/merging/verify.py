@@ -9,7 +9,7 @@ from typing import NamedTuple
 from notata import checksums, files, layout, mergerecord
 from notata.errors import MergeError
 from notata.mergerecord import MergeRecord, Stamp
-from notata.reader import LogReader
+from notata.runreader import LogReader
 
 
 class Verdict(NamedTuple):

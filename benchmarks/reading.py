@@ -1,0 +1,89 @@
+"""What it takes to look at the runs of an experiment, beside pandas and notata 0.3.0.
+
+Usage: python benchmarks/reading.py [--full] [--repeat 3] [--folder DIR]
+
+`ExperimentReader.to_dataframe` stands beside `pandas.read_csv` of the same table, and parameters
+and metadata of all runs, from the runs themselves, beside the reader of notata 0.3.0, which is
+looked for in .peers, where `make test` puts it. There are 2,000 runs, or 10,000 with --full.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from common import arguments, best, folder, report
+
+from notata import Experiment
+
+ROOT = Path(__file__).resolve().parents[1]
+PEER = ROOT / ".peers" / "notata-0.3.0"
+
+TIMED = """
+import sys, time
+sys.path.insert(0, sys.argv[1])
+import pandas
+from notata import ExperimentReader
+path = sys.argv[2]
+began = time.perf_counter()
+{code}
+print(time.perf_counter() - began, found)
+"""
+FRAME = "found = len(ExperimentReader(path).to_dataframe())"
+CSV = "found = len(pandas.read_csv(path + '/index.csv'))"
+RUNS = (
+    "found = 0\n"
+    "for run in ExperimentReader(path):\n"
+    "    found += run.params['k'] >= 0 and run.meta['status'] == 'complete'"
+)
+
+
+def seconds(code: str, library: Path, experiment: Path, expected: int) -> float:
+    """What some code takes in a process of its own, imports not counted."""
+    command = [sys.executable, "-c", TIMED.format(code=code), str(library), str(experiment)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    took, found = done.stdout.split()
+    assert int(found) == expected
+    return float(took)
+
+
+def made(base: Path, number: int) -> Path:
+    """An experiment of so many runs; all but the first are copies of it under other names."""
+    experiment = Experiment("sweep", base)
+    with experiment.add(k=0, omega=0.5, scheme="rk4") as first:
+        first.json("metrics", {"energy": 1.5, "drift": 1e-9})
+    for k in range(1, number):
+        run = experiment.runs_dir / f"log_sweep_{k}"
+        shutil.copytree(first.path, run)
+        told = json.loads((run / "metadata.json").read_text())
+        (run / "metadata.json").write_text(json.dumps(told | {"run_id": f"sweep_{k}"}))
+    experiment.rebuild_index()
+    return base / "sweep"
+
+
+def main() -> None:
+    given = arguments(__doc__.splitlines()[0])
+    number = 10_000 if given.full else 2_000
+    with folder(given.folder) as base:
+        sweep = made(base, number)
+        pairs = {
+            "the table as a frame": ((FRAME, ROOT), ("pandas.read_csv", CSV, ROOT)),
+            "parameters and metadata of each run": ((RUNS, ROOT), ("notata 0.3.0", RUNS, PEER)),
+        }
+        rows = []
+        for what, ((code, library), (peer, other, elsewhere)) in pairs.items():
+            ours, theirs = best(
+                given.repeat,
+                lambda c=code, at=library: seconds(c, at, sweep, number),
+                lambda c=other, at=elsewhere: seconds(c, at, sweep, number),
+            )
+            told = [f"{1000 * ours:.0f}", peer, f"{1000 * theirs:.0f}", f"{ours / theirs:.2f}"]
+            rows.append([what, number, *told])
+    report("reading", ["what", "runs", "notata ms", "peer", "peer ms", "times"], rows)
+
+
+if __name__ == "__main__":
+    main()
