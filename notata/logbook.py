@@ -43,7 +43,7 @@ class Logbook(Verbs, Steering):
         run_id: The id that the user chose.
         path: Folder of the run, the same on all ranks.
         callback: Called with the Logbook on rank 0 each time the run's outcome is set.
-        durability: `process`, `close` or `node`: what outlives the loss of the node.
+        durability: `process`, `close` or `node`.
 
     Args:
         run_id: Name of the run; its folder is `log_<run_id>`.
@@ -131,9 +131,8 @@ class Logbook(Verbs, Steering):
         except ValueError as error:  # the ranks that wait for this one have to hear of it
             failure, level, on_failure, timeout = error, messages.INFO, "grace", 0.0
             numbers, durability = (), disk.CLOSE
-        self.durability = durability
         used = disk.Disk(durability, place.rank if place.parallel else None)
-        folder = RankFolder(path, place, self.run_id, used)
+        self.durability, folder = durability, RankFolder(path, place, self.run_id, used)
         own, root = places_of(path, os.fspath(self.path), folder, level)
         super().__init__(own)
         self._session = Session(
