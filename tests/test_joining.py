@@ -41,6 +41,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def make_tiny(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(slabs, "SLAB", 100)
+    patch.setattr(slabs, "_CHUNK", 30)
+    patch.setattr(slabs, "_LEAST", 20)
     patch.setattr(sources, "_TILE", 90)
     patch.setattr(places, "_HANDLES", 2)
     patch.setattr(arrays, "_TASK", 3)

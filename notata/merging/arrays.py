@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from notata import checksums, layout, npy
 from notata.assembly import Box, Whole
+from notata.merging.ahead import ahead
 from notata.merging.places import write_at, writing
 from notata.merging.slabs import Filler, header_of, parts_of, slabs_of
 from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
@@ -49,7 +50,7 @@ def join_array(
     filler = Filler(run, whole, holes, slabs_of(whole), os.path.dirname(temporary))
     with writing(temporary) as descriptor:
         at = len(header)
-        for slab in filler:
+        for slab in ahead(iter(filler)) if filler.is_scattered else filler:
             write_at(descriptor, at, slab)
             hashed.update(slab)
             at += len(slab)

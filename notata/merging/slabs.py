@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import cycle, product
 from typing import TYPE_CHECKING, Any
 
 from notata import layout, npy
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SLAB = 1 << 23  # bytes: what one look at the pieces' places serves
 _CHUNK = 1 << 18  # bytes that are copied at once, few enough to stay in a core's own cache
-_LEAST = 1 << 16  # bytes that a piece should give at once
+_LEAST = 1 << 17  # bytes that a piece should give at once
 
 
 def header_of(whole: Whole) -> bytes:
@@ -112,7 +112,7 @@ class Filler:
         self._high = self._low + np.array([n for _, n in self._boxes], np.int64).reshape(shape)
 
     def __iter__(self) -> Iterator[memoryview]:
-        """The bytes of each slab; they are overwritten by the next.
+        """The bytes of each slab, part by part; those of one are overwritten by the next but one.
 
         Raises:
             DamagedError: If a piece is not what its manifest says.
@@ -124,8 +124,9 @@ class Filler:
         last = {part: slab for slab, parts in enumerate(touching) for part in parts}
         most = max(map(len, touching), default=0)
         finest = max(_CHUNK, min(SLAB, most * _LEAST))
-        memory = np.empty(_room(self._slabs, finest, self._dtype.itemsize), self._dtype)
-        spare = np.empty_like(memory)
+        room = _room(self._slabs, finest, self._dtype.itemsize)
+        spare = np.empty(room, self._dtype)
+        buffers = cycle((np.empty_like(spare), np.empty_like(spare)))
         with Handles() as handles, Spill(self._folder) as spill:
             sources: dict[int, Source] = {}
             for number, slab in enumerate(self._slabs):
@@ -137,21 +138,28 @@ class Filler:
                         )
                 runs = self._runs(slab, touching[number])
                 if runs is not None:
-                    yield from self._streamed(runs, sources, memory)
+                    yield from self._streamed(runs, sources, buffers)
                 else:
                     for part in _finer(slab, self._dtype.itemsize, finest):
-                        yield self._filled(part, touching[number], sources, memory, spare)
+                        yield self._filled(part, touching[number], sources, next(buffers), spare)
                 for i in touching[number]:
                     if last[i] == number:
                         self._end(self._parts[i], sources.pop(i))
 
-    def _runs(self, slab: Box, touching: Sequence[int]) -> list[tuple[int, int, int]] | None:
+    @property
+    def is_scattered(self) -> bool:
+        """Whether pieces lie side by side, so that putting a part together takes its time."""
+        return len(self._slabs) > 1 and self._runs(self._slabs[0]) is None
+
+    def _runs(
+        self, slab: Box, touching: Sequence[int] | None = None
+    ) -> list[tuple[int, int, int]] | None:
         """The pieces that lie one behind another in a slab: which, from where, and how much.
 
         None where they lie side by side, or beside a hole.
         """
         found = []
-        for i in touching:
+        for i in self._touching(slab) if touching is None else touching:
             shared = intersection(self._boxes[i], slab)
             assert shared is not None
             if not _is_run(shared[1], slab[1]):
@@ -167,15 +175,17 @@ class Filler:
         return runs if done == math.prod(slab[1]) else None
 
     def _streamed(
-        self, runs: Sequence[tuple[int, int, int]], sources: Mapping[int, Source], memory: Array
+        self,
+        runs: Sequence[tuple[int, int, int]],
+        sources: Mapping[int, Source],
+        buffers: Iterator[Array],
     ) -> Iterator[memoryview]:
         """Read pieces that lie one behind another."""
-        buffer = as_bytes(memory)
         itemsize = self._dtype.itemsize
         for i, first, count in runs:
             read, at, end = sources[i].read, first * itemsize, (first + count) * itemsize
             while at < end:
-                part = buffer[: min(_CHUNK, end - at, len(buffer))]
+                part = as_bytes(next(buffers))[: min(_CHUNK, end - at)]
                 read(at, part)
                 yield part
                 at += len(part)
