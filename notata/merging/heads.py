@@ -23,6 +23,7 @@ _BLOCK = 1 << 17  # bytes in which lines are looked for at once
 _AT_ONCE = 1 << 12  # lines that are looked at, few enough to stay near the processor
 _MINUTE = re.compile(rb"\[(\d{4}-\d\d-\d\dT\d\d:\d\d)")
 _NO_RANK = -1
+_HEAD = 120  # bytes that tell whether a line is a record, and of which rank
 _USUAL = ("INFO", "DEBUG", "WARNING", "ERROR")
 _FIRST = 3  # the word in which a fine stamp ends, after three digits
 
@@ -333,6 +334,6 @@ def _ranks(data: bytes | bytearray, texts: Array) -> Array:
 
 def _looked_up(data: bytes | bytearray, start: int) -> tuple[bool, int]:
     """Whether a line is a record, and which rank it names, as `messages` has it."""
-    line = bytes(data[start : data.index(b"\n", start) + 1])
-    (block,) = messages.blocks([line])
+    head = bytes(data[start : start + _HEAD])  # what follows may lie in another part of the log
+    (block,) = messages.blocks([head[: head.find(b"\n") + 1] or head])
     return bool(block.stamp), _NO_RANK if block.rank is None else block.rank
