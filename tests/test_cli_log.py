@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from calling import HOSTILE, ROOT, assert_harmless, notata, run_of
+from calling import HOSTILE, ROOT, assert_harmless, notata, program, run_of
 from hypothesis import given
 from hypothesis import strategies as st
 from simulated import open_as
@@ -164,6 +164,19 @@ def test_512_ranks(base: Path) -> None:
     run = run_of(512, base, lambda log: log.info("ready"))
     result = notata("log", run, "--grep", "ready", "--json")
     assert [json.loads(line)["rank"] for line in result.stdout.splitlines()] == list(range(512))
+
+
+@pytest.mark.parametrize("term", ["xterm", "xterm-256color", "dumb"])
+@pytest.mark.parametrize("depth", ["", "truecolor"])
+def test_colours_of_every_kind_of_terminal(base: Path, term: str, depth: str) -> None:
+    with Logbook("x", base) as log:
+        log.warning("hot")
+    env = {"FORCE_COLOR": "1", "TERM": term, "COLORTERM": depth}
+    printed = program("log", log.path, "--level", "warning", env=env)
+    assert printed.returncode == 0, printed.stderr
+    assert ("\x1b[33mhot\x1b[0m" in printed.stdout) == (term != "dumb")
+    plain = program("log", log.path, "--level", "warning", env=env | {"NO_COLOR": "1"})
+    assert "\x1b" not in plain.stdout
 
 
 # ----- folding -----

@@ -109,6 +109,19 @@ def test_a_run_that_is_open_right_now(base: Path) -> None:
     log.mark_complete()
 
 
+def test_the_same_message_of_many_ranks_is_one(base: Path) -> None:
+    logs = [open_as(rank, 20, base) for rank in range(20)]
+    for log in logs[:6]:
+        log.info("ready")
+    for log in logs[::2]:
+        log.info("steady")
+    printed = notata("show", logs[0].path).stdout
+    assert "INFO     [0-5] ready" in printed
+    assert "INFO     [10 ranks] steady" in printed
+    for log in reversed(logs):
+        log.mark_complete()
+
+
 def test_attempts(base: Path) -> None:
     with Logbook("again", base):
         pass

@@ -100,13 +100,13 @@ def painter() -> Callable[[str, str], str]:
 
     Ranks: independent.
     """
-    from rich.color import ColorSystem
+    from rich.console import COLOR_SYSTEMS
     from rich.style import Style
 
     screen = console()
     if not screen.is_terminal or screen.no_color or screen.color_system is None:
         return lambda text, style: text
-    system = ColorSystem[screen.color_system.upper()]
+    system = COLOR_SYSTEMS[screen.color_system]
     styles: dict[str, Style] = {}
 
     def paint(text: str, style: str) -> str:

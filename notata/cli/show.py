@@ -11,13 +11,13 @@ import click
 
 from notata.cli.printing import ATTENTION, KEEP, complain, console, located, status_text
 from notata.phrases import counted, duration_text, printable, size_text
-from notata.ranges import expand
+from notata.ranges import compact, expand
 
 if TYPE_CHECKING:
     from rich.text import Text
 
     from notata.contents import ArrayFacts
-    from notata.messages import Record
+    from notata.folding import Folded
     from notata.overview import Overview
 
 _HELP = f"""Show what a RUN is, on one screen: status, parameters, ranks, arrays, last messages.
@@ -34,6 +34,7 @@ Exit status: 0; 1 if the run failed, is lost, or has damaged files; 2 if there i
 
 _MESSAGES = 100  # of the last ones, with --json
 _SHOWN = 12  # of them on a screen
+_LONG = 16  # characters of a list of ranks
 _TALL = 40  # lines, where there is no terminal
 _FEWEST = 2  # lines that each part gets, if it has so many
 Lines = list["Text"]
@@ -76,6 +77,8 @@ def _show(found: Overview) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from notata.folding import folded
+
     screen = console()
     height = screen.height if screen.is_terminal else _TALL
     width = screen.width - 4 - 12  # without the frame and the names of the parts
@@ -88,7 +91,7 @@ def _show(found: Overview) -> None:
         "arrays": _arrays(found.arrays),
         "artifacts": _names(found.artifacts, width),
         "plots": _names(found.plots, width),
-        "messages": [_message(record) for record in found.messages[-_SHOWN:]],
+        "messages": [_message(one) for one in list(folded(found.messages))[-_SHOWN:]],
     }
     parts = {name: lines for name, lines in parts.items() if lines}
     shares = _shares({name: len(lines) for name, lines in parts.items()}, height - 3)
@@ -248,12 +251,14 @@ def _arrays(arrays: list[ArrayFacts]) -> Lines:
     return lines
 
 
-def _message(record: Record) -> Text:
+def _message(one: Folded) -> Text:
     from rich.text import Text
 
+    record = one.first
     styles = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
     line = Text().append(f"{record.time[11:19]} ", style="dim")
     line.append(f"{printable(record.level):8}", style=styles.get(record.level, ""))
-    if record.rank is not None:
-        line.append(f" [{record.rank}]")
+    if one.ranks:
+        ranks = compact(one.ranks)
+        line.append(f" [{ranks if len(ranks) <= _LONG else counted(len(one.ranks), 'rank')}]")
     return line.append(f" {printable(record.message)}", style=styles.get(record.level, ""))
