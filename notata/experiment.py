@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -208,32 +209,37 @@ class Experiment:
 
     def _record_ended(self, log: Logbook) -> None:
         """Record a run that `add` opened."""
+        held: Held | None = None
         try:
             row = row_of(self._folder(log.run_id))
             since, durable = self._began.pop(log.run_id, None), log.durability != disk.PROCESS
             held = self._index.add(row, since=since, durable=durable)
             self._sync_names(durable)
-            self._tell_lock(log, held)
         except Exception as error:  # whatever it is, no simulation fails for want of a row
+            told = isinstance(error, OSError | ValueError) and str(error)
             log.warning(
-                f"no row in {self.index_file} for this run: {str(error) or type(error).__name__}; "
+                f"no row in {self.index_file} for this run: "
+                f"{told or f'{type(error).__name__} {error}'.strip()}; "
                 "rebuild_index() of the experiment brings it back"
             )
+        with suppress(Exception):  # the row is there, or the run says that it isn't
+            self._tell_lock(log, held)
 
-    def _tell_lock(self, log: Logbook, held: Held) -> None:
+    def _tell_lock(self, log: Logbook, held: Held | None) -> None:
         """Say once of a run that its table isn't under the kernel's lock, or one that may fail."""
         doubt = self._index.doubt
-        if log.run_id in self._lock_told or (held.why is None and doubt is None):
+        kind, why = held or (None, None)
+        if log.run_id in self._lock_told or (why is None and doubt is None):
             return
         self._lock_told.add(log.run_id)
-        if held.why is not None:
-            log.info(f"the table is locked by files that processes make in turn: {held.why}")
+        if why is not None:
+            log.info(f"the table is locked by files that processes make in turn: {why}")
         if doubt is not None:
             log.warning(
                 f"the table's lock can't be trusted: {doubt}; if rows are missing, notata index "
                 "brings them back"
             )
-        facts = {"kind": held.kind, "why": held.why, "doubt": doubt}
+        facts = {"kind": kind, "why": why, "doubt": doubt}
         log.meta(lock={key: value for key, value in facts.items() if value is not None})
 
     def record(self, log: Logbook, metrics_file: str = layout.METRICS) -> None:

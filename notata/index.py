@@ -237,7 +237,9 @@ class Index:
         Raises:
             DamagedError: If a row can't be read; nothing was written.
         """
-        _, old = read_table(self._path)
+        header, old = read_table(self._path)
+        if RUN_ID not in header:  # where locks fail, another node may be at it just now
+            raise DamagedError(f"{self._path} has lost its column {RUN_ID}")
         if any(None in cells or None in cells.values() for cells in old):
             raise DamagedError("rows that don't fit their header, as notata 0.3.0 leaves them")
         cells = columns.cells(row)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from notata import deadline, disk, layout, lifecycle, markup, messages, topology, watchdog
+from notata import deadline, disk, layout, lifecycle, messages, topology, watchdog
 from notata.errors import UnsafeNameError
 from notata.failure import policy
 from notata.logwriter import handler
@@ -331,6 +331,8 @@ class Logbook(Verbs, Steering):
         self._session.say(lifecycle.FAILED, str(reason))
 
     def _repr_html_(self) -> str:
+        from notata import markup
+
         told = {"path": str(self.path), "parameters": markup.pairs(self.params)}
         told |= {"rank": f"{self.rank} of {self.size}"} if self.size > 1 else {}
         return markup.card("Logbook", self.run_id, self.status, told)

@@ -13,6 +13,7 @@ It touches that every 5 s while it lives, and both are told by the file server's
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -109,7 +110,16 @@ class Turns:
         Ranks: independent.
         """
         newest = max(self._numbers(), default=0)
-        return holders.parse(files.read_bytes(self._file(newest)) or b"")
+        return holders.parse(self._read(newest) or b"")
+
+    def _read(self, number: int) -> bytes | None:
+        """What stands in a turn's file, or None where it is gone, or just going on another node."""
+        try:
+            return files.read_bytes(self._file(number))
+        except OSError as error:
+            if error.errno != errno.ESTALE:
+                raise
+            return None
 
     def _numbers(self) -> list[int]:
         try:
@@ -122,7 +132,7 @@ class Turns:
 
     def _is_over(self, number: int) -> bool:
         """Whether the turn ended or its holder is gone; False, too, where it is over for long."""
-        data = files.read_bytes(self._file(number))
+        data = self._read(number)
         if data is None:
             return False  # a later turn has begun: look again
         if holders.is_free(data):

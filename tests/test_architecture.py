@@ -17,6 +17,14 @@ LONGEST = 350
 # and each file that is opened there costs a shared file system.
 HEAVY = {"xxhash", "click", "filelock", "matplotlib", "mpi4py", "numpy", "pandas", "rich", "yaml"}
 
+# Parts of the standard library, and of notata, that a program doesn't need until it reads, breaks,
+# or is stuck.
+LATE = {
+    *("ast", "bz2", "ctypes", "csv", "datetime", "hashlib", "lzma", "multiprocessing", "random"),
+    *("shutil", "socket", "subprocess", "tempfile", "traceback", "zipfile", "zlib"),
+    *("notata.assembly", "notata.gather", "notata.rankfiles", "notata.reader", "notata.stacks"),
+}
+
 
 def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
     """Run import-linter on the notata package that lies in a folder."""
@@ -31,11 +39,11 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 def loaded_by(statement: str) -> set[str]:
-    """Top-level modules that a statement loads in a fresh interpreter."""
+    """Modules that a statement loads in a fresh interpreter."""
     code = (
         "import sys; before = set(sys.modules)\n"
         f"{statement}\n"
-        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - before}))"
+        "print(*sorted(set(sys.modules) - before))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/"
@@ -76,10 +84,19 @@ def test_a_module_without_a_floor_is_noticed(tmp_path: Path) -> None:
     ],
 )
 def test_import_loads_the_standard_library_alone(statement: str) -> None:
-    loaded = loaded_by(statement)
+    loaded = {name.partition(".")[0] for name in loaded_by(statement)}
     assert "notata" in loaded
     assert not loaded & HEAVY
     assert loaded - {"notata"} <= sys.stdlib_module_names
+
+
+def test_a_logbook_loads_nothing_that_only_readers_and_accidents_need() -> None:
+    assert not loaded_by("from notata import Logbook") & LATE
+
+
+def test_the_package_alone_loads_next_to_nothing() -> None:
+    """Not even `typing`, which takes longer than all the rest."""
+    assert loaded_by("import notata") <= {"__future__", "notata", "notata.version"}
 
 
 def test_what_an_import_loads_is_seen() -> None:

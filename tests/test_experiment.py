@@ -353,6 +353,33 @@ def test_values_that_json_does_not_know(base: Path) -> None:
     assert row["when"] == "{1: datetime.date(2026, 11, 23), 'b': 2}"
 
 
+def test_what_is_wrong_with_a_row_is_named(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by errors whose text says nothing by itself, such as that of a key that is missing."""
+
+    def torn(*args: object, **more: object) -> None:
+        raise KeyError("run_id")
+
+    exp = Experiment("sweep", base)
+    monkeypatch.setattr(exp._index, "add", torn)
+    log = run(exp, {"e": 1}, dt=0.1)
+    (warning,) = messages(log)
+    assert f"no row in {exp.index_file} for this run: KeyError 'run_id'; " in warning
+
+
+def test_a_table_that_loses_its_header_meanwhile_is_made_anew(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another node does where locks don't exclude."""
+    from notata import index
+
+    exp = Experiment("sweep", base)
+    run(exp, {"e": 1}, dt=0.1)
+    monkeypatch.setattr(index, "read_table", lambda path: (["dt"], [{"dt": "0.1"}]))
+    run(exp, {"f": 1}, dt=0.2)
+    monkeypatch.undo()
+    assert [row["dt"] for row in exp.rows()] == [0.1, 0.2]
+
+
 @pytest.mark.parametrize("trouble", ["table", "lock", "environment"])
 def test_a_run_does_not_fail_for_want_of_its_row(
     base: Path, monkeypatch: pytest.MonkeyPatch, trouble: str

@@ -143,6 +143,8 @@ def test_merge_sbatch_depends_on_a_job(cluster: Cluster, home: Path) -> None:
         f"--dependency=afterany:{run}", "slurm/merge.sbatch", "outputs/log_heat", **variables(mpi)
     )
     cluster.wait(run, merge)
+    state = cluster.call("sacct", "-X", "-n", "-P", "-o", "State", "-j", merge).strip()
+    assert state == "COMPLETED", output(home)
     assert (home / "outputs/log_heat/data/T.npy").exists(), output(home)
     is_heat(home / "outputs/log_heat", 4, home)
     assert "joined 2 of 2" in output(home)
