@@ -192,9 +192,7 @@ class Logbook(Verbs, Steering):
 
     @cached_property
     def logger(self) -> logging.Logger:
-        """A `logging.Logger` that writes into this run, for libraries that want one.
-
-        Slower than `info`.
+        """A `logging.Logger` that writes into this run, for libraries; slower than `info`.
 
         Ranks: independent.
         """

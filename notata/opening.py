@@ -122,7 +122,7 @@ class Opened:
     def _open_together(
         self, failure: Exception | None, overwrite: bool, preallocate: bool, resume: bool | None
     ) -> None:
-        mine = lifecycle.opening_record(self._path, self.params.digest(), failure)
+        mine = lifecycle.opening_record(self._path, self._params_digest(), failure)
         answer = self._agreement.agree(
             f"open run {self._run_id!r}",
             mine,
@@ -191,7 +191,7 @@ class Opened:
         self.beat.start(pulse.interval())
         attempt.is_new = False
         return {
-            "params": self.params.digest(),
+            "params": self._params_digest(),
             "attempt": attempt.number,
             "clocks": clocks.speakers(records),
         }
@@ -215,16 +215,20 @@ class Opened:
             self._take_up()
         except Exception as error:
             failure = error
-        told = lifecycle.opening_record(self._path, self.params.digest(), failure)
+        told = lifecycle.opening_record(self._path, self._params_digest(), failure)
         self._agreement.agree(f"go on in run {self._run_id!r}", told, _check_all)
 
     def _take_up(self) -> None:
         self.params.put_below(read_params(self._path))
         self.folder.take_up()
 
+    def _params_digest(self) -> str:
+        """What ranks tell of their parameters; nothing where there is nobody to tell."""
+        return self.params.digest() if self.topology.parallel else ""
+
     def _compare_params(self, roots: object = None, *, closing: bool = False) -> None:
         """Tell this rank, in its log, where its parameters are not those of rank 0."""
-        if self.topology.is_root or roots == self.params.digest():
+        if self.topology.is_root or roots == self._params_digest():
             return
         try:
             saved = read_params(self._path)

@@ -208,7 +208,7 @@ class Session(Opened):
                 end_job(self.topology.comm, f"{why}: ending the job. {told}\n{self._traceback}")
 
     def _agree_to_close(self, mine: Record) -> Record:
-        told = mine | {"pieces": self.folder.pieces, "params": self.params.digest()}
+        told = mine | {"pieces": self.folder.pieces, "params": self._params_digest()}
         told |= {"lost": self._log.lost} if self._log.lost else {}
         what = f"close run {self._run_id!r}"
         patience = _PATIENCE if mine["status"] == lifecycle.COMPLETE else None

@@ -1,6 +1,6 @@
 """Many processes on few locks, some of them killed while they hold one: never two at once.
 
-NOTATA_TORTURE=27 makes 27 times as many rounds, 10,000 and more of each kind, as `make torture` does.
+NOTATA_TORTURE=27 makes 27 times as many rounds, 10,000 and more of each kind: `make torture`.
 """
 
 from __future__ import annotations
