@@ -88,8 +88,7 @@ docs: $(VENV)/stamp-docs
 	@echo "Open docs/_build/html/index.html"
 
 bench: $(VENV)/stamp-test $(PEER)/stamp
-	@for program in benchmarks/merge_*.py benchmarks/runs.py benchmarks/imports.py \
-			benchmarks/survey.py benchmarks/table.py; do \
+	@for program in $(filter-out benchmarks/common.py,$(sort $(wildcard benchmarks/*.py))); do \
 		echo "$$program"; $(VENV)/bin/python "$$program" $(BENCH_ARGS) || exit 1; done
 
 clean:
