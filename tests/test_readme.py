@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -62,18 +63,32 @@ def test_the_readme_from_its_first_script_to_its_last_command(tmp_path: Path) ->
     (tmp_path / "outputs").rename(tmp_path / "alone")
 
     run("mpirun", "-n", "4", sys.executable, "heat.py", cwd=tmp_path)
-    ls, merge, status, _doctor = re.findall(
-        r"^(notata \w+(?: \S+)?)\s+#", blocks("sh")[-1], re.MULTILINE
-    )
-    assert "log_heat" in run(*ls.split(), cwd=tmp_path)
-    run(*merge.split(), cwd=tmp_path)
+    commands = [shlex.split(line, comments=True) for line in blocks("sh")[-1].splitlines()]
+    called = {" ".join(call[1:]): call for call in commands}
+    assert all(call[0] == "notata" for call in commands)
+    printed = {
+        told: run(*call, cwd=tmp_path)
+        for told, call in called.items()
+        if "outputs/sweep" not in told and told != "doctor"
+    }
+    assert "log_heat" in printed["ls"]
+    assert "heat  complete" in printed["show outputs/log_heat"]
+    assert "[3] " in printed["log outputs/log_heat -f"]
     np.testing.assert_array_equal(np.load(tmp_path / "outputs/log_heat/data/T.npy"), alone)
-    assert "nothing to do" in run(*merge.split(), cwd=tmp_path)
+    assert "nothing to do" in run(*called["merge outputs/log_heat"], cwd=tmp_path)
 
     run(sys.executable, "-c", reading, cwd=tmp_path)
     run(sys.executable, "-c", many, cwd=tmp_path)
     assert len((tmp_path / "outputs/sweep/index.csv").read_text().splitlines()) == 7
-    assert "complete" in run(*status.split(), cwd=tmp_path)
+    for told, call in called.items():
+        if "outputs/sweep" in told:
+            printed[told] = run(*call, cwd=tmp_path)
+    assert "complete" in printed["status outputs/sweep"]
+    assert "6 complete" in printed["follow outputs/sweep"]
+    chosen = next(text for told, text in printed.items() if "--where" in told)
+    assert "1e-06" in chosen
+    assert chosen.count("complete") == 2
+    assert (tmp_path / "sweep_error_over_dt.png").stat().st_size > 10_000
     run(sys.executable, "-c", SETTING + pieces, cwd=tmp_path)
 
 
