@@ -75,11 +75,11 @@ def main() -> None:
         table = (base / "sweep" / "index.csv").read_text().count("\n")
         if table != RUNS - lost + 1:
             raise SystemExit(f"the table has {table} lines")
-    rows = [
-        [f"notata {what[0]}", RUNS, f"{seconds:.2f}", bound]
-        for what, seconds, bound in zip(words, found, (3, "", 5), strict=True)
-    ]
-    report("survey", ["command", "runs", "s", "bound s"], rows)
+        rows = [
+            [f"notata {what[0]}", RUNS, f"{seconds:.2f}", bound]
+            for what, seconds, bound in zip(words, found, (3, "", 5), strict=True)
+        ]
+        report("survey", ["command", "runs", "s", "bound s"], rows)
 
 
 if __name__ == "__main__":
