@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -49,14 +50,19 @@ def make(base: Path) -> None:
     (base / "sacct").chmod(0o755)
 
 
-def command(base: Path, *words: str) -> tuple[float, str]:
-    """Seconds that a command of notata takes, and what it prints."""
+def command(base: Path, *words: str) -> tuple[tuple[float, float], str]:
+    """Seconds that a command of notata takes, and of work, and what it prints."""
     path = f"{base}{os.pathsep}{os.environ['PATH']}"
     environ = os.environ | {"PATH": path, "PYTHONPATH": str(ROOT)}
-    began = time.perf_counter()
+    began, worked = time.perf_counter(), _worked()
     line = [sys.executable, "-m", "notata", *words]
     done = subprocess.run(line, capture_output=True, text=True, check=False, env=environ, cwd=base)
-    return time.perf_counter() - began, done.stdout
+    return (time.perf_counter() - began, _worked() - worked), done.stdout
+
+
+def _worked() -> float:
+    told = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return told.ru_utime + told.ru_stime
 
 
 def main() -> None:
@@ -76,10 +82,10 @@ def main() -> None:
         if table != RUNS - lost + 1:
             raise SystemExit(f"the table has {table} lines")
         rows = [
-            [f"notata {what[0]}", RUNS, f"{seconds:.2f}", bound]
-            for what, seconds, bound in zip(words, found, (3, "", 5), strict=True)
+            [f"notata {what[0]}", RUNS, f"{seconds:.2f}", f"{work:.2f}", bound]
+            for what, (seconds, work), bound in zip(words, found, (3, "", 5), strict=True)
         ]
-        report("survey", ["command", "runs", "s", "bound s"], rows)
+        report("survey", ["command", "runs", "s", "CPU s", "bound s"], rows)
 
 
 if __name__ == "__main__":
