@@ -141,7 +141,8 @@ class Experiment:
         """Sync the names of the folders that this process made for the experiment, once."""
         while now and self._made:
             with disk.Disk().explaining(self._made[-1]):
-                files.sync(os.path.dirname(self._made.pop()))
+                files.sync(os.path.dirname(self._made[-1]))
+            self._made.pop()
 
     def _folder(self, run_id: str) -> str:
         return os.path.join(self._home, layout.RUNS, layout.run_dir(run_id))
@@ -214,7 +215,6 @@ class Experiment:
             row = row_of(self._folder(log.run_id))
             since, durable = self._began.pop(log.run_id, None), log.durability != disk.PROCESS
             held = self._index.add(row, since=since, durable=durable)
-            self._sync_names(durable)
         except Exception as error:  # whatever it is, no simulation fails for want of a row
             told = isinstance(error, OSError | ValueError) and str(error)
             log.warning(
@@ -222,6 +222,10 @@ class Experiment:
                 f"{told or f'{type(error).__name__} {error}'.strip()}; "
                 "rebuild_index() of the experiment brings it back"
             )
+        try:
+            self._sync_names(log.durability != disk.PROCESS)
+        except OSError as error:
+            log.warning(f"the names of new folders may not outlive this node: {error}")
         with suppress(Exception):  # the row is there, or the run says that it isn't
             self._tell_lock(log, held)
 

@@ -135,7 +135,12 @@ def create(path: StrPath, data: bytes) -> None:
     Ranks: independent.
     """
     with open(path, "xb", buffering=0) as file:
-        file.write(data)
+        try:
+            write_all(file.fileno(), data)
+        except BaseException:  # a claim without a word would stand for nobody
+            with suppress(OSError):
+                os.unlink(path)
+            raise
 
 
 def sync(path: StrPath) -> None:
@@ -146,7 +151,12 @@ def sync(path: StrPath) -> None:
 
     Ranks: independent.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except PermissionError:
+        if os.path.isdir(path):
+            return  # one that may be written to but not read, which is no fault of the disk
+        raise
     try:
         os.fsync(descriptor)
     except OSError as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
+from _thread import RLock
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -30,7 +32,6 @@ class LogWriter:
     Attributes:
         path: The log file.
         level: Records below this level are dropped.
-        lost: How many records could not be written.
         signs: How many signs of life the program gave: records, written or dropped, and others.
     """
 
@@ -56,14 +57,15 @@ class LogWriter:
         self.path = path
         self._opener = opener
         self.level = level_number(level)
-        self.lost = self.signs = 0
+        self._losses = [0]  # shared with those `apart`
+        self.signs = 0
         self._tag = "" if rank is None else f"[rank {rank}] "
         self._fine = rank is not None
         self._descriptor = -1  # of no file: the first write fails, and opens it
         self._keep_open = True
-        self._until = 0.0  # when the stamp of this second is out of date
-        self._second = 0
-        self._heads: dict[int, tuple[str, str]] = {}  # of each level, what surrounds a fraction
+        self._opening = RLock()  # of one thread at a time; a signal's handler may come in between
+        # A second, its end, and of each level what surrounds a fraction; replaced as one.
+        self._stamp: tuple[int, float, dict[int, tuple[str, str]]] = (0, 0.0, {})
         self._look, self._looked = look, 0
         self._sync_from = sys.maxsize if sync_from is None else sync_from
         self._synced = 0  # signs of life up to which the file was synced
@@ -80,20 +82,21 @@ class LogWriter:
         self.signs += 1
         if level < self.level:
             return
-        now = time.time()
-        if not self._second <= now < self._until:
-            self._begin_second(now)
-            if level < self.level:  # muted just now
-                return
         text = f"{message!s}"
         if "\n" in text:
             text = text.replace("\n", INDENT)
+        now = time.time()
+        second, until, heads = self._stamp
+        if not second <= now < until:
+            second, heads = self._begin_second(now)
+            if level < self.level:  # muted just now
+                return
         try:
-            stamp, head = self._heads[level]
+            stamp, head = heads[level]
         except KeyError:
-            stamp, head = self._begin_level(level)
+            stamp, head = heads[level] = self._surroundings(second, level)
         if self._fine:
-            stamp = f"{stamp}.{int((now - self._second) * 1e6):06d}"
+            stamp = f"{stamp}.{int((now - second) * 1e6):06d}"
         try:
             data = f"{stamp}{head}{text}\n".encode()
         except UnicodeEncodeError:
@@ -106,32 +109,33 @@ class LogWriter:
         if level >= self._sync_from:
             self._sync_or_lose()
 
-    def _begin_second(self, now: float) -> None:
-        self._second = int(now)
-        self._until = self._second + 1.0
-        self._heads.clear()
-        if self._look is not None and not 0 <= self._second - self._looked < _LOOK_EVERY:
-            self._looked = self._second
+    def _begin_second(self, now: float) -> tuple[int, dict[int, tuple[str, str]]]:
+        second, heads = int(now), dict[int, tuple[str, str]]()
+        self._stamp = second, second + 1.0, heads
+        if self._look is not None and not 0 <= second - self._looked < _LOOK_EVERY:
+            self._looked = second
             self._look()
+        return second, heads
 
-    def _begin_level(self, level: int) -> tuple[str, str]:
-        stamp = time.strftime("[%Y-%m-%dT%H:%M:%S", time.localtime(self._second))
-        head = self._heads[level] = stamp, f"] {level_name(level)} {self._tag}"
-        return head
+    def _surroundings(self, second: int, level: int) -> tuple[str, str]:
+        stamp = time.strftime("[%Y-%m-%dT%H:%M:%S", time.localtime(second))
+        return stamp, f"] {level_name(level)} {self._tag}"
 
     def _write_otherwise(self, data: bytes, error: OSError) -> None:
         """Write to a file that is not open; if it is, the disk takes no more."""
-        if self._descriptor >= 0:
-            self._lose(error)
-            return
-        try:
-            self._descriptor = self._opener(self.path)
-            if os.write(self._descriptor, data) != len(data):
-                self._cut_off()
-            if not self._keep_open:
-                self.close()
-        except OSError as another:
-            self._lose(another)
+        with self._opening:
+            if self._descriptor >= 0 and error.errno != errno.EBADF:
+                self._lose(error)
+                return
+            try:
+                if self._descriptor < 0:  # else another thread has opened it meanwhile
+                    self._descriptor = self._opener(self.path)
+                if os.write(self._descriptor, data) != len(data):
+                    self._cut_off()
+                if not self._keep_open:
+                    self.close()
+            except OSError as another:
+                self._lose(another)
 
     def _cut_off(self) -> None:
         """Let go of a file that ends within a line: whoever opens it to append ends that line."""
@@ -144,15 +148,20 @@ class LogWriter:
 
         other = copy.copy(self)
         other._descriptor, other._keep_open = -1, False
-        other._until, other._heads = 0.0, {}
+        other._stamp, other._opening = (0, 0.0, {}), RLock()
         return other
 
     def mute(self) -> None:
         """Write no more: the file has become another's."""
         self.level = sys.maxsize
 
+    @property
+    def lost(self) -> int:
+        """How many records could not be written, here or by a writer `apart`."""
+        return self._losses[0]
+
     def _lose(self, error: OSError) -> None:
-        self.lost += 1
+        self._losses[0] += 1
         if self.lost == 1:
             with suppress(Exception):
                 print(

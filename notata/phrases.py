@@ -64,7 +64,7 @@ def duration_text(seconds: float, *, coarse: bool = False) -> str:
 
 
 _UNITS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|m|min|h|d)?\s*")
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(sec|s|min|m|h|d)?\s*")
 
 
 def duration_of(text: str) -> float:

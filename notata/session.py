@@ -160,7 +160,10 @@ class Session(Opened):
             if self._on_failure == "abort" and mine.get("raised") and self._agreement.talks:
                 self._close_alone(mine, "on_failure='abort'", asked=False)
             outcome = self._agree_to_close(mine)
-            self._settle()
+            try:
+                self._settle()
+            except OSError as error:  # raised once all else is done: the run has ended as it says
+                trouble.append(error)
         except RanksMissingError as error:
             self._close_alone(mine, str(error))
             raise

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 from notata import claims, files, layout, pulse, scheduler, slurm, sweeps, writers
 from notata.agreement import Agreement, Record
 from notata.attempts import current_job
-from notata.errors import RunExistsError
+from notata.errors import LockTimeoutError, RunExistsError
 from notata.lock import locked
 from notata.stored import read_json
 from notata.topology import Topology
@@ -82,6 +82,7 @@ class Sweep:
         retries = place.is_root and claims.FAILED in self._again
         began = pulse.dividing_time(experiment) if retries else math.inf
         self._claims = claims.Claims([point.folder for point in points], experiment, gone, began)
+        self._put_off: set[int] = set()  # points whose lock was waited for in vain
         self._order = deque(self._kept(mode, durable) if place.is_root else ())
 
     def _kept(self, mode: str, durable: bool) -> Sequence[int]:
@@ -136,7 +137,14 @@ class Sweep:
                 return {"point": chosen, "resume": None}
             if self._is_wanted(state, folder):
                 # Of the tasks that find it so, one goes on in it; the others find that it does.
-                lock.enter_context(locked(os.path.join(self._experiment, layout.CLAIMS_LOCK)))
+                try:
+                    lock.enter_context(locked(os.path.join(self._experiment, layout.CLAIMS_LOCK)))
+                except LockTimeoutError:
+                    if chosen in self._put_off:
+                        raise
+                    self._put_off.add(chosen)  # others may be free meanwhile
+                    self._order.append(chosen)
+                    continue
                 if self._is_wanted(self._claims.state(folder), folder):
                     return {"point": chosen, "resume": True}
                 lock.close()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from simulated import write_as
 from test_properties import folder, odd_logs
 
-from notata import LogReader, checksums, messages, streams
+from notata import LogReader, checksums, clocks, messages, streams
 from notata.errors import DamagedError
 from notata.merging import heads, logparts, logs, windows
 from notata.merging.heads import BEFORE, BEHIND, find_heads
@@ -118,6 +118,31 @@ def test_a_joined_log_is_joined_again_with_what_is_left(base: Path) -> None:
     assert joined(run)[1] == data  # the ranks' own records are not taken twice
     (run / "ranks/rank_00002/log.txt").unlink()
     assert joined(run)[1] == data  # those of a rank without a log are taken from there
+
+
+def test_what_was_given_stays_as_it_is_while_the_next_is_read(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread is still at work on it, also where parts of a log have nothing to give."""
+    stamp = "[2026-11-23T03:{:02d}:{:02d}.000000] INFO [rank {}] {}\n"
+    lines = [stamp.format(*divmod(n, 60), rank, n) for n in range(3600) for rank in (1, 2, 3)]
+    texts = ["".join(line for line in lines if f"[rank {r}]" in line) for r in range(4)]
+    run = a_run(base, [text.encode() or None for text in texts])
+    mine = [stamp.format(*divmod(n, 60), 0, "mine") for n in range(0, 3600, 300)]
+    (run / "log.txt").write_text("".join(sorted(lines + mine, key=lambda line: line[:28])))
+    monkeypatch.setattr(windows, "WINDOW", 1 << 16)
+    given = [logparts.Log(str(run), span, clocks.of_run(run)) for span in logs.spans_of(str(run))]
+    before: tuple[windows.Batch, bytes] | None = None
+    count = 0
+    for batch in windows._batches(given):
+        if before is not None:
+            assert bytes(before[0].data) == before[1]
+        before = batch, bytes(batch.data)
+        count += 1
+    assert count > 10
+    assert joined(run)[1].decode() == "".join(
+        sorted(lines + mine, key=lambda line: (line[:28], "[rank 0]" not in line, line[36:44]))
+    )
 
 
 LINES = st.sampled_from(

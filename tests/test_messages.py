@@ -8,6 +8,7 @@ import logging
 import os
 import re
 import resource
+import threading
 import time
 from pathlib import Path
 
@@ -161,6 +162,51 @@ def test_a_log_that_can_not_be_opened_does_not_stop_the_program(
     log.write(messages.INFO, "x")
     assert log.lost == 1
     assert "directory" in capsys.readouterr().err
+
+
+def test_threads_that_log_first_lose_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(50):
+        log = LogWriter(str(tmp_path / f"{number}.txt"))
+        gate = threading.Barrier(8)
+
+        def say(log: LogWriter = log, gate: threading.Barrier = gate) -> None:
+            gate.wait()
+            log.write(messages.INFO, "first")
+
+        threads = [threading.Thread(target=say) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        log.close()
+        assert log.lost == 0
+        assert len(read_back(tmp_path / f"{number}.txt")) == 8
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert capsys.readouterr().err == ""
+
+
+def test_a_message_that_logs_while_it_becomes_text(tmp_path: Path) -> None:
+    log = LogWriter(str(tmp_path / "log.txt"), 3)
+
+    class Slow:
+        def __str__(self) -> str:
+            time.sleep(1.1)
+            log.write(messages.INFO, "inner")
+            return "outer"
+
+    log.write(messages.INFO, "before")
+    log.write(messages.INFO, Slow())
+    assert [m.message for m in read_back(tmp_path / "log.txt")] == ["before", "inner", "outer"]
+
+
+def test_what_a_writer_apart_loses_counts(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").mkdir()
+    log = LogWriter(str(tmp_path / "log.txt"))
+    log.apart().write(messages.WARNING, "received SIGTERM")
+    assert log.lost == 1
 
 
 def test_levels_by_name_and_number() -> None:

@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notata import Experiment, LogReader, sweeping
-from notata.errors import SettingError, UnsupportedValueError
+from notata.errors import LockTimeoutError, SettingError, UnsupportedValueError
+from notata.lock import locked
 from notata.sweeps import Tasks, in_turn, points_of, share, tasks_of
 from notata.topology import ALONE
 
@@ -51,6 +52,23 @@ def ids(exp: Experiment, grid: Any, **how: Any) -> list[int]:
 
 
 GRID = {"k": range(10)}
+
+
+def test_a_lock_that_is_not_to_be_had_holds_up_no_other_point(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exp = Experiment("sweep", base)
+    failed = exp.add(k=0)
+    assert failed is not None
+    failed.mark_failed("NaN")
+    monkeypatch.setenv("NOTATA_LOCK_TIMEOUT", "0.2")
+    logs = exp.sweep({"k": range(3)}, retry="failed")
+    with locked(base / "sweep" / ".claims.lock"):
+        for k in (1, 2):
+            with next(logs) as log:
+                assert log.params["k"] == k
+        with pytest.raises(LockTimeoutError):
+            next(logs)
 
 
 # ----- points -----

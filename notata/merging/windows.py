@@ -100,7 +100,6 @@ def _batches(logs: Sequence[Log]) -> Iterator[Batch]:
         free = max(share, WINDOW - sum(h.size for h in held))
         rooms = [max(LEAST, min(h.quota, free) - h.size) + 1 for h in needy]
         size = BEFORE + sum(rooms) + len(rooms) + sum(size for _, _, size in lenders) + 2 * BEHIND
-        buffers.reverse()
         if len(buffers[0]) < size:
             buffers[0] = bytearray(size + size // 4)
         buffer, lent, read = _filled(buffers[0], needy, rooms, lenders)
@@ -123,6 +122,7 @@ def _batches(logs: Sequence[Log]) -> Iterator[Batch]:
             h.quota = share if h.size else min(2 * h.quota, WINDOW // 2)
         if batch.ticks:
             yield batch
+            buffers.reverse()  # whoever took the batch may still be at work on it
 
 
 def _lenders(

@@ -100,8 +100,8 @@ def merged(run: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def expected(large: Path) -> dict[str, Any]:
-    copy = large.parents[1] / "one" / large.name
+def expected(large: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    copy = tmp_path_factory.mktemp("one") / large.name
     shutil.copytree(large, copy)
     notata.merge(copy)
     return merged(copy)
