@@ -32,12 +32,13 @@ _ORDER: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
+_DIGITS = 400  # more than any number has; rounding to millions of them takes hours
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "abs": abs,
     "len": len,
     "max": max,
     "min": min,
-    "round": round,
+    "round": lambda value, digits=0: round(value, max(-_DIGITS, min(_DIGITS, int(digits)))),
 }
 _LONGEST = 10_000  # characters
 _ANY = "run"  # run["learning rate"] is the value of any name
@@ -46,8 +47,8 @@ _ANY = "run"  # run["learning rate"] is the value of any name
 class Expression:
     """A condition or a value, made once and asked of many runs.
 
-    Where a run has no value, a comparison with it is false, and so is one of things that have no
-    order, such as text and numbers.
+    Where a run has no value, a comparison with it is false, except with `None`; and so is one of
+    things that have no order, such as text and numbers.
 
     Attributes:
         text: The expression.
@@ -210,20 +211,29 @@ def _comparison(op: ast.cmpop, node: ast.Compare) -> Callable[[Any, Any], bool]:
     if isinstance(op, ast.Eq | ast.Is):
         return lambda left, right: bool(left == right)
     if isinstance(op, ast.NotEq | ast.IsNot):
-        return lambda left, right: bool(left != right)
+        with_none = any(_is_none(one) for one in (node.left, *node.comparators))
+        return lambda left, right: bool(left != right) and (with_none or _are_there(left, right))
     if isinstance(op, ast.In):
         return _is_in
     if isinstance(op, ast.NotIn):
-        return lambda left, right: not _is_in(left, right)
+        return lambda left, right: _are_there(left, right) and not _is_in(left, right)
     order = _ORDER[type(op)]
 
     def ordered(left: Any, right: Any) -> bool:
         try:
-            return left is not MISSING and right is not MISSING and bool(order(left, right))
+            return _are_there(left, right) and bool(order(left, right))
         except TypeError:
             return False
 
     return ordered
+
+
+def _are_there(left: Any, right: Any) -> bool:
+    return left is not MISSING and right is not MISSING
+
+
+def _is_none(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
 
 
 def _is_in(left: Any, right: Any) -> bool:

@@ -6,6 +6,8 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
+from statistics import median
 from typing import NamedTuple
 
 from notata import listing, slurm, tails
@@ -14,6 +16,7 @@ from notata.outcomes import RUNNING, WAITING, Outcome, survey
 from notata.stored import DAMAGED, StrPath
 
 _MEASURED = 100  # the newest ends of which the rate is taken
+_LONG_GAP = 600.0  # seconds without an end, besides ten times the usual, that part submissions
 _PATIENCE = 60.0  # seconds between two questions to the scheduler
 
 
@@ -26,6 +29,7 @@ class Now(NamedTuple):
             that ended without a run are `failed`.
         ended: How many runs have ended, well or not.
         left: How many are still to end, as far as is known.
+        begun: Whether there is anything to follow yet: a run, or a point of a grid.
         rate: Runs that end in a second, or None before two have.
         running: The runs that are at work, newest first.
         bad: The runs that failed or are lost, newest first.
@@ -35,6 +39,7 @@ class Now(NamedTuple):
     states: Mapping[str, int]
     ended: int
     left: int
+    begun: bool
     rate: float | None
     running: list[Outcome]
     bad: list[Outcome]
@@ -97,6 +102,7 @@ class Pace:
             {state: count for state, count in states.items() if count},
             len(over),
             len(at_work) + pending,
+            bool(found.outcomes or pending or found.grid is not None),
             self._rate(),
             sorted(running, key=lambda outcome: outcome.sign or 0.0, reverse=True),
             bad[::-1],
@@ -134,10 +140,17 @@ class Pace:
         self._seen = over
 
     def _rate(self) -> float | None:
-        if len(self._ends) < 2:
+        ends = list(self._ends)
+        gaps = [after - before for before, after in pairwise(ends)]
+        if gaps:
+            # An earlier submission says nothing about this one: it begins behind the last long gap.
+            long = _LONG_GAP + 10 * median(gaps)
+            breaks = [place for place, gap in enumerate(gaps) if gap > long]
+            ends = ends[breaks[-1] + 1 :] if breaks else ends
+        if len(ends) < 2:
             return None
-        since = self._clock() - self._ends[0]
-        return (len(self._ends) - 1) / since if since > 0 else None
+        since = self._clock() - ends[0]
+        return (len(ends) - 1) / since if since > 0 else None
 
 
 def last_words(run: str) -> str:

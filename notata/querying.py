@@ -130,7 +130,7 @@ def check(names: Iterable[str], found: Sequence[Line]) -> None:
             continue
         there = names_of(found)
         near = difflib.get_close_matches(name, there, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise QueryError(f"no run has a value {name!r}{hint} There are: {', '.join(there)}")
 
 
@@ -147,7 +147,7 @@ def wanted(found: Sequence[Line], condition: Expression) -> list[Line]:
 
 
 def ordered(found: Sequence[Line], keys: Iterable[str]) -> list[Line]:
-    """Sort runs; those without a value come last.
+    """Sort runs; those without a value, or with NaN, come last.
 
     Args:
         found: The runs.
@@ -162,14 +162,16 @@ def ordered(found: Sequence[Line], keys: Iterable[str]) -> list[Line]:
     for key in reversed(list(keys)):
         name = key.removeprefix("-")
         check([name], found)
-        there = [line for line in result if line.get(name) is not None]
+        there = [line for line in result if _has_order(line.get(name))]
         there.sort(key=lambda line: _rank(line.get(name)), reverse=key.startswith("-"))
-        result = [*there, *(line for line in result if line.get(name) is None)]
+        result = [*there, *(line for line in result if not _has_order(line.get(name)))]
     return result
+
+
+def _has_order(value: Any) -> bool:
+    return value is not None and value == value  # NaN is neither the smallest nor the largest
 
 
 def _rank(value: Any) -> tuple[int, Any]:
     """What can be compared with that of any other value: numbers before text."""
-    if isinstance(value, int | float):
-        return (0, value) if value == value else (1, 0)  # NaN behind all numbers
-    return 2, str(value)
+    return (0, value) if isinstance(value, int | float) else (1, str(value))

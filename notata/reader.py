@@ -135,7 +135,8 @@ class ExperimentReader:
         for path in self.runs[: markup.MOST]:
             row = {"run": layout.run_id_of(path.name), "status": status_of(path)}
             with suppress(ValueError, OSError):  # damaged parameters
-                row |= {str(name): value for name, value in stored.read_params(path).items()}
+                for name, value in stored.read_params(path).items():
+                    row[f"params.{name}" if name in ("run", "status") else str(name)] = value
             rows.append(row)
         return markup.grid("ExperimentReader", self.path.name, rows, len(self))
 

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator
 
 from notata import clocks, gather, layout, messages, streams
 
-_END = 1 << 16  # bytes of each log in which its last messages are looked for
+_END = 1 << 16  # bytes of each log in which its last messages are looked for at first
+_FARTHEST = 1 << 24  # and at last, behind a message that is very long
 _CHUNK = 1 << 16
 
 
@@ -27,8 +28,8 @@ def last(run: str, count: int) -> list[messages.Record]:
     for rank, path in [*own.items(), (0, os.path.join(run, layout.LOG))]:
         latest = messages.LONG_AGO
         rows = []
-        for block in messages.blocks(_end(path), rank or None):
-            if block.stamp and (rank or block.rank not in own):
+        for block in _ending(path, rank, count):
+            if rank or block.rank not in own:
                 latest = max(latest, shifts.one(messages.ticks(block.stamp), block.rank))
                 rows.append((latest, rank, block))
         found += rows[-count:] if count else []
@@ -36,12 +37,19 @@ def last(run: str, count: int) -> list[messages.Record]:
     return [messages.record(block) for _, _, block in (found[-count:] if count else [])]
 
 
-def _end(path: str) -> list[bytes]:
+def _ending(path: str, rank: int, count: int) -> list[messages.Block]:
+    """The messages at the end of a log, so many if they don't lie too far from it."""
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - _END))
-            return _lines(file.read())
+            reach = _END
+            while True:
+                file.seek(max(0, size - reach))
+                blocks = messages.blocks(_lines(file.read(reach)), rank or None)
+                found = [block for block in blocks if block.stamp]
+                if len(found) >= count or reach >= min(size, _FARTHEST):
+                    return found
+                reach *= 4
     except FileNotFoundError:
         return []
 

@@ -47,7 +47,7 @@ def test_all_is_well(base: Path) -> None:
     assert notata("follow", base / "sweep").exit_code == 0
     Experiment("empty", base)
     result = notata("follow", base / "empty")
-    assert (result.exit_code, result.stdout[9:]) == (0, "no runs\n")
+    assert (result.exit_code, result.stdout[9:]) == (1, "no runs\n")  # nothing has begun
 
 
 def test_no_such_experiment(base: Path) -> None:
@@ -172,6 +172,21 @@ def test_rate_and_time_to_go(base: Path) -> None:
     assert logs[3] is not None
     logs[3].mark_complete()
     assert pace.look().to_go is None
+
+
+def test_an_earlier_submission_has_no_part_in_the_rate(base: Path) -> None:
+    exp = sweep(base, "cccc")
+    clock = Clock()
+    clock.now += 6 * 86_400
+    logs = [exp.add(k=k) for k in (10, 11, 12, 13)]
+    pace = Pace(base / "sweep", clock=clock)
+    pace.look()
+    for log in logs[:3]:
+        assert log is not None
+        log.mark_complete()
+        clock.now += 100
+        now = pace.look()
+    assert now.to_go == pytest.approx(100, rel=0.05)
 
 
 def test_the_scheduler_is_asked_once_a_minute(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,8 @@ def test_what_is_wanted(base: Path, options: list[str], expected: list[str], fol
         (["--since", "999999999999d"], "neither a time"),
         (["--grep", "("], "unterminated"),
         (["--last", "-1"], "-1 is not in the range"),
+        (["--last", "9" * 23], "is not in the range"),
+        (["--level", "--5"], "give one of DEBUG"),
     ],
 )
 def test_wrong_use(base: Path, options: list[str], why: str) -> None:

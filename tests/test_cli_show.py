@@ -11,7 +11,7 @@ import pytest
 from calling import HOSTILE, assert_harmless, notata, run_of
 from simulated import open_as
 
-from notata import Logbook, LogReader, merge, overview
+from notata import Logbook, LogReader, merge, overview, tails
 
 
 def work(log: Logbook) -> None:
@@ -248,3 +248,12 @@ def test_pieces_that_contradict(base: Path) -> None:
     result = notata("show", run, width=140)
     assert result.exit_code == 1
     assert "array 'T': it beyond axis 0 has shape (2,) on rank 0, (3,) on rank 1" in result.stderr
+
+
+def test_messages_behind_a_very_long_one(base: Path) -> None:
+    log = Logbook("a", base)
+    log.error("diverged at step 12")
+    log.error("x" * 300_000)
+    log.info("and on it goes")
+    said = [m.message[:20] for m in tails.last(str(log.path), 3)]
+    assert said == ["diverged at step 12", "x" * 20, "and on it goes"]

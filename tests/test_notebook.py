@@ -98,6 +98,15 @@ def test_an_experiment(base: Path) -> None:
     ]
 
 
+def test_a_parameter_does_not_stand_for_the_status(base: Path) -> None:
+    log = Experiment("sweep", base).add(run=4, status="ok")
+    assert log is not None
+    log.mark_failed("NaN")
+    told = shown(ExperimentReader(base / "sweep"))
+    assert told[3:7] == ["run", "status", "params.run", "params.status"]
+    assert told[8:] == ["failed", "4", "ok"]
+
+
 def test_many_are_counted(base: Path) -> None:
     exp = Experiment("sweep", base)
     for k in range(23):

@@ -26,8 +26,8 @@ minute at most. EXPERIMENT may be a name below outputs/.
   notata follow outputs/sweep
   notata follow --json --every 60 outputs/sweep
 
-Exit status: 0 if all runs are complete, 1 if some failed or are lost, 2 if there is no such
-experiment.
+Exit status: 0 if all runs are complete, 1 if some failed or are lost, or none has begun, 2 if
+there is no such experiment.
 """
 
 _SHOWN = 8  # runs that are at work, and runs that failed
@@ -52,7 +52,7 @@ def follow(ctx: click.Context, experiment: str, every: float, as_json: bool) -> 
         found = _by_lines(pace, every, as_json)
     else:
         found = _live(pace, every)
-    if found.bad or found.states.get("failed"):
+    if found.bad or found.states.get("failed") or not found.begun:
         ctx.exit(ATTENTION)
 
 

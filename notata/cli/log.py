@@ -66,7 +66,7 @@ class _Wish(NamedTuple):
 @click.option("--level", default="0", help="The lowest level, by name or number.")
 @click.option("--since", metavar="WHEN", help="Only what is newer: 10m, 2h, or 2026-11-23T03:00.")
 @click.option("--grep", metavar="REGEX", help="Only messages in which this is found.")
-@click.option("--last", "-n", type=click.IntRange(min=0), help="Only the last so many lines.")
+@click.option("--last", "-n", type=click.IntRange(0, 10**9), help="Only the last so many lines.")
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run has ended.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document a message, unfolded.")
 @click.pass_context
@@ -87,13 +87,16 @@ def log(ctx: click.Context, /, run: str, follow: bool, **options: Any) -> None:
         ctx.exit(ATTENTION)
 
 
-def _wish(reader: LogReader, options: dict[str, Any]) -> _Wish:
+def _level(text: str) -> int:
     from notata.messages import level_number
 
-    level = options["level"]
+    return level_number(int(text) if text.removeprefix("-").isdecimal() else text)
+
+
+def _wish(reader: LogReader, options: dict[str, Any]) -> _Wish:
     return _Wish(
         _checked("--ranks", options["ranks"], lambda text: ranks_of(text, reader.size)),
-        _checked("--level", int(level) if level.lstrip("-").isdecimal() else level, level_number),
+        _checked("--level", options["level"], _level),
         _checked("--since", options["since"], _since) or 0,
         _checked("--grep", options["grep"], re.compile),
     )
