@@ -400,13 +400,18 @@ class Cluster:
     def wait(self, *jobs: str, seconds: float = 240) -> None:
         """Wait until no element of these jobs is queued or runs, and the accounting knows it."""
         named = ",".join(jobs)
+        since, before = time.monotonic(), ""
 
         def ended() -> bool:
+            nonlocal since, before
             if self.call("squeue", "--noheader", "-j", named, check=False).strip():
                 return False
-            told = self.call("sacct", "-X", "-n", "-P", "-o", "JobIDRaw,End,State", "-j", named)
+            told = self.call("sacct", "-X", "-D", "-n", "-P", "-o", "JobID,End,State", "-j", named)
+            if told != before:  # it hears of elements and of later attempts one after another
+                since, before = time.monotonic(), told
             lines = [line.split("|") for line in told.splitlines()]
-            return len(lines) >= len(jobs) and all(end != "Unknown" for _, end, _ in lines)
+            over = len(lines) >= len(jobs) and all(end != "Unknown" for _, end, _ in lines)
+            return over and time.monotonic() - since > 3
 
         if not self.wait_until(ended, seconds):
             queue = self.call("squeue", check=False)
