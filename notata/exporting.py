@@ -60,11 +60,12 @@ def export(
         to: `hdf5`, `zarr` or `netcdf`.
         out: The file to make; it is there once it is whole.
         names: The arrays; all by default.
-        overwrite: Whether it may be there.
+        overwrite: Whether a file, or a Zarr store where one is made, may be there and is replaced.
         tell: Called with the bytes that are done, and of how many.
 
     Raises:
-        ExportError: If `out` exists, the library is missing, or a value can't be stored.
+        ExportError: If `out` exists, is a folder other than a Zarr store that may be replaced, or
+            has to do with the run's own folder; the library is missing; or a value can't be stored.
         ArrayNotFoundError: If there is no array of a name.
         HoleError: If pieces don't make a whole.
         DamagedError: If a file of the run is damaged.
@@ -74,22 +75,28 @@ def export(
     if to not in ENDINGS:
         raise ExportError(f"there is no format {to!r}: {', '.join(ENDINGS)}")
     path = os.fspath(LogReader(run).path)
-    target = os.fspath(out)
+    target = os.fspath(out).rstrip("/") if to == "zarr" else os.fspath(out)
+    _refuse_folders(target, to)
+    _refuse_inside(target, path)
     if os.path.lexists(target) and not overwrite:
         raise ExportError(f"{target} exists: choose another file, or overwrite it")
     wanted = [f.name for f in contents.arrays(path)] if names is None else list(names)
     arrays = [open_array(path, name) for name in wanted]
     total = sum(array.nbytes for array in arrays)
     folder = os.path.dirname(target) or "."
-    os.makedirs(folder, exist_ok=True)
+    missing = _missing(folder)
     made = os.path.join(folder, layout.temporary() + ENDINGS[to])
     try:
+        os.makedirs(folder, exist_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Zarr, of types that other languages may not know
             _write(_SINKS[to](made, datasets.attributes(path)), to, arrays, tell, total)
-        _put(made, target)
+        _put(made, target, to)
     finally:
         _remove(made)
+        with suppress(OSError):  # those that hold something by now
+            for empty in missing:
+                os.rmdir(empty)
     return Exported(target, wanted, total)
 
 
@@ -121,8 +128,44 @@ def _places(names: list[str]) -> dict[str, str]:
     return {name: f"{name}.array" if name in folders else name for name in names}
 
 
-def _put(made: str, target: str) -> None:
-    if os.path.isdir(target) and not os.path.islink(target):
+def _refuse_folders(target: str, to: str) -> None:
+    """Make sure that a target names a file, or what a Zarr store may take the place of."""
+    named = os.path.basename(target) not in ("", ".", "..")
+    store = to == "zarr" and not os.path.islink(target)
+    if not named or (os.path.isdir(target) and not (store and _is_store(target))):
+        wanted = "a Zarr store" if to == "zarr" else "a file"
+        raise ExportError(f"{target or repr(target)} is a folder: name {wanted} in it")
+    if to == "zarr" and os.path.lexists(target) and not os.path.isdir(target):
+        raise ExportError(f"{target} is a file, no Zarr store: choose another name")
+
+
+def _is_store(path: str) -> bool:
+    return any(os.path.isfile(os.path.join(path, name)) for name in ("zarr.json", ".zgroup"))
+
+
+def _refuse_inside(target: str, run: str) -> None:
+    """Make sure that neither the run's folder nor anything in it is replaced or added to."""
+    run = os.path.realpath(run)
+    parent, name = os.path.split(os.path.abspath(target))
+    for place in (os.path.join(os.path.realpath(parent), name), os.path.realpath(target)):
+        if os.path.commonpath((place, run)) in (place, run):
+            raise ExportError(
+                f"{target} is, holds or lies in the run's own folder {run}: name a file elsewhere"
+            )
+
+
+def _missing(folder: str) -> list[str]:
+    """The folders on the way that are not there yet, innermost first."""
+    found = []
+    while folder and not os.path.lexists(folder):
+        found.append(folder)
+        folder = os.path.dirname(folder.rstrip("/"))
+    return found
+
+
+def _put(made: str, target: str, to: str) -> None:
+    _refuse_folders(target, to)  # once more: what has come there since is not ours to delete
+    if os.path.isdir(target):
         aside = os.path.join(os.path.dirname(target) or ".", layout.temporary())
         os.rename(target, aside)
         os.rename(made, target)

@@ -281,6 +281,81 @@ def test_hostile_names(base: Path, to: str) -> None:
     assert HOSTILE in attributes.values()
 
 
+# ----- what is never replaced -----
+
+
+def contents_of(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("to", FORMATS)
+def test_a_folder_is_never_replaced(base: Path, to: str) -> None:
+    run = run_of(2, base, lambda log: log.array("T", [log.rank]))
+    work = Path("work")
+    (work / "deep").mkdir(parents=True)
+    (work / "deep" / "thesis.txt").write_text("years")
+    Path("link").symlink_to("work")
+    before = contents_of(base.parent)
+    for out in (run, base, work, "link", ".", "..", "work/."):
+        result = notata("export", run, "--to", to, "--overwrite", f"--out={out}")
+        assert result.exit_code == 2, out
+        assert "is a folder: name a" in result.stderr or "run's own folder" in result.stderr
+        assert contents_of(base.parent) == before
+    assert Path("link").is_symlink()
+
+
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize("out", ["new.x", "data/T.npy", "metadata.json", "../log_heat/data/x"])
+def test_nothing_goes_into_the_run(base: Path, to: str, out: str) -> None:
+    run = run_of(2, base, lambda log: log.array("T", [log.rank]))
+    before = contents_of(base)
+    Path("alias").symlink_to(run)
+    for folder in (run, Path("alias")):
+        with pytest.raises(ExportError, match=r"run's own folder|is a file, no Zarr store"):
+            export(run, to, folder / out, overwrite=True)
+    assert contents_of(base) == before
+
+
+def test_a_store_that_holds_the_run_is_not_replaced(base: Path) -> None:
+    run = run_of(2, base, lambda log: log.array("T", [log.rank]))
+    (base / "zarr.json").write_text("{}")
+    before = contents_of(base)
+    with pytest.raises(ExportError, match="run's own folder"):
+        export(run, "zarr", base, overwrite=True)
+    assert contents_of(base) == before
+
+
+def test_a_zarr_store_is_replaced_by_one_alone(base: Path) -> None:
+    run = run_of(2, base, lambda log: log.array("T", [log.rank]))
+    export(run, "zarr", "x.zarr")
+    before = contents_of(Path("x.zarr"))
+    for to in ("hdf5", "netcdf"):
+        with pytest.raises(ExportError, match="x.zarr is a folder: name a file in it"):
+            export(run, to, "x.zarr", overwrite=True)
+    assert contents_of(Path("x.zarr")) == before
+    Path("x.zarr/old").touch()
+    assert export(run, "zarr", "x.zarr/", overwrite=True).path == "x.zarr"
+    assert contents_of(Path("x.zarr")) == before
+    export(run, "hdf5", "x.h5")
+    with pytest.raises(ExportError, match="x.h5 is a file, no Zarr store"):
+        export(run, "zarr", "x.h5", overwrite=True)
+    assert load("x.h5", "hdf5")[0]["T"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("to", ["hdf5", "netcdf"])
+def test_a_folder_for_a_file(base: Path, to: str) -> None:
+    run = run_of(2, base, lambda log: log.array("T", [log.rank]))
+    result = notata("export", run, "--to", to, "--out", "newdir/")
+    assert (result.exit_code, result.stderr) == (
+        2,
+        "notata: error: newdir/ is a folder: name a file in it\n",
+    )
+    assert notata("export", run, "--to", to, "--out", "a/b/x", "--arrays", "T").exit_code == 0
+    (run / "ranks" / "rank_00001" / "data" / "T.npy").write_bytes(b"")
+    assert notata("export", run, "--to", to, "--out", "a/c/d/x").exit_code == 2
+    assert [str(p) for p in sorted(Path().rglob("*"))] == ["a", "a/b", "a/b/x"]
+
+
 # ----- xarray -----
 
 
