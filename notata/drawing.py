@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from notata.errors import DrawingError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 _MOST = {1: 20_000, 2: 1500}  # elements along an axis of what is drawn, by its number of axes
 _SEVERAL = 10  # values of a hue that get a colour each
+KINDS = ("png", "pdf", "svg")  # of files
 
 
 class View(NamedTuple):
@@ -136,23 +138,42 @@ def _spelled(indices: int | range, length: int) -> str:
 def picture(found: View, title: str) -> Figure:
     """Draw a part of an array: a line, or an image with its scale.
 
+    Raises:
+        DrawingError: If its numbers are too large for a scale (a `ValueError`).
+
     Ranks: independent.
     """
     figure, axes = _figure()
-    if len(found.axes) == 1:
-        few = len(found.values) <= 60
-        axes.plot(found.ranges[0], found.values, marker="o" if few else None, markersize=3)
-        axes.set_xlabel(f"index along axis {found.axes[0]}")
-        axes.grid(alpha=0.3)
-    else:
-        image = axes.imshow(
-            found.values, origin="lower", extent=_extent(*found.ranges), aspect=_aspect(found)
-        )
-        axes.set_ylabel(f"axis {found.axes[0]}")
-        axes.set_xlabel(f"axis {found.axes[1]}")
-        figure.colorbar(image)
-    axes.set_title(plain(title))
+    with _drawing():
+        if len(found.axes) == 1:
+            few = len(found.values) <= 60
+            axes.plot(found.ranges[0], found.values, marker="o" if few else None, markersize=3)
+            axes.set_xlabel(f"index along axis {found.axes[0]}")
+            axes.grid(alpha=0.3)
+        else:
+            image = axes.imshow(
+                found.values, origin="lower", extent=_extent(*found.ranges), aspect=_aspect(found)
+            )
+            axes.set_ylabel(f"axis {found.axes[0]}")
+            axes.set_xlabel(f"axis {found.axes[1]}")
+            figure.colorbar(image)
+        axes.set_title(plain(title))
     return figure
+
+
+@contextmanager
+def _drawing() -> Iterator[None]:
+    """Whatever matplotlib makes of numbers that it has no scale for, as an error of ours."""
+    with warnings.catch_warnings():
+        # Letters that the font doesn't have; and what overflows before it is refused.
+        warnings.simplefilter("ignore")
+        try:
+            yield
+        except (ValueError, OverflowError, RuntimeError) as error:
+            why = " ".join(str(error).split())
+            raise DrawingError(
+                f"these numbers can't be drawn, they may be too large: {why}"
+            ) from error
 
 
 def _figure() -> tuple[Figure, Any]:
@@ -221,7 +242,7 @@ def sweep(
     rows = [
         (line.get(x), line.get(y), line.get(hue) if hue else None)
         for line in found
-        if line.get(x) is not None and _is_number(line.get(y))
+        if line.get(x) is not None and not _is_endless(line.get(x)) and _is_number(line.get(y))
     ]
     if not rows:
         raise DrawingError(f"no run has both a value {x!r} and a number {y!r}")
@@ -229,26 +250,27 @@ def sweep(
         rows = [(plain(str(row[0])), *row[1:]) for row in rows]
     rows.sort(key=lambda row: row[0])
     figure, axes = _figure()
-    if (
-        hue
-        and len({_key(row[2]) for row in rows}) > _SEVERAL
-        and all(_is_number(row[2]) for row in rows)
-    ):
-        dots = axes.scatter(
-            *zip(*((r[0], r[1]) for r in rows), strict=True), c=[r[2] for r in rows]
-        )
+    with _drawing():
+        _points(figure, axes, rows, hue)
+        axes.set_xlabel(plain(x))
+        axes.set_ylabel(plain(y))
+        axes.set_title(plain(title))
+        axes.grid(alpha=0.3)
+        if "x" in log:
+            axes.set_xscale("log")
+        if "y" in log:
+            axes.set_yscale("log")
+    return Sweep(figure, len(rows), len(found) - len(rows))
+
+
+def _points(figure: Figure, axes: Any, rows: list[tuple[Any, Any, Any]], hue: str | None) -> None:
+    """Dots with a scale of colours for many numbers; else a line for each value of the hue."""
+    colours = [row[2] for row in rows]
+    if hue and len(set(map(_key, colours))) > _SEVERAL and all(map(_is_number, colours)):
+        dots = axes.scatter(*zip(*((r[0], r[1]) for r in rows), strict=True), c=colours)
         figure.colorbar(dots, label=plain(hue))
     else:
         _lines(axes, rows, hue)
-    axes.set_xlabel(plain(x))
-    axes.set_ylabel(plain(y))
-    axes.set_title(plain(title))
-    axes.grid(alpha=0.3)
-    if "x" in log:
-        axes.set_xscale("log")
-    if "y" in log:
-        axes.set_yscale("log")
-    return Sweep(figure, len(rows), len(found) - len(rows))
 
 
 def _lines(axes: Any, rows: list[tuple[Any, Any, Any]], hue: str | None) -> None:
@@ -268,7 +290,19 @@ def _key(value: Any) -> tuple[int, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value is a number that can be drawn."""
+    try:
+        return _is_any_number(value) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def _is_endless(value: Any) -> bool:
+    return _is_any_number(value) and not _is_number(value)
+
+
+def _is_any_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def encoded(figure: Figure, kind: str) -> bytes:
@@ -279,17 +313,14 @@ def encoded(figure: Figure, kind: str) -> bytes:
         kind: `png`, `pdf` or `svg`.
 
     Raises:
-        DrawingError: If there are no such files (a `ValueError`).
+        DrawingError: If there are no such files, or its numbers are too large for a scale (a
+            `ValueError`).
 
     Ranks: independent.
     """
+    if kind not in KINDS:
+        raise DrawingError(f"a file .{kind} can't be drawn: name a .png, .pdf or .svg")
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # letters that the font doesn't have
-        try:
-            figure.savefig(buffer, format=kind)
-        except ValueError as error:
-            if "not supported" in str(error):
-                raise DrawingError(f"a file .{kind} can't be drawn: {error}") from None
-            raise
+    with _drawing():
+        figure.savefig(buffer, format=kind)
     return buffer.getvalue()

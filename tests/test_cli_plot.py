@@ -11,7 +11,7 @@ import pytest
 from calling import HOSTILE, notata, run_of
 from PIL import Image
 
-from notata import Experiment, Logbook, LogReader, merge
+from notata import Experiment, Logbook, LogReader, drawing, listing, merge, querying
 from notata.drawing import View, picture, view
 from notata.errors import DrawingError
 from notata.opened import open_array
@@ -153,9 +153,30 @@ def test_other_files(run: Path, ending: str, magic: bytes) -> None:
 def test_files_that_can_not_be(run: Path) -> None:
     result = notata("plot", run, "line", "-o", "a.xyz")
     assert (result.exit_code, "a file .xyz can't be drawn" in result.stderr) == (2, True)
+    for ending in ("pgf", "ps", "svgz", "jpg"):  # matplotlib might, or with a TeX that isn't there
+        result = notata("plot", run, "line", "-o", f"a.{ending}")
+        assert (result.exit_code, result.stderr) == (
+            2,
+            f"notata: error: a file .{ending} can't be drawn: name a .png, .pdf or .svg\n",
+        )
+    assert not list(Path().iterdir())
     Path("file").touch()
     result = notata("plot", run, "line", "-o", "file/a.png")
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "values", [[[1e308, -1e308], [0, 1]], [1e308, -1e308], [1e308 + 1e308j, 1]]
+)
+def test_what_diverged_is_told(base: Path, values: list[object]) -> None:
+    with Logbook("x", base) as log:
+        log.array("T", np.array(values))
+    result = notata("plot", log.path, "T")
+    assert result.exit_code == 2
+    assert "these numbers can't be drawn, they may be too large: " in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(Path().iterdir())
 
 
 def test_json(run: Path) -> None:
@@ -232,6 +253,26 @@ def test_a_sweep(sweep: Path, options: list[str], runs: int) -> None:
 def test_a_sweep_says_what_is_left_out(sweep: Path) -> None:
     result = notata("plot", sweep, "--x", "dt", "--y", "error")
     assert result.stdout == "sweep_error_over_dt.png (3 runs; 1 have no such values)\n"
+
+
+@pytest.mark.parametrize("endless", [float("nan"), float("inf"), -float("inf"), 10**400])
+def test_numbers_without_end_are_left_out(base: Path, endless: float) -> None:
+    exp = Experiment("sweep", base)
+    for value in (1.5, endless, 10, 2):
+        log = exp.add(dt=value)
+        assert log is not None
+        with log:
+            log.json("metrics", {"n": 5, "worst": value})
+    found = querying.lines(listing.find(base / "sweep"), 0.0)
+    drawn = drawing.sweep(found, "dt", "n")
+    assert (drawn.shown, drawn.left_out) == (3, 1)
+    (line,) = drawn.figure.axes[0].lines
+    assert line.get_xdata().tolist() == [1.5, 2, 10]  # numbers in their order, no text
+    drawn = drawing.sweep(found, "dt", "worst", "worst")
+    assert (drawn.shown, drawn.left_out) == (3, 1)
+    assert drawing.sweep(found, "n", "n", "worst").shown == 4
+    result = notata("plot", base / "sweep", "--x", "dt", "--y", "n")
+    assert result.stdout == "sweep_n_over_dt.png (3 runs; 1 have no such values)\n"
 
 
 def test_many_values_of_a_hue_are_a_scale(base: Path) -> None:
