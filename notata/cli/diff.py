@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from notata.cli.printing import ATTENTION, KEEP, cell, complain, located, new_table, show
+from notata.cli.printing import ATTENTION, KEEP, cell, complain, json_text, located, new_table, show
 from notata.cli.progress import Progress
 from notata.phrases import duration_text, printable
 
@@ -61,7 +61,7 @@ def diff(
             located(left), located(right), data=not no_data, atol=atol, rtol=rtol, tell=progress
         )
     if as_json:
-        click.echo(json.dumps(_plain(found), indent=2, default=str))
+        click.echo(json_text(_plain(found)))
     else:
         _show(found, no_data)
     for sentence in (*found.left.damage, *found.right.damage):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from notata.cli.printing import ATTENTION, KEEP, cell, new_table, show
+from notata.cli.printing import ATTENTION, KEEP, cell, json_text, new_table, show
 
 if TYPE_CHECKING:
     from notata.doctor import Check
@@ -52,7 +51,7 @@ def doctor(ctx: click.Context, folder: str, as_json: bool) -> None:
     if as_json:
         well = all(check.verdict != "bad" for check in checks)
         rows = [check._asdict() for check in checks]
-        click.echo(json.dumps({"folder": folder, "well": well, "checks": rows}, indent=2))
+        click.echo(json_text({"folder": folder, "well": well, "checks": rows}))
     else:
         _show(checks)
     if any(check.verdict == "bad" for check in checks):

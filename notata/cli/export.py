@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 
 import click
 
-from notata.cli.printing import KEEP, located
+from notata.cli.printing import KEEP, json_text, located
 from notata.cli.progress import Progress
 from notata.phrases import counted, printable, size_text
 
@@ -51,7 +50,7 @@ def export(
     with Progress(path, quiet=as_json) as progress:
         done = write(path, to, target, names=names, overwrite=overwrite, tell=progress)
     if as_json:
-        click.echo(json.dumps(done._asdict()))
+        click.echo(json_text(done._asdict(), indent=None))
     else:
         told = f"{counted(len(done.arrays), 'array')}, {size_text(done.nbytes)}"
         click.echo(f"{printable(done.path)}: {told}")

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from notata.cli.printing import ATTENTION, KEEP, cell, complain, located, new_table, plain_run, show
+from notata.cli.printing import (
+    ATTENTION,
+    KEEP,
+    cell,
+    complain,
+    json_text,
+    located,
+    new_table,
+    plain_run,
+    show,
+)
 from notata.phrases import printable
 from notata.ranges import compact, task_specs
 
@@ -51,7 +60,7 @@ def failed(ctx: click.Context, experiment: str, array: bool, as_json: bool) -> N
     specs = task_specs(fitting, most) if fitting else []
     remarks = list(_remarks(found, todo, size)) if array else []
     if as_json:
-        click.echo(json.dumps(_plain(found, todo, specs), indent=2, default=str))
+        click.echo(json_text(_plain(found, todo, specs)))
     elif array:
         for spec in specs:
             click.echo(spec)

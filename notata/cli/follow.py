@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from notata.cli.printing import ATTENTION, KEEP, cell, console, located, new_table, status_text
+from notata.cli.printing import (
+    ATTENTION,
+    KEEP,
+    cell,
+    console,
+    json_text,
+    located,
+    new_table,
+    status_text,
+)
 from notata.phrases import counted, duration_text, printable
 
 if TYPE_CHECKING:
@@ -62,7 +70,7 @@ def _by_lines(pace: Pace, every: float, as_json: bool) -> Now:
         began = time.monotonic()
         found = pace.look()
         if found.states != before:
-            click.echo(json.dumps(_plain(found)) if as_json else _sentence(found))
+            click.echo(json_text(_plain(found), indent=None) if as_json else _sentence(found))
         before = found.states
         if not found.left:
             return found

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 
 import click
 
-from notata.cli.printing import ATTENTION, KEEP, complain
+from notata.cli.printing import ATTENTION, KEEP, complain, json_text
 from notata.phrases import printable
 
 _HELP = f"""Make the table of EXPERIMENT, its index.csv, anew from the folders of its runs.
@@ -55,7 +54,7 @@ def index(ctx: click.Context, experiment: str, as_json: bool) -> None:
             "statuses": dict(sorted(statuses.items())),
             "damaged": damaged,
         }
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json_text(told))
     else:
         parts = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()))
         click.echo(f"{printable(os.fspath(reader.index_path))}: {parts or 'no run has ended yet'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from notata.cli.printing import ATTENTION, KEEP, located, painter
+from notata.cli.printing import ATTENTION, KEEP, json_text, located, painter
 from notata.phrases import duration_of, printable
 from notata.ranges import compact, ranks_of
 
@@ -190,7 +189,7 @@ class _Teller:
 
 class _Json(_Teller):
     def add(self, record: Record) -> Iterator[str]:
-        yield json.dumps(record._asdict())
+        yield json_text(record._asdict(), indent=None)
 
 
 class _Lines(_Teller):

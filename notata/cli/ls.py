@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from notata.cli.printing import ATTENTION, KEEP, cell, complain, new_table, show, status_text
+from notata.cli.printing import (
+    ATTENTION,
+    KEEP,
+    cell,
+    complain,
+    json_text,
+    new_table,
+    show,
+    status_text,
+)
 from notata.phrases import duration_text, printable
 
 if TYPE_CHECKING:
@@ -100,7 +108,7 @@ def _query(
     wanted = querying.wanted(found, condition) if condition else found
     wanted = querying.ordered(wanted, _checked(sort or [], found))
     if as_json:
-        click.echo(json.dumps([_plain(line) for line in wanted], indent=2, default=str))
+        click.echo(json_text([_plain(line) for line in wanted]))
         return
     asked = [
         *(sorted(condition.names) if condition else ()),

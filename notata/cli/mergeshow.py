@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from notata.cli.printing import cell, complain, new_table, show
+from notata.cli.printing import cell, complain, json_text, new_table, show
 from notata.phrases import printable, size_text
 
 if TYPE_CHECKING:
@@ -128,7 +127,7 @@ class Shown:
         """Print the JSON document, if one was asked for."""
         if self._as_json:
             document = {"status": self.worst, "runs": self._runs, "tables": self._tables}
-            click.echo(json.dumps(document, indent=2))
+            click.echo(json_text(document))
 
 
 def _show(outcome: Outcome) -> None:

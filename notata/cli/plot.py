@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from notata.cli.printing import KEEP, located
+from notata.cli.printing import KEEP, json_text, located
 from notata.phrases import printable
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def plot(
         raise click.UsageError("give the NAME of an array, or --x and --y for an experiment")
     file = _write(figure, out or _beside(path, name or f"{options['y']}_over_{options['x']}"))
     if as_json:
-        click.echo(json.dumps({"file": file, **told}))
+        click.echo(json_text({"file": file, **told}, indent=None))
     else:
         left_out = told.get("left_out")
         note = f" ({told['runs']} runs; {left_out} have no such values)" if left_out else ""

@@ -5,8 +5,10 @@ Lines are left as they are so that they can be searched and their paths copied.
 
 from __future__ import annotations
 
+import json
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -142,6 +144,40 @@ def located(experiment: str) -> str:
     """
     below = os.path.join("outputs", experiment)
     return below if not os.path.exists(experiment) and os.path.isdir(below) else experiment
+
+
+def json_text(value: Any, indent: int | None = 2) -> str:
+    """A document of JSON that any reader takes.
+
+    NaN and infinite numbers, which JSON doesn't have, are null; keys are text, and so is whatever
+    else JSON doesn't have, such as dates.
+
+    Args:
+        value: What is in it.
+        indent: Spaces that each level is indented by; None for one line.
+
+    Example:
+        >>> json_text({"rate": float("nan"), 1: [0.5]}, indent=None)
+        '{"rate": null, "1": [0.5]}'
+
+    Ranks: independent.
+    """
+    return json.dumps(_json(value, 0), indent=indent, default=str, allow_nan=False)
+
+
+_DEEPEST = 200  # levels; no run is written with so many, and Python can't print any number of them
+
+
+def _json(value: Any, depth: int) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if not isinstance(value, Mapping | list | tuple):
+        return value
+    if depth > _DEEPEST:
+        return "…"
+    if isinstance(value, Mapping):
+        return {str(key): _json(item, depth + 1) for key, item in value.items()}
+    return [_json(item, depth + 1) for item in value]
 
 
 def source_text(found: Survey) -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
-from notata.cli.printing import KEEP, located, plain_run, source_text
+from notata.cli.printing import KEEP, json_text, located, plain_run, source_text
 from notata.phrases import printable
 
 _HELP = f"""Mark as failed the runs of an EXPERIMENT that ended without a word, with Slurm's reason.
@@ -47,7 +45,7 @@ def reconcile(experiment: str, as_json: bool) -> None:
             "lost": [plain_run(outcome) for outcome in lost],
             "rows": done.rows,
         }
-        click.echo(json.dumps(told, indent=2, default=str))
+        click.echo(json_text(told))
         return
     for outcome in done.written:
         click.echo(f"{printable(outcome.run_id)}: failed: {printable(outcome.reason or '')}")

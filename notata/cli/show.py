@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from notata.cli.printing import ATTENTION, KEEP, complain, console, located, status_text
+from notata.cli.printing import ATTENTION, KEEP, complain, console, json_text, located, status_text
 from notata.phrases import counted, duration_text, printable, size_text
 from notata.ranges import compact, expand
 
@@ -53,7 +53,7 @@ def show_run(ctx: click.Context, run: str, as_json: bool) -> None:
 
     found = overview.of(located(run), _MESSAGES)
     if as_json:
-        click.echo(json.dumps(_plain(found), indent=2, default=str))
+        click.echo(json_text(_plain(found)))
     else:
         _show(found)
     for sentence in found.damage:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from notata.cli.printing import (
     KEEP,
     cell,
     complain,
+    json_text,
     located,
     new_table,
     plain_run,
@@ -59,7 +59,7 @@ def status(ctx: click.Context, experiment: str, as_json: bool) -> None:
     groups = list(_groups(found))
     bad = [outcome for outcome in found.outcomes if _needs_attention(outcome)]
     if as_json:
-        click.echo(json.dumps(_plain(found, groups, bad), indent=2, default=str))
+        click.echo(json_text(_plain(found, groups, bad)))
     else:
         _show(found, groups, bad)
     if bad or found.unbegun:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from notata.cli.printing import ATTENTION, KEEP, cell, new_table, show
+from notata.cli.printing import ATTENTION, KEEP, cell, json_text, new_table, show
 from notata.phrases import duration_text, printable
 from notata.ranges import compact, ranks_text
 
@@ -44,7 +43,7 @@ def stuck(ctx: click.Context, run: str, as_json: bool) -> None:
     reader = LogReader(run)
     found = survey(run, reader.size)
     if as_json:
-        click.echo(json.dumps(_plain(run, reader.size, found), indent=2))
+        click.echo(json_text(_plain(run, reader.size, found)))
     else:
         _show(run, reader.size, found)
     if found.groups:
