@@ -38,6 +38,8 @@ def size_text(count: int) -> str:
     return f"{value / 1000:.1f} TB"
 
 
+_ENDLESS = 1e12  # seconds, 30,000 years
+
 # A unit and its seconds, the next smaller unit and its seconds.
 _SCALES = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
 
@@ -52,9 +54,13 @@ def duration_text(seconds: float, *, coarse: bool = False) -> str:
     Example:
         >>> duration_text(3.21), duration_text(7380), duration_text(7380, coarse=True)
         ('3.2 s', '2 h 03 min', '2 h')
+        >>> duration_text(float("nan"))  # of metadata that somebody edited
+        '?'
 
     Ranks: independent.
     """
+    if not abs(seconds) < _ENDLESS:  # NaN isn't either
+        return "?"
     if round(seconds) < 60:
         return f"{seconds:.0f} s" if coarse or seconds >= 9.95 else f"{seconds:.1f} s"
     whole = round(seconds)

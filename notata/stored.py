@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from notata import files, flatyaml, layout, npy
+from notata import files, flatyaml, jsontext, layout, npy
 from notata.cells import RUN_ID
 from notata.errors import DamagedError, KeyNotFoundError, UnsafeNameError
 from notata.regions import region_of
@@ -118,7 +118,8 @@ def read_params(run: StrPath) -> dict[str, Any]:
         run: The run's folder.
 
     Raises:
-        DamagedError: If that file can't be parsed, or holds something other than names and values.
+        DamagedError: If that file can't be parsed, or holds something other than names and values,
+            or a value that holds itself.
 
     Ranks: independent.
     """
@@ -142,9 +143,9 @@ def _parse_yaml(data: bytes, path: StrPath) -> Any:
 
     # The same loader, but for a parser in C, which takes a tenth of the time.
     with contextlib.suppress(Exception):
-        return yaml.load(data, Loader=yaml.CSafeLoader)
+        return jsontext.keyed(yaml.load(data, Loader=yaml.CSafeLoader))
     try:
-        return yaml.safe_load(data)
+        return jsontext.keyed(yaml.safe_load(data))
     except Exception as error:  # YAMLError, and whatever a value's constructor meets
         why = " ".join(str(error).split())
         raise DamagedError(f"{os.fspath(path)} is damaged: {why}") from None
