@@ -13,7 +13,8 @@ INTRODUCTION = """# Commands
 
 `notata COMMAND --help` prints what stands here. Exit statuses: 0 done, 1 something needs attention,
 2 wrong use or damaged input. With `--json`, a command prints one JSON document for scripts;
-numbers that JSON doesn't have, NaN and infinite ones, are null there. `NO_COLOR` turns colours off, which are used on a terminal alone.
+numbers that JSON doesn't have, NaN and infinite ones, are null there. `NO_COLOR` turns
+colours off, which are used on a terminal alone.
 
 To complete commands and options with the tab key, add this to `~/.bashrc` (for zsh, `zsh_source`
 and `~/.zshrc`):
