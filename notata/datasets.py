@@ -56,6 +56,8 @@ def simple(value: Any) -> Any:
 
     Ranks: independent.
     """
+    if isinstance(value, str) and "\0" in value:  # which ends a text in HDF5
+        return json.dumps(value)
     if isinstance(value, bool | float | str):
         return value
     if isinstance(value, int) and -(2**63) <= value < 2**63:

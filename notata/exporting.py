@@ -6,24 +6,16 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
 
-from notata import contents, datasets, layout
-from notata.errors import ExportError
+from notata import contents, datasets, formats, layout
+from notata.errors import ExportError, NotataError
 from notata.opened import Opened, open_array
-from notata.pieces import Shape
 from notata.reader import LogReader
 from notata.stored import StrPath
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from notata.npy import Array
-
 ENDINGS = {"hdf5": ".h5", "zarr": ".zarr", "netcdf": ".nc"}
-_CHUNK = 8 << 20  # bytes that are read and written at once, and of a chunk of Zarr
-_NAME = f"{datasets.OURS}name"
 
 
 class Exported(NamedTuple):
@@ -90,7 +82,7 @@ def export(
         os.makedirs(folder, exist_ok=True)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Zarr, of types that other languages may not know
-            _write(_SINKS[to](made, datasets.attributes(path)), to, arrays, tell, total)
+            _write(formats.SINKS[to](made), to, datasets.attributes(path), arrays, tell)
         _put(made, target, to)
     finally:
         _remove(made)
@@ -101,31 +93,75 @@ def export(
 
 
 def _write(
-    sink: _Sink, to: str, arrays: list[Opened], tell: Callable[[int, int], None], total: int
+    sink: formats.Sink,
+    to: str,
+    attributes: dict[str, Any],
+    arrays: list[Opened],
+    tell: Callable[[int, int], None],
 ) -> None:
-    done = 0
+    done, total = 0, sum(array.nbytes for array in arrays)
     tell(done, total)
     places = _places([array.name for array in arrays])
+    taken = {folder for place in places.values() for folder in _folders(place)}
+    taken |= set(places.values())
     try:
+        for key, value in attributes.items():
+            with _refused(f"attribute {key!r}", to):
+                sink.describe(key, value)
         for array in arrays:
-            for column in list(_columns(array.dtype, to, array.name)):
-                place = sink.make(places[array.name] + column.suffix, array, column)
-                for box in array.slabs(_CHUNK):
-                    if not all(array.shape):
-                        continue
-                    place[box if box else ...] = column.take(array.read(box))
+            for column in list(formats.columns(array.dtype, to, array.name)):
+                place = places[array.name]
+                if column.suffix:
+                    place = formats.free(place + column.suffix, taken)
+                _put_array(sink, to, place, array, column)
             done += array.nbytes
             tell(done, total)
-    finally:
-        sink.close()
+        with _refused("the run", to):
+            sink.close()
+    except BaseException:
+        with suppress(Exception):  # what it can't store, it may not close with either
+            sink.close()
+        raise
+
+
+def _put_array(
+    sink: formats.Sink, to: str, name: str, array: Opened, column: formats.Column
+) -> None:
+    what = f"array {array.name!r}"
+    with _refused(what, to):
+        place = sink.make(name, array, column)
+    for box in array.slabs(formats.CHUNK):
+        if all(array.shape):
+            read = array.read(box)
+            with _refused(what, to):
+                place[box if box else ...] = column.take(read)
+
+
+@contextmanager
+def _refused(what: str, to: str) -> Iterator[None]:
+    """Whatever a library says of a name or value that it can't store, as an error of ours."""
+    try:
+        yield
+    except NotataError:
+        raise
+    except (ValueError, TypeError, LookupError, AttributeError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        raise ExportError(f"{what} can't be stored as {to}: {why}") from error
 
 
 def _places(names: list[str]) -> dict[str, str]:
     """A name for each array; one that is a folder of others, too, can't be both."""
-    folders = {
-        "/".join(name.split("/")[:n]) for name in names for n in range(1, name.count("/") + 1)
+    folders = {folder for name in names for folder in _folders(name)}
+    taken = {*names, *folders}
+    return {
+        name: formats.free(f"{name}.array", taken) if name in folders else name for name in names
     }
-    return {name: f"{name}.array" if name in folders else name for name in names}
+
+
+def _folders(name: str) -> list[str]:
+    """The folders that a name lies in."""
+    parts = name.split("/")
+    return ["/".join(parts[:n]) for n in range(1, len(parts))]
 
 
 def _refuse_folders(target: str, to: str) -> None:
@@ -180,171 +216,3 @@ def _remove(path: str) -> None:
     else:
         with suppress(OSError):
             os.unlink(path)
-
-
-# ----- what a format can hold -----
-
-
-class _Column(NamedTuple):
-    """An array, or the part of it that a format can hold."""
-
-    suffix: str
-    dtype: Any  # numpy's, or str
-    take: Callable[[Array], Array]
-    attributes: dict[str, Any]
-
-
-def _same(array: Array) -> Array:
-    return array
-
-
-def _columns(dtype: np.dtype[Any], to: str, name: str) -> Iterator[_Column]:
-    import numpy as np
-
-    if dtype.names:
-        if to != "netcdf" and _is_plain(dtype):
-            yield _Column("", dtype, _same, {})
-            return
-        for field in dtype.names:
-            for column in _columns(dtype[field], to, name):
-                yield column._replace(
-                    suffix=f".{field}{column.suffix}", take=_after(field, column.take)
-                )
-        return
-    kind, told = dtype.kind, {f"{datasets.OURS}dtype": str(dtype)}
-    if dtype.shape:
-        raise ExportError(f"array {name!r} of {dtype} can't be stored as {to}")
-    if kind == "U":
-        yield _Column("", str, lambda array: array.astype(object), {})
-    elif kind == "S" and to != "hdf5":
-        yield _Column("", str, _decoded, told)
-    elif kind in "mM":
-        yield _Column("", np.dtype("<i8"), lambda array: array.astype("<i8"), told)
-    elif kind == "c" and to == "netcdf":
-        part = np.dtype("f4" if dtype.itemsize == 8 else "f8")
-        yield _Column(".real", part, lambda array: array.real.astype(part), told)
-        yield _Column(".imag", part, lambda array: array.imag.astype(part), told)
-    elif to != "hdf5" and (kind in "fc" and dtype.itemsize > (8 if kind == "f" else 16)):
-        small = np.dtype("f8" if kind == "f" else "c16")
-        yield _Column("", small, lambda array: array.astype(small), told)
-    elif to == "netcdf" and (kind == "b" or dtype == np.dtype("f2")):
-        small = np.dtype("i1" if kind == "b" else "f4")
-        yield _Column("", small, lambda array: array.astype(small), told)
-    elif kind in "biufcS":
-        yield _Column("", dtype, _same, {})
-    else:
-        raise ExportError(f"array {name!r} of {dtype} can't be stored as {to}")
-
-
-def _after(field: str, take: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    return lambda array: take(array[field])
-
-
-def _decoded(array: Array) -> Array:
-    import numpy as np
-
-    return np.char.decode(array, "utf-8", "backslashreplace").astype(object)
-
-
-def _is_plain(dtype: np.dtype[Any]) -> bool:
-    if dtype.names:
-        return all(_is_plain(dtype[field]) for field in dtype.names)
-    return dtype.base.kind in "biufc" and not dtype.shape
-
-
-# ----- files -----
-
-
-class _Sink(Protocol):
-    """A file that arrays are put into."""
-
-    def make(self, place: str, array: Opened, column: _Column) -> Any:
-        """Make room for an array, and give what its parts are put into."""
-
-    def close(self) -> None:
-        """Finish the file."""
-
-
-class _Hdf5:
-    def __init__(self, path: str, attributes: dict[str, Any]) -> None:
-        self._h5py = datasets.needed("h5py", "hdf5")
-        # Long attributes, such as those of many hosts, need the newer layout.
-        self._file = self._h5py.File(path, "w-", libver="latest")
-        self._file.attrs.update(attributes)
-
-    def make(self, place: str, array: Opened, column: _Column) -> Any:
-        kind = self._h5py.string_dtype() if column.dtype is str else column.dtype
-        made = self._file.create_dataset(place, array.shape, kind)
-        made.attrs.update(column.attributes | {_NAME: array.name})
-        return made
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _NetCdf:
-    def __init__(self, path: str, attributes: dict[str, Any]) -> None:
-        library = datasets.needed("h5netcdf", "netcdf")
-        self._h5py = datasets.needed("h5py", "netcdf")
-        self._file = library.File(path, "w", libver="latest")
-        for name, value in attributes.items():
-            # netCDF has no booleans, and a slash would stand for a group.
-            told = int(value) if isinstance(value, bool) else value
-            self._file.attrs[name.replace("/", "_")] = told
-
-    def make(self, place: str, array: Opened, column: _Column) -> Any:
-        folder, _, name = place.rpartition("/")
-        group = self._file
-        for part in filter(None, folder.split("/")):
-            group = group[part] if part in group.groups else group.create_group(part)
-        axes = datasets.dimensions(name, len(array.shape))
-        for axis, length in zip(axes, array.shape, strict=True):
-            group.dimensions[axis] = length
-        kind = self._h5py.string_dtype() if column.dtype is str else column.dtype
-        made = group.create_variable(name, axes, kind)
-        for key, value in (column.attributes | {_NAME: array.name}).items():
-            made.attrs[key] = value
-        return made
-
-    def close(self) -> None:
-        self._file.close()
-
-
-class _Zarr:
-    def __init__(self, path: str, attributes: dict[str, Any]) -> None:
-        self._root = datasets.needed("zarr", "zarr").open_group(path, mode="w-")
-        self._root.attrs.update(attributes)
-
-    def make(self, place: str, array: Opened, column: _Column) -> Any:
-        attributes = column.attributes | {_NAME: array.name}
-        return self._root.create_array(
-            place,
-            shape=array.shape,
-            dtype=column.dtype,
-            chunks=_chunks(array.shape, array.dtype.itemsize),
-            attributes=attributes,
-            dimension_names=datasets.dimensions(place.rpartition("/")[2], len(array.shape)),
-        )
-
-    def close(self) -> None:
-        pass
-
-
-def _chunks(shape: Shape, itemsize: int) -> Shape:
-    """The shape of a chunk: that of a slab, so that each chunk is written once."""
-    chunk = list(shape)
-    for axis in range(len(shape)):
-        inner = itemsize
-        for length in chunk[axis + 1 :]:
-            inner *= max(1, length)
-        chunk[axis] = max(1, min(chunk[axis], _CHUNK // max(1, inner)))
-        if inner <= _CHUNK:
-            break
-    return tuple(max(1, n) for n in chunk)
-
-
-_SINKS: dict[str, Callable[[str, dict[str, Any]], _Sink]] = {
-    "hdf5": _Hdf5,
-    "netcdf": _NetCdf,
-    "zarr": _Zarr,
-}

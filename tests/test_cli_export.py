@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from richrun import rich
 
-from notata import Logbook, LogReader, exporting, merge
+from notata import Logbook, LogReader, exporting, formats, merge
 from notata.errors import ExportError, HoleError
 from notata.exporting import export
 
@@ -99,7 +99,7 @@ KINDS: dict[str, Any] = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("to", FORMATS)
 def test_every_kind_of_array(base: Path, to: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "_CHUNK", 16)
+    monkeypatch.setattr(formats, "CHUNK", 16)
     with Logbook("x", base) as log:
         for name, value in KINDS.items():
             log.array(name, value)
@@ -188,7 +188,7 @@ def test_nothing_is_read_as_a_whole(base: Path, monkeypatch: pytest.MonkeyPatch)
         return found
 
     monkeypatch.setattr(opened._Pieces, "read", counting)
-    monkeypatch.setattr(exporting, "_CHUNK", 4096)
+    monkeypatch.setattr(formats, "CHUNK", 4096)
     for to in FORMATS:
         arrays, _ = load(export(run, to, f"out.{to}").path, to)
         assert np.array_equal(arrays["T"], np.repeat(np.arange(8), 16)[:, None] * np.ones(64, int))
@@ -279,6 +279,95 @@ def test_hostile_names(base: Path, to: str) -> None:
     arrays, attributes = load("[red]a.b", to)
     assert list(arrays) == [name]
     assert HOSTILE in attributes.values()
+
+
+# ----- what formats can't hold -----
+
+
+def test_text_with_a_nul(base: Path) -> None:
+    params = {"text": "x\0y", "list": ["a\0"], "plain": "x"}
+    with Logbook("x", base, params=params) as log:
+        log.array("T", [1])
+    for to in FORMATS:
+        _, found = load(export(log.path, to, f"out.{to}").path, to)
+        assert found["plain"] == "x"
+        assert json.loads(found["text"]) == "x\0y"
+        assert json.loads(found["list"]) == ["a\0"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("to", FORMATS)
+def test_names_that_a_format_needs_itself(base: Path, to: str) -> None:
+    params = {"CLASS": 1, "NAME": "me", "a/b": 2, "a_b": 3, "_NCProperties": 4, "_FillValue": 5}
+    with Logbook("x", base, params=params) as log:
+        for name in ("T_0", "T", "CLASS", "T_1"):
+            log.array(name, [[1, 2, 3]])
+    arrays, found = load(export(log.path, to, "out").path, to)
+    # netCDF tells a variable from an axis of its name so.
+    arrays = {name.removeprefix("_nc4_non_coord_"): array for name, array in arrays.items()}
+    assert {name: a.tolist() for name, a in arrays.items() if a.shape == (1, 3)} == {
+        name: [[1, 2, 3]] for name in ("T_0", "T", "CLASS", "T_1")
+    }
+    told = {found[k] for k in found if not k.startswith("notata_")}
+    assert {1, 2, 3, 4, 5, "me"} <= told
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("to", FORMATS)
+def test_no_two_arrays_get_one_name(base: Path, to: str) -> None:
+    record = np.array([(1, "a")], [("id", "i4"), ("name", "U3")])
+    with Logbook("x", base) as log:
+        log.array("T", np.array([1 + 2j]))
+        log.array("T.real", [3])
+        log.array("T.real_", [4])
+        log.array("T.imag/x", [5])
+        log.array("R", record)
+        log.array("R.id", [6])
+        log.array("s", [7])
+        log.array("s/a", [8])
+        log.array("s.array", [9])
+    arrays, _ = load(export(log.path, to, "out").path, to)
+    found = {name: value.tolist() for name, value in arrays.items()}
+    alike = {"T.real": [3], "T.real_": [4], "T.imag/x": [5], "R.id": [6], "R.id_": [1]}
+    alike |= {"R.name": ["a"], "s/a": [8], "s.array": [9], "s.array_": [7]}
+    whole = {"T.real__": [1], "T.imag_": [2]} if to == "netcdf" else {"T": [1 + 2j]}
+    assert found == alike | whole
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("to", FORMATS)
+@pytest.mark.parametrize(
+    "key",
+    ["/x", "x/", "a//b", ".", "..", "a/../b", "a/./b", "a/.", "/", "a\nb", " ", "a b", "CLASS"],
+)
+def test_odd_keys_of_bundles_are_stored_or_refused(base: Path, to: str, key: str) -> None:
+    with Logbook("x", base) as log:
+        log.array("T", [1])
+    np.savez(log.path / "data" / "b.npz", **{key: np.arange(3)})  # type: ignore[arg-type]
+    (name,) = (name for name in LogReader(log.path).arrays if name != "T")
+    result = notata("export", log.path, "--to", to, "--out", "out")
+    if result.exit_code:
+        assert result.exit_code == 2
+        assert f"can't be stored as {to}: " in result.stderr
+        assert f"array {name!r}" in result.stderr.replace("\\\\", "\\")
+        assert not list(Path().iterdir())
+    else:
+        found = load("out", to)[0]
+        assert sorted(value.tolist() for value in found.values()) == [[0, 1, 2], [1]]
+
+
+@pytest.mark.parametrize("to", ["hdf5", "netcdf"])
+def test_what_can_not_be_stored_is_named(base: Path, to: str) -> None:
+    with Logbook("x", base, params={"a\0b": 1, "a": 2}) as log:
+        log.array("words", np.array(["a\0b"]))
+        log.array("T", [1])
+    result = notata("export", log.path, "--to", to)
+    assert result.exit_code == 2
+    assert f"array 'words' can't be stored as {to}: " in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not list(Path().iterdir())
+    found = load(export(log.path, to, "out", names=["T"]).path, to)[1]
+    assert (found["a"], found[r"a\0b"]) == (2, 1)
 
 
 # ----- what is never replaced -----
@@ -421,8 +510,8 @@ def test_netcdf_is_read_by_xarray(base: Path) -> None:
 def test_a_slab_is_a_chunk(shape: tuple[int, ...], itemsize: int) -> None:
     from notata.opened import slabs
 
-    chunk = exporting._chunks(shape, itemsize)
+    chunk = formats.chunks(shape, itemsize)
     assert len(chunk) == len(shape)
     assert all(n >= 1 for n in chunk)
-    for box in slabs(shape, itemsize, exporting._CHUNK):
+    for box in slabs(shape, itemsize, formats.CHUNK):
         assert all(part.start % n == 0 for part, n in zip(box, chunk, strict=True))
