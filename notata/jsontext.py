@@ -49,44 +49,39 @@ def indented(value: Any) -> bytes:
     return _indented(value, "\n").encode()
 
 
-def keyed(value: Any) -> Any:
-    """What YAML may hold, with keys that are text, as JSON has them.
+def checked(value: Any) -> Any:
+    """What YAML was read as, if it can be printed.
 
     Args:
-        value: Anything that YAML was read as; it is not changed.
+        value: Anything; it is given back as it is.
 
     Raises:
         ValueError: If it holds itself, or a whole number with more digits than Python prints.
         RecursionError: If it is nested too deeply.
 
     Example:
-        >>> keyed({1: [{None: 0.5}]})
-        {'1': [{'None': 0.5}]}
+        >>> checked({1: [{None: 0.5}]})
+        {1: [{None: 0.5}]}
 
     Ranks: independent.
     """
-    return _keyed(value, {})
+    _check(value, {})
+    return value
 
 
-_WITHIN = object()  # stands for what is not whole yet
-
-
-def _keyed(value: Any, known: dict[int, Any]) -> Any:
+def _check(value: Any, whole: dict[int, bool]) -> None:
     if isinstance(value, int) and value.bit_length() > 4096:  # no run is written with such
         raise ValueError(f"a whole number of {value.bit_length()} bits")
     if not isinstance(value, dict | list | tuple):
-        return value
+        return
     at = id(value)
-    if at not in known:  # an alias of YAML is the same object wherever it stands
-        known[at] = _WITHIN
-        if isinstance(value, dict):
-            pairs = ((_keyed(key, known), item) for key, item in value.items())
-            known[at] = {str(key): _keyed(item, known) for key, item in pairs}
-        else:
-            known[at] = [_keyed(item, known) for item in value]
-    if known[at] is _WITHIN:
+    if not whole.get(at, True):
         raise ValueError("a value holds itself")
-    return known[at]
+    if at not in whole:  # an alias of YAML is the same object wherever it stands
+        whole[at] = False
+        for item in (*value, *value.values()) if isinstance(value, dict) else value:
+            _check(item, whole)
+        whole[at] = True
 
 
 _quoted = json.encoder.encode_basestring

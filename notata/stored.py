@@ -132,7 +132,7 @@ def read_params(run: StrPath) -> dict[str, Any]:
     values = parse(data, path) if data else None
     if not isinstance(values, dict | None):
         raise DamagedError(f"{path} is damaged: it holds no parameters")
-    return values or {}
+    return {str(name): value for name, value in values.items()} if values else {}
 
 
 def _parse_yaml(data: bytes, path: StrPath) -> Any:
@@ -143,9 +143,9 @@ def _parse_yaml(data: bytes, path: StrPath) -> Any:
 
     # The same loader, but for a parser in C, which takes a tenth of the time.
     with contextlib.suppress(Exception):
-        return jsontext.keyed(yaml.load(data, Loader=yaml.CSafeLoader))
+        return jsontext.checked(yaml.load(data, Loader=yaml.CSafeLoader))
     try:
-        return jsontext.keyed(yaml.safe_load(data))
+        return jsontext.checked(yaml.safe_load(data))
     except Exception as error:  # YAMLError, and whatever a value's constructor meets
         why = " ".join(str(error).split())
         raise DamagedError(f"{os.fspath(path)} is damaged: {why}") from None
