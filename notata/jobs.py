@@ -141,7 +141,8 @@ class Answer:
         """
         self.jobs = {name: job for name, job in self.jobs.items() if job.records}
         for job in {id(job): job for job in self.jobs.values()}.values():
-            job.records.sort(key=lambda record: record.start or float("inf"))
+            # A run that was requeued at once has an end, and no start that anybody wrote down.
+            job.records.sort(key=lambda record: record.start or record.end or float("inf"))
             began = job.newest.start or 0.0
             job.steps = {k: v for k, v in job.steps.items() if (v.start or 0.0) >= began}
         return self

@@ -260,3 +260,15 @@ def test_names_of_jobs() -> None:
     assert job_name({"job_id": "12"}) == "12"
     assert job_name({"job_id": "12", "array_job_id": "11", "array_task_id": 0}) == "11_0"
     assert Job("11_0").name == "11_0"
+
+
+def test_a_job_that_was_requeued_before_its_start_was_noted() -> None:
+    """As a real Slurm 22.05 told it: the first run has an end alone."""
+    answer = Answer("sacct")
+    answer.add("203", "203", "", Record("REQUEUED", end=100.0))
+    answer.add("203", "203", "", Record("COMPLETED", start=110.0, end=110.0))
+    answer.add("204", "204", "", Record("REQUEUED", start=90.0, end=100.0))
+    answer.add("204", "204", "", Record("PENDING"))
+    jobs = answer.finish().jobs
+    assert (jobs["203"].newest.state, jobs["203"].newest.over) == ("COMPLETED", True)
+    assert (jobs["204"].newest.state, jobs["204"].newest.over) == ("PENDING", False)
