@@ -21,6 +21,7 @@ from notata.watchdog import Watchdog
 # How long a rank that is done waits for those that may still be at work. Unlike a rank that failed,
 # which waits for the grace period only, it has no reason to think that something is wrong.
 _PATIENCE = 3600.0
+_LATER = 5.0  # seconds that other ranks wait for longer: rank 0 knows best who is missing
 
 
 class Session(Opened):
@@ -214,7 +215,8 @@ class Session(Opened):
         told = mine | {"pieces": self.folder.pieces, "params": self._params_digest()}
         told |= {"lost": self._log.lost} if self._log.lost else {}
         what = f"close run {self._run_id!r}"
-        patience = _PATIENCE if mine["status"] == lifecycle.COMPLETE else None
+        later = 0.0 if self.topology.is_root else _LATER
+        patience = _PATIENCE + later if mine["status"] == lifecycle.COMPLETE else None
         claimed = self.folder.claimed
         outcome = self._agreement.agree(what, told, self._decide, patience)
         self.status = outcome["status"] if outcome else mine["status"]
