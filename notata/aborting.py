@@ -11,6 +11,7 @@ from typing import Any
 
 from notata import exits
 
+_PASSING_ON = 0.3  # seconds for launchers to pass on what was printed, which an abort may drop
 _LAST_LOOK = 0.5  # seconds that MPI has at exit for what has arrived meanwhile
 
 
@@ -30,6 +31,7 @@ def end_job(comm: Any, why: str) -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # closed, full, or replaced by the program
             stream.flush()
+    time.sleep(_PASSING_ON)
     if comm is not None:
         mpi = sys.modules["mpi4py.MPI"]
         if mpi.Is_thread_main() or mpi.Query_thread() == mpi.THREAD_MULTIPLE:

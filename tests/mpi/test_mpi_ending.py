@@ -70,6 +70,7 @@ def test_a_rank_may_end_the_others_at_once(launch, tmp_path):
         "failed",
         "FloatingPointError",
     )
+    assert "FloatingPointError: NaN in cell 7" in run.ranks[1].record["traceback"]
     assert "FloatingPointError: NaN in cell 7" in done.output
 
 
