@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 SLAB = 32 << 20  # bytes that are read at once
 
 
-class Opened:
+class Opened(ABC):
     """An array of a run, of which parts can be read.
 
     Attributes:
@@ -44,6 +45,7 @@ class Opened:
         """Bytes of all its elements."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @abstractmethod
     def read(self, region: Any = None) -> Array:
         """Read a part into memory.
 
@@ -56,7 +58,6 @@ class Opened:
 
         Ranks: independent.
         """
-        raise NotImplementedError
 
     def slabs(self, limit: int = SLAB) -> Iterator[tuple[slice, ...]]:
         """Parts that make the whole, each of a bounded size, in the order in which it lies.

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -169,7 +170,7 @@ def _print(lines: Iterable[str]) -> None:
 # ----- lines -----
 
 
-class _Teller:
+class _Teller(ABC):
     """Makes lines of messages, which may wait for others."""
 
     def lines(self, records: Iterator[Record]) -> Iterator[str]:
@@ -177,8 +178,8 @@ class _Teller:
             yield from self.add(record)
         yield from self.rest()
 
-    def add(self, record: Record) -> Iterator[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def add(self, record: Record) -> Iterator[str]: ...
 
     def settled(self) -> Iterator[str]:
         return iter(())
