@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from notata import files, layout, scheduler
+from notata import files, freshness, layout, scheduler
 from notata.disk import Disk
 from notata.errors import OutdatedError, RunExistsError
 from notata.messages import now, stamp_seconds
@@ -293,7 +293,7 @@ class Attempt:
             raise OutdatedError(self._told())
 
     def _is_overtaken(self) -> bool:
-        while files.is_there(self._file(self.number + 1)):
+        while freshness.is_there(self._file(self.number + 1)):
             if not self._follows:
                 return True
             kinship = self._kinship(self.number + 1)

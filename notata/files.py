@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import BinaryIO
 
-from notata import layout
+from notata import freshness, layout
 
 StrPath = str | os.PathLike[str]
 
@@ -88,15 +88,24 @@ def make_folders(path: StrPath) -> list[str]:
     made: list[str] = []
     try:
         try:
-            os.mkdir(path)
+            _make_folder(path)
         except FileNotFoundError:
             made = make_folders(os.path.dirname(path))
-            os.mkdir(path)
+            _make_folder(path, errno.ENOENT)  # another node's new folder is there in a moment
+    except FileExistsError:
+        # Just made by another node, it may not be found yet, though the server has told of it.
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise
+        return made
     except OSError:
         if not os.path.isdir(path):
             raise
         return made
     return [*made, path]
+
+
+def _make_folder(path: StrPath, *passing: int) -> None:
+    freshness.patiently(lambda: os.mkdir(path), *passing)
 
 
 def replace_bytes(
@@ -181,27 +190,20 @@ def sync_with_name(path: StrPath) -> None:
 def read_bytes(path: StrPath) -> bytes | None:
     """All of a file, or None where there is no such file.
 
+    Raises:
+        OSError: If it can't be read.
+
     Ranks: independent.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.readall()
+        return freshness.patiently(lambda: _read(path))
     except (FileNotFoundError, NotADirectoryError):
         return None
 
 
-def is_there(path: StrPath) -> bool:
-    """Whether a file exists by now, though it was looked for a moment ago in vain.
-
-    An NFS client remembers for half a minute that a name was missing, unless it has just opened the
-    folder and seen that this has changed.
-
-    Ranks: independent.
-    """
-    path = os.fspath(path)
-    with suppress(OSError):
-        os.close(os.open(path[: path.rfind("/") + 1] or ".", os.O_RDONLY | os.O_CLOEXEC))
-    return os.path.lexists(path)
+def _read(path: StrPath) -> bytes:
+    with open(path, "rb", buffering=0) as file:
+        return file.readall()
 
 
 def share(path: StrPath) -> None:
@@ -235,10 +237,10 @@ def claim_dir(path: StrPath) -> list[str]:
     """
     made: list[str] = []
     try:
-        os.mkdir(path)
+        _make_folder(path)
     except FileNotFoundError:
         made = make_folders(os.path.dirname(os.fspath(path)))
-        os.mkdir(path)
+        _make_folder(path)
     return [*made, os.fspath(path)]
 
 

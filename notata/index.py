@@ -10,12 +10,12 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
-from notata import files, layout
+from notata import files, freshness, layout
 from notata.cells import OURS, RUN_ID, STATUS, typed
 from notata.columns import Columns, Row
 from notata.errors import DamagedError
 from notata.lock import Held, locked
-from notata.mounts import lock_doubt, mount_of
+from notata.mounts import Mount, lock_doubt, mount_of
 from notata.stored import (
     DAMAGED,
     long_cells,
@@ -127,9 +127,13 @@ class Index:
         return files.read_bytes(self._epoch) or b""
 
     @cached_property
+    def _mount(self) -> Mount:
+        return mount_of(self._path)
+
+    @cached_property
     def doubt(self) -> str | None:
         """Why locks on this file system are known not to exclude other nodes, or None."""
-        return lock_doubt(mount_of(self._path))
+        return lock_doubt(self._mount)
 
     def add(self, row: Row, *, since: bytes | None = None, durable: bool = True) -> Held:
         """Put a run's row into the table, in place of an earlier one.
@@ -153,9 +157,18 @@ class Index:
 
         Ranks: root only.
         """
-        with locked(self._lock) as held:
-            self._add(row, since, durable)
+        with self._locked() as held:
+            self._add(row, since, durable or not self._mount.close_to_open)
         return held
+
+    @contextmanager
+    def _locked(self) -> Iterator[Held]:
+        """Hold the table, and see what other nodes wrote to it."""
+        with locked(self._lock) as held:
+            if not self._mount.close_to_open:
+                with suppress(FileNotFoundError):
+                    freshness.ask_anew(self._path)
+            yield held
 
     def _add(self, row: Row, since: bytes | None, durable: bool) -> None:
         header = self._header()
@@ -183,7 +196,7 @@ class Index:
         if not os.path.exists(self._path):
             return []
         # What is being written is waited for. Where this process may not lock, it reads as it can.
-        with suppress(OSError), locked(self._lock):
+        with suppress(OSError), self._locked():
             return self._rows()
         return self._rows()
 
@@ -207,7 +220,7 @@ class Index:
 
         Ranks: root only.
         """
-        with locked(self._lock):
+        with self._locked():
             return self._rebuild({})
 
     def _header(self) -> list[str] | None:

@@ -60,6 +60,15 @@ class Mount(NamedTuple):
         """Whether other nodes can't see these files."""
         return self.type in _LOCAL
 
+    @property
+    def close_to_open(self) -> bool:
+        """Whether who opens a file sees what another node wrote to it and closed before.
+
+        FUSE file systems answer for a second from what this node remembers: size, bytes and names.
+        They also may go on writing a closed file.
+        """
+        return self.local or not self.type.startswith("fuse.")
+
 
 UNKNOWN = Mount("/", "unknown", {}, "")
 

@@ -13,14 +13,13 @@ It touches that every 5 s while it lives, and both are told by the file server's
 
 from __future__ import annotations
 
-import errno
 import os
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from notata import files, holders, layout
+from notata import files, freshness, holders, layout
 from notata.holders import Holder
 
 GONE_AFTER = 45.0  # seconds; less than a lock's default time limit, so that nobody waits in vain
@@ -46,7 +45,7 @@ class Turns:
     @property
     def in_use(self) -> bool:
         """Whether some process has taken a turn, ever."""
-        return files.is_there(self._folder)
+        return freshness.is_there(self._folder)
 
     def prepare(self) -> None:
         """Make the folder, for everybody who may write to the one that it is in.
@@ -110,16 +109,7 @@ class Turns:
         Ranks: independent.
         """
         newest = max(self._numbers(), default=0)
-        return holders.parse(self._read(newest) or b"")
-
-    def _read(self, number: int) -> bytes | None:
-        """What stands in a turn's file, or None where it is gone, or just going on another node."""
-        try:
-            return files.read_bytes(self._file(number))
-        except OSError as error:
-            if error.errno != errno.ESTALE:
-                raise
-            return None
+        return holders.parse(files.read_bytes(self._file(newest)) or b"")
 
     def _numbers(self) -> list[int]:
         try:
@@ -132,7 +122,7 @@ class Turns:
 
     def _is_over(self, number: int) -> bool:
         """Whether the turn ended or its holder is gone; False, too, where it is over for long."""
-        data = self._read(number)
+        data = files.read_bytes(self._file(number))
         if data is None:
             return False  # a later turn has begun: look again
         if holders.is_free(data):

@@ -18,7 +18,7 @@ from typing import Any
 import filelock
 import pytest
 
-from notata import Experiment, LogReader, files, holders, lock, turns
+from notata import Experiment, LogReader, holders, lock, turns
 from notata.errors import LockTimeoutError, SettingError
 from notata.lock import FLOCK, TURNS, Held, locked
 
@@ -340,29 +340,6 @@ def test_a_run_without_its_row_says_too_that_its_lock_can_not_be_trusted(
     row, lock = [m.message for m in LogReader(log.path).messages("WARNING")]
     assert row.startswith("no row in")
     assert "can't be trusted: /here is NFS mounted with nolock" in lock
-
-
-def test_a_turn_that_another_node_removes_just_now_is_looked_for_again(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """NFS gives ESTALE for it, once."""
-    base.mkdir(exist_ok=True)
-    taken = turns.Turns(os.fspath(base / "turns"))
-    taken.prepare()
-    first = taken.take()
-    assert first == 1
-    with taken.held(first):
-        pass
-    read, stale = files.read_bytes, [OSError(errno.ESTALE, os.strerror(errno.ESTALE))]
-
-    def stale_once(path: str) -> bytes | None:
-        if stale:
-            raise stale.pop()
-        return read(path)
-
-    monkeypatch.setattr(files, "read_bytes", stale_once)
-    assert taken.take() is None
-    assert taken.take() == 2
 
 
 def test_an_ordinary_run_says_nothing_of_locks(base: Path) -> None:

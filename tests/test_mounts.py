@@ -142,3 +142,12 @@ def test_beegfs_says_in_its_configuration(tmp_path: Path, value: str, held: bool
 )
 def test_whether_other_nodes_see_the_files(kind: str, local: bool) -> None:
     assert of(kind).local is local
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen"),
+    [(kind, True) for kind in ("ext4", "fuse.fuse-overlayfs", "nfs4", "lustre", "gpfs")]
+    + [(kind, False) for kind in ("fuse.glusterfs", "fuse.sshfs")],
+)
+def test_whether_who_opens_a_file_sees_what_was_closed(kind: str, seen: bool) -> None:
+    assert of(kind).close_to_open is seen

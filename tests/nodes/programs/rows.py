@@ -68,10 +68,17 @@ def rows_of(name: str) -> list[dict[str, str]]:
 
 
 def check(name: str, count: str) -> dict[str, Any]:
-    """Compare the table with what was added, once as many rows are seen or some time is over."""
+    """Compare the table with what was added, once all of it is seen or some time is over."""
     patience = time.monotonic() + 10
-    while len(rows := rows_of(name)) < int(count) and time.monotonic() < patience:
-        time.sleep(0.5)  # what another node wrote may be seen late, which is no loss
+    while True:
+        found = compared(rows_of(name))
+        whole = found["rows"] >= int(count) and not found["wrong"]
+        if whole or time.monotonic() > patience:
+            return found
+        time.sleep(0.5)  # what another node wrote may be seen late, or in part, which is no loss
+
+
+def compared(rows: list[dict[str, str]]) -> dict[str, Any]:
     wrong = []
     seen: set[tuple[int, int]] = set()
     for row in rows:

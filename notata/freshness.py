@@ -1,0 +1,70 @@
+"""What this node remembers of files that other nodes write, and how it is made to ask anew."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+StrPath = str | os.PathLike[str]
+T = TypeVar("T")
+
+_STALE = 5.0  # seconds for which another answer is waited for; GlusterFS takes one
+_PAUSE = 0.05
+
+
+def patiently(act: Callable[[], T], *others: int) -> T:
+    """Do something with a file or folder that another node may have replaced, removed or made.
+
+    This node may still have its old name in mind, and is told that this is stale: it tries again.
+
+    Args:
+        act: What to do.
+        others: Further error numbers that may pass.
+
+    Returns:
+        What it returned.
+
+    Raises:
+        OSError: Any other, or such a one if it stays so.
+
+    Ranks: independent.
+    """
+    limit = time.monotonic() + _STALE
+    while True:
+        try:
+            return act()
+        except OSError as error:
+            if error.errno not in (errno.ESTALE, *others) or time.monotonic() > limit:
+                raise
+            time.sleep(_PAUSE)
+
+
+def ask_anew(path: StrPath) -> None:
+    """Let this node forget what it remembers of a file that another one may have written to.
+
+    Its size and bytes are asked for where the file is changed, be it the time in its record only.
+
+    Raises:
+        OSError: If there is none, or it may not be written to.
+
+    Ranks: independent.
+    """
+    os.utime(path)
+
+
+def is_there(path: StrPath) -> bool:
+    """Whether a file exists by now, though it was looked for a moment ago in vain.
+
+    An NFS client remembers for half a minute that a name was missing, unless it has just opened the
+    folder and seen that this has changed.
+
+    Ranks: independent.
+    """
+    path = os.fspath(path)
+    with suppress(OSError):
+        os.close(os.open(path[: path.rfind("/") + 1] or ".", os.O_RDONLY | os.O_CLOEXEC))
+    return os.path.lexists(path)

@@ -1,0 +1,121 @@
+"""Files that other nodes write, of which this node may remember something that is no longer true.
+
+Here they are made up; `make test-nfs` has two nodes on NFS and GlusterFS.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notata import Experiment, files, freshness, index
+from notata.mounts import Mount
+
+STALE = OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+
+def let_be_stale(monkeypatch: pytest.MonkeyPatch, times: int, gone: Path | None = None) -> None:
+    """Let the next openings of files fail; then one may be gone."""
+    opened, left = open, [STALE] * times
+
+    def stale(*args: Any, **kwargs: Any) -> Any:
+        if left:
+            raise left.pop()
+        if gone is not None:
+            gone.unlink(missing_ok=True)
+        return opened(*args, **kwargs)
+
+    monkeypatch.setattr(builtins, "open", stale)
+
+
+def test_a_file_that_another_node_replaced_just_now_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"new")
+    let_be_stale(monkeypatch, 3)
+    assert files.read_bytes(tmp_path / "file") == b"new"
+
+
+def test_a_file_that_another_node_removed_just_now_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    let_be_stale(monkeypatch, 1, gone=tmp_path / "file")
+    assert files.read_bytes(tmp_path / "file") is None
+
+
+def test_a_file_that_stays_stale_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freshness, "_STALE", 0.05)
+    let_be_stale(monkeypatch, 1000)
+    with pytest.raises(OSError, match="Stale file handle"):
+        files.read_bytes(tmp_path / "file")
+
+
+def test_a_folder_that_another_node_made_just_now_need_not_be_found_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").mkdir()
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)
+    monkeypatch.setattr(os.path, "isdir", lambda path: False)
+    assert files.make_folders(tmp_path / "runs") == []
+
+
+def test_a_folder_whose_parent_another_node_made_just_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "s").mkdir()
+    missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    make, left = os.mkdir, [STALE, missing, missing, STALE]
+
+    def stale(path: Any, *args: Any) -> None:
+        if left and os.fspath(path).endswith("runs"):
+            raise left.pop()
+        make(path, *args)
+
+    monkeypatch.setattr(os, "mkdir", stale)
+    assert files.make_folders(tmp_path / "s" / "runs") == [str(tmp_path / "s" / "runs")]
+
+
+def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "runs").touch()
+    with pytest.raises(FileExistsError, match="runs"):
+        files.make_folders(tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    ("kind", "asked"),
+    [("fuse.glusterfs", True), ("fuse.sshfs", True), ("nfs4", False), ("ext4", False)],
+)
+def test_the_table_is_asked_for_anew_and_synced_where_an_open_may_be_late(
+    base: Path, monkeypatch: pytest.MonkeyPatch, kind: str, asked: bool
+) -> None:
+    monkeypatch.setattr(index, "mount_of", lambda path: Mount("/", kind, {}, ""))
+    exp = Experiment("s", base)
+    log = exp.add(durability="process", k=1)
+    assert log is not None
+    log.mark_complete()
+    done: list[str] = []
+    utime, fsync = os.utime, os.fsync
+
+    def note_utime(path: Any, *args: Any) -> None:
+        done.append(f"utime {os.path.basename(path)}")
+        utime(path, *args)
+
+    def note_fsync(descriptor: int) -> None:
+        done.append(f"fsync {os.path.basename(os.readlink(f'/proc/self/fd/{descriptor}'))}")
+        fsync(descriptor)
+
+    log = exp.add(durability="process", k=2)
+    assert log is not None
+    monkeypatch.setattr(os, "utime", note_utime)
+    monkeypatch.setattr(os, "fsync", note_fsync)
+    log.mark_complete()
+    assert done == (["utime index.csv", "fsync index.csv"] if asked else [])
+    assert [row["k"] for row in exp.rows()] == [1, 2]
