@@ -15,7 +15,7 @@ from notata import checksums, layout, npy
 from notata.assembly import Part
 from notata.errors import DamagedError
 from notata.merging.places import Handles, Spill, read_at, write_at
-from notata.pieces import Shape
+from notata.pieces import Piece, Shape
 
 if TYPE_CHECKING:
     from notata.npy import Array
@@ -138,16 +138,11 @@ def open_piece(
         turn = piece.fortran != fortran and sum(n > 1 for n in piece.shape) > 1
         if not turn and (piece.key is None or at_once <= STREAMS):
             return source
-        size = npy.dtype_from_text(piece.dtype).itemsize
-        descriptor, at = spill.room(size * math.prod(piece.shape))
-        _copy(source, size * math.prod(piece.shape), descriptor, at)
-        found: str | None = source.end()
-        if turn:
-            shape = piece.shape if fortran else piece.shape[::-1]
-            _, into = spill.room(size * math.prod(piece.shape))
-            _turn(descriptor, at, into, shape, size)
-            at = into
-        return _Spilled(descriptor, at, found)
+        item = npy.dtype_from_text(piece.dtype).itemsize
+        if turn and piece.key is None:
+            return _turned(source, piece, item, spill)
+        copied = _copied(source, piece, item, spill)
+        return _turned(copied, piece, item, spill) if turn else copied
 
     return _Told(opened, f"rank {part.rank}'s piece of {part.piece.label!r}", path)
 
@@ -193,12 +188,24 @@ def _check_header(found: npy.Header, part: Part) -> None:
         raise _Unlike(f"lies in {'Fortran' if found.fortran else 'C'} order")
 
 
-def _copy(source: Source, size: int, descriptor: int, to: int) -> None:
+def _copied(source: Source, piece: Piece, item: int, spill: Spill) -> _Spilled:
+    """A piece that can be read in any order, of one that can be read forwards only."""
+    size = item * math.prod(piece.shape)
+    descriptor, to = spill.room(size)
     buffer = memoryview(bytearray(min(size, _TILE)))
     for at in range(0, size, _TILE):
         part = buffer[: size - at]
         source.read(at, part)
         write_at(descriptor, to + at, part)
+    return _Spilled(descriptor, to, source.end())
+
+
+def _turned(source: Source, piece: Piece, item: int, spill: Spill) -> _Spilled:
+    """A piece in the other memory order, of one that can be read in any order."""
+    descriptor, into = spill.room(item * math.prod(piece.shape))
+    shape = piece.shape[::-1] if piece.fortran else piece.shape
+    _turn(source, descriptor, into, shape, item)
+    return _Spilled(descriptor, into, source.end())
 
 
 def as_bytes(array: Array) -> memoryview:
@@ -206,14 +213,14 @@ def as_bytes(array: Array) -> memoryview:
     return array.reshape(-1).view("u1").data
 
 
-def _turn(descriptor: int, source: int, target: int, shape: Shape, size: int) -> None:
-    """Turn an array within a file from C order into Fortran order, tile by tile.
+def _turn(source: Source, descriptor: int, target: int, shape: Shape, size: int) -> None:
+    """Write an array in Fortran order that is read in C order, tile by tile.
 
     Args:
-        descriptor: The file.
-        source: Where the array lies in it in C order.
-        target: Where it is to lie in Fortran order.
-        shape: Its shape.
+        source: The array in C order; a tile that is all of it is read in one go.
+        descriptor: The file to write to.
+        target: Where in it.
+        shape: The array's shape.
         size: Bytes of an element.
     """
     import numpy as np
@@ -223,7 +230,7 @@ def _turn(descriptor: int, source: int, target: int, shape: Shape, size: int) ->
         flat = as_bytes(tile)
         done = 0
         for at, count in _runs(shape, start, extent):
-            read_at(descriptor, source + at * size, flat[done * size : (done + count) * size])
+            source.read(at * size, flat[done * size : (done + count) * size])
             done += count
         turned = as_bytes(np.ascontiguousarray(tile.T))
         done = 0
