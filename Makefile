@@ -152,7 +152,7 @@ $(PEER)/stamp: $(VENV)/stamp-venv
 	@touch $@
 
 # A Linux to run as a program, and the NFS server's; GlusterFS is installed.
-$(NODES)/stamp: tests/nodes/fetch.sh
+$(NODES)/stamp: tests/nodes/fetch.sh tests/nodes/registers.c
 	@echo "Fetching User Mode Linux, an NFS server and GlusterFS for the tests on two nodes"
 	@bash tests/nodes/fetch.sh $(NODES)
 	@touch $@

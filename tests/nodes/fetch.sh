@@ -5,6 +5,7 @@
 # machine gets no NFS server of its own. GlusterFS looks for its parts where it was built to be, so
 # that it has to be installed.
 set -eu
+here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 cd "$1"
 
@@ -43,3 +44,12 @@ rm -rf deb
 mkdir -p modules/lib
 ln -sfn "$PWD/root/usr/lib/uml/modules" modules/lib/modules
 ln -sfn "$PWD/root/bin/kmod" modprobe
+
+# On a processor with AMX it needs help: see registers.c.
+rm -f registers.so
+if grep -qw amx_tile /proc/cpuinfo; then
+    command -v cc >/dev/null ||
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+            gcc libc6-dev >/dev/null
+    cc -shared -fPIC -O2 -Wall -o registers.so "$here/registers.c"
+fi

@@ -25,6 +25,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 TOOLS = ROOT / ".nodes"
 LINUX = TOOLS / "root" / "usr" / "bin" / "linux.uml"
+REGISTERS = TOOLS / "registers.so"  # where this processor needs it
 SESSION = HERE / "programs" / "session.py"
 
 
@@ -162,6 +163,7 @@ class NFS(Machine):
                 *(f"STATE={self.folder}", f"TOOLS={TOOLS}"),
             ],
             TMPDIR=str(self._memory),  # the machine's own memory is a file there
+            LD_PRELOAD=str(REGISTERS) if REGISTERS.exists() else "",
         )
 
     def stop(self) -> None:
