@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 RUN_ID = "run_id"  # the column that says whose row it is
 STATUS = "status"
 OURS = ("run_status", "failure_reason", "start_time", "runtime_sec")
 RESERVED = frozenset((RUN_ID, STATUS, *OURS))
-_TEXT = RESERVED - {"runtime_sec"}  # columns that hold text, whatever it looks like
+TEXT = RESERVED - {"runtime_sec"}  # columns that hold text, whatever it looks like
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"-?(nan|inf|(0|[1-9][0-9]*)(\.[0-9]+)?(e[+-]?[0-9]+)?)")
+# The same of a line each, where a float has a point or an exponent.
+_WHOLES = re.compile(r"(?:-?+(?:0|[1-9][0-9]*+)\n)++")
+_FLOATS = re.compile(
+    r"(?:-?+(?:nan|inf|(?:0|[1-9][0-9]*+)"
+    r"(?:\.[0-9]++(?:e[+-]?+[0-9]++)?+|e[+-]?+[0-9]++))\n)++"
+)
 _LONGEST_WHOLE = 4000  # digits; Python reads no more than 4300
 
 
@@ -74,15 +80,27 @@ def encode_own(value: Any) -> str:
     return utf8(value) if isinstance(value, str) else encode(value)
 
 
-def typed(cells: Mapping[str, str | None]) -> dict[str, Any]:
-    """The values of a row, by column.
+def typed(column: str, texts: Sequence[str | None]) -> list[Any]:
+    """The values of a column, as `decode` gives each.
 
     Ranks: independent.
     """
-    return {
-        column: (text or None) if column in _TEXT else decode(text)
-        for column, text in cells.items()
-    }
+    if column in TEXT:
+        return [text or None for text in texts] if None in texts or "" in texts else [*texts]
+    distinct = set(texts)
+    if len(distinct) > len(texts) // 2 and None not in distinct:  # metrics of a run each
+        several = cast("Sequence[str]", texts)
+        joined = "\n".join(several) + "\n"
+        # A text that has a line break itself would make more numbers than there are.
+        if joined.count("\n") == len(several):
+            if _WHOLES.fullmatch(joined) and max(map(len, several)) < _LONGEST_WHOLE:
+                return list(map(int, several))
+            if _FLOATS.fullmatch(joined):
+                return list(map(float, several))
+    values = {text: decode(text) for text in distinct}
+    if any(type(value) in (list, dict) for value in values.values()):
+        return list(map(decode, texts))  # not the same list in two rows
+    return [values[text] for text in texts]
 
 
 def same(left: Any, right: Any) -> bool:

@@ -306,7 +306,7 @@ class Experiment:
 
         Ranks: independent.
         """
-        return frames.frame_of(self.rows())
+        return self._index.frame()
 
     def select(self, **filters: Any) -> Any:
         """The rows whose columns have these values, as a DataFrame.
@@ -337,6 +337,7 @@ class Experiment:
                     f"{self.index_file} has no column {column!r}; it has {names}"
                 )
         wanted = {name: writers.plain(value, name) for name, value in filters.items()}
-        return frames.frame_of(rows)[
+        columns = {name: [row[name] for row in rows] for name in (known if rows else ())}
+        return frames.frame_of(columns)[
             [all(cells.same(row[name], value) for name, value in wanted.items()) for row in rows]
         ]

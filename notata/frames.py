@@ -1,39 +1,49 @@
-"""Rows of a table as a pandas DataFrame, each column with the type that all its values have."""
+"""Tables as pandas DataFrames, each column with the type that all its values have."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from notata.cells import RUN_ID, TEXT, typed
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 _INT64 = 2**63
+_EXACT = 2**53  # up to which a float64 holds every whole number
 
 
-def frame_of(rows: Sequence[Mapping[str, Any]]) -> Any:
-    """A DataFrame of rows that have the same columns.
+def _pandas() -> Any:
+    try:
+        import pandas
+    except ImportError:
+        raise ImportError("a DataFrame needs pandas: pip install 'notata[pandas]'") from None
+    return pandas
+
+
+def frame_of(columns: Mapping[str, Sequence[Any]]) -> Any:
+    """A DataFrame of columns.
 
     Args:
-        rows: The values by column; None is missing.
+        columns: The values of each column; None is missing.
 
     Raises:
         ImportError: If pandas is not installed.
 
     Ranks: independent.
     """
-    try:
-        import pandas as pd
-    except ImportError:
-        raise ImportError("a DataFrame needs pandas: pip install 'notata[pandas]'") from None
-    columns = list(rows[0]) if rows else []
-    values = {column: [row[column] for row in rows] for column in columns}
-    return pd.DataFrame(
-        {column: pd.Series(found, dtype=_dtype(found)) for column, found in values.items()},
-        columns=columns,
-    )
+    pd = _pandas()
+    made = {name: pd.Series(values, dtype=_dtype(values)) for name, values in columns.items()}
+    return pd.DataFrame(made, columns=list(columns))
 
 
 def _dtype(values: Sequence[Any]) -> str:
     """The narrowest type of a column that keeps all its values apart from missing ones."""
-    kinds = {type(value) for value in values}
+    kinds = set(map(type, values))
     missing = type(None) in kinds
     kinds.discard(type(None))
     if kinds == {bool}:
@@ -41,6 +51,159 @@ def _dtype(values: Sequence[Any]) -> str:
     if kinds == {int} and all(-_INT64 <= v < _INT64 for v in values if v is not None):
         return "Int64" if missing else "int64"
     if kinds and kinds <= {int, float} and float in kinds:
-        exact = all(abs(v) <= 2**53 for v in values if type(v) is int)
+        exact = int not in kinds or all(abs(v) <= _EXACT for v in values if type(v) is int)
         return "float64" if exact else "object"
     return "str" if kinds == {str} else "object"
+
+
+# ----- read by pandas itself -----
+
+
+def parsed(data: bytes) -> Any:
+    """A DataFrame of a table, read by pandas; None where pandas might read it otherwise.
+
+    That is where cells are quoted, lines differ in length, or a run has two rows. Else the answer
+    is that of `frame_of` with the values of `cells.typed`.
+
+    Args:
+        data: The table's bytes.
+
+    Raises:
+        ImportError: If pandas is not installed.
+
+    Ranks: independent.
+    """
+    pd = _pandas()
+    line, _, rest = data.partition(b"\n")
+    if not rest or any(byte in data for byte in (b'"', b"\r", b"\0")):
+        return None
+    try:
+        header = line.decode().split(",")
+        grid = _Grid(rest, len(header))
+        read = _read(pd, rest, header)
+    except ValueError:  # ParserError is one, and what is no UTF-8
+        return None
+    if len(read) != grid.rows or RUN_ID not in header or len(set(header)) < len(header):
+        return None  # pandas leaves out lines of blanks
+    if len(set(read[header.index(RUN_ID)].tolist())) < len(read):
+        return None
+    columns = {name: _column(pd, name, read[at], grid, at) for at, name in enumerate(header)}
+    return pd.DataFrame(columns, copy=False)
+
+
+class _Grid:
+    """Where each cell of a table without quotes begins and ends."""
+
+    def __init__(self, data: bytes, width: int) -> None:
+        """Find the cells.
+
+        Raises:
+            ValueError: If not every line has so many.
+        """
+        import numpy as np
+
+        self._data, self._codes = data, np.frombuffer(data, np.uint8)
+        breaks = self._codes == _BREAK
+        (ends,) = ((self._codes == _COMMA) | breaks).nonzero()
+        if len(ends) % width or data[-1:] != b"\n":
+            raise ValueError("lines differ in length")
+        self._ends = ends.reshape(-1, width)
+        self.rows = len(self._ends)
+        if np.count_nonzero(breaks) != self.rows or not breaks[self._ends[:, -1]].all():
+            raise ValueError("lines differ in length")
+
+    @cached_property
+    def _odd(self) -> bool:
+        """Whether there may be a `5.e3` or `1E5` in some cell."""
+        import numpy as np
+
+        wanted = np.frombuffer(b".e", np.uint16)
+        pairs = (
+            np.frombuffer(self._data, np.uint16, (len(self._data) - at) // 2, at) for at in (0, 1)
+        )
+        return b"E" in self._data or any((found == wanted).any() for found in pairs)
+
+    def _cells(self, column: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Where the cells of a column begin and end."""
+        ends, starts = self._ends[:, column], self._ends[:, column - 1] + 1
+        if column == 0:
+            starts[1:] = starts[:-1].copy()
+            starts[0] = 0
+        return starts, ends
+
+    def texts(self, column: int) -> list[str]:
+        """The texts of a column."""
+        starts, ends = self._cells(column)
+        return [
+            self._data[a:b].decode() for a, b in zip(starts.tolist(), ends.tolist(), strict=True)
+        ]
+
+    def empty(self, column: int) -> int:
+        """How many cells of a column are empty."""
+        starts, ends = self._cells(column)
+        return int((starts == ends).sum())
+
+    def are_numbers(self, column: int) -> bool:
+        """Whether what pandas takes for numbers are spelled as numbers are in a table.
+
+        It takes `" 1"`, `"+1"`, `".5"`, `"5."`, `"1E5"` and `"007"` for numbers, which are text,
+        and keeps the sign of `"-0"`, which is a whole number.
+        """
+        (starts, ends), data = self._cells(column), self._codes
+        negative = data[starts] == _MINUS
+        starts = starts + negative
+        first, second, last = data[starts], data[starts + 1], data[ends - 1]
+        digit = (first - _ZERO) < 10  # of unsigned numbers
+        longer = ((second - _ZERO) < 10) | (negative & (starts + 1 == ends))
+        zeros = ((first == _ZERO) & longer).any()  # "007", "-0"
+        return bool(digit.all() and ((last - _ZERO) < 10).all() and not zeros and not self._odd)
+
+    def are_truths(self, column: int) -> bool:
+        """Whether what pandas takes for booleans are `True` and `False`, not `TRUE` or `true`."""
+        starts, _ = self._cells(column)
+        first, second = self._codes[starts], self._codes[starts + 1]
+        return bool(((first < _LOWER) & (second >= _LOWER)).all())
+
+
+_BREAK, _COMMA, _MINUS, _POINT, _POWER, _ZERO, _LOWER = b"\n,-.e0a"
+
+
+def _read(pd: Any, lines: bytes, header: Sequence[str]) -> Any:
+    # Newer ones are exact by themselves, and warn of the option.
+    version = tuple(map(int, pd.__version__.split(".")[:2]))
+    exact = {"float_precision": "round_trip"} if version < (3, 1) else {}
+    return pd.read_csv(
+        io.BytesIO(lines),
+        header=None,
+        names=range(len(header)),
+        index_col=False,
+        dtype={at: str for at, name in enumerate(header) if name in TEXT},
+        na_filter=False,
+        low_memory=False,
+        encoding="utf-8",
+        **exact,
+    )
+
+
+def _column(pd: Any, name: str, column: Any, grid: _Grid, at: int) -> Any:
+    """A column that pandas has read, as `frame_of` would make it."""
+    kind = column.dtype
+    if kind == "bool" and grid.are_truths(at):
+        return column
+    if kind == "int64" and grid.are_numbers(at):
+        return column
+    # Whole numbers that are no float are looked at, and infinite ones.
+    if kind == "float64" and grid.are_numbers(at) and (column.abs() <= _EXACT).all():
+        return column
+    empty = grid.empty(at)
+    if empty == len(column):
+        return pd.Series([None] * empty, dtype="object")
+    if name in TEXT and not empty:
+        return column
+    texts = column.tolist()
+    if set(map(type, texts)) != {str}:
+        texts = grid.texts(at)
+    elif name not in TEXT and typed(name, distinct := list(set(texts))) == distinct:
+        return column
+    values = typed(name, texts)
+    return pd.Series(values, dtype=_dtype(values))

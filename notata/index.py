@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any
 
-from notata import files, freshness, layout
+from notata import files, frames, freshness, layout
 from notata.cells import OURS, RUN_ID, STATUS, typed
 from notata.columns import Columns, Row
 from notata.errors import DamagedError
@@ -18,13 +18,12 @@ from notata.lock import Held, locked
 from notata.mounts import Mount, lock_doubt, mount_of
 from notata.stored import (
     DAMAGED,
-    long_cells,
     parse_json,
     read_metadata,
     read_params,
-    read_table,
     run_folders,
 )
+from notata.tables import columns, long_cells, read_table
 
 _BEING_WRITTEN = b"#"  # stands in the first place of a table that is half written
 
@@ -193,21 +192,43 @@ class Index:
 
         Ranks: independent.
         """
+        values = self._typed(self._data())
+        return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+    def frame(self) -> Any:
+        """The rows as a pandas DataFrame, with the values of `rows`.
+
+        Raises:
+            DamagedError: If the table is no CSV, or is just being rewritten.
+            ImportError: If pandas is not installed.
+
+        Ranks: independent.
+        """
+        data = self._data()
+        found = frames.parsed(data)
+        return frames.frame_of(self._typed(data)) if found is None else found
+
+    def _typed(self, data: bytes) -> dict[str, list[Any]]:
+        texts = columns(data, self._path)
+        return {name: typed(name, column) for name, column in texts.items()}
+
+    def _data(self) -> bytes:
+        """The table as it is on disk; empty if there is none."""
         if not os.path.exists(self._path):
-            return []
+            return b""
         # What is being written is waited for. Where this process may not lock, it reads as it can.
         with suppress(OSError), self._locked():
-            return self._rows()
-        return self._rows()
+            return self._whole()
+        return self._whole()
 
-    def _rows(self) -> list[dict[str, Any]]:
-        header, rows = read_table(self._path)
-        if header and header[0].startswith(_BEING_WRITTEN.decode()):
+    def _whole(self) -> bytes:
+        data = files.read_bytes(self._path) or b""
+        if data.startswith(_BEING_WRITTEN):
             raise DamagedError(
                 f"{self._path} is half written, and whoever was at it is gone: make it anew with "
                 "notata index, or rebuild_index()"
             )
-        return [typed({name: row[name] for name in header}) for row in rows]
+        return data
 
     def rebuild(self) -> int:
         """Make the table anew from the runs that have ended, and those with damaged metadata.

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from notata import frames, layout, markup, stored
+from notata import layout, markup, stored
 from notata.errors import KeyNotFoundError, NotARunError, RunNotFoundError
 from notata.index import Index
 from notata.runreader import LogReader, status_of
 from notata.stored import DAMAGED, StrPath
+from notata.tables import read_table
 
 __all__ = ["ExperimentReader", "LogReader"]
 
@@ -24,7 +26,6 @@ class ExperimentReader:
         path: Folder of the experiment.
         index_path: Its table.
         runs_path: The folder of its runs.
-        runs: The folders of the runs, sorted.
 
     Args:
         path: Folder of the experiment.
@@ -49,7 +50,14 @@ class ExperimentReader:
             raise RunNotFoundError(f"no such experiment: {self.path}")
         if not self.runs_path.is_dir():
             raise NotARunError(f"{self.path} is no experiment: it has no folder {layout.RUNS}/")
-        self.runs = [Path(run) for run in stored.run_folders(self.runs_path)]
+
+    @cached_property
+    def runs(self) -> list[Path]:
+        """The folders of the runs, sorted, as they were when this was first asked for.
+
+        Ranks: independent.
+        """
+        return [Path(run) for run in stored.run_folders(self.runs_path)]
 
     def __iter__(self) -> Iterator[LogReader]:
         return (LogReader(run) for run in self.runs)
@@ -84,7 +92,7 @@ class ExperimentReader:
         Ranks: independent.
         """
         if self.index_path.exists():
-            yield from stored.read_table(self.index_path)[1]
+            yield from read_table(self.index_path)[1]
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the table with their values: numbers, booleans, None where there is none.
@@ -109,7 +117,7 @@ class ExperimentReader:
 
         Ranks: independent.
         """
-        return frames.frame_of(self.rows())
+        return Index(str(self.path)).frame()
 
     @property
     def params(self) -> dict[str, dict[str, Any]]:
@@ -142,7 +150,7 @@ class ExperimentReader:
 
     def __str__(self) -> str:
         there = self.index_path.exists()
-        fields, rows = stored.read_table(self.index_path) if there else (["(missing)"], [])
+        fields, rows = read_table(self.index_path) if there else (["(missing)"], [])
         lines = [
             f"<ExperimentReader '{self.path.name}'>",
             f"Index file: {self.index_path.name} with {len(rows)} entries",

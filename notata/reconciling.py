@@ -14,7 +14,8 @@ from notata.index import Index
 from notata.lock import locked
 from notata.messages import stamp_seconds
 from notata.outcomes import COMPLETE, FAILED, Outcome, Survey, survey
-from notata.stored import StrPath, parse_json, read_table
+from notata.stored import StrPath, parse_json
+from notata.tables import read_table
 
 
 class Reconciled(NamedTuple):

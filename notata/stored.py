@@ -1,18 +1,15 @@
-"""What lies in runs' folders, in: parameters, JSON, arrays and artifacts; and tables of runs."""
+"""What lies in runs' folders, in: parameters, JSON, arrays and artifacts."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from notata import files, flatyaml, jsontext, layout, npy
-from notata.cells import RUN_ID
 from notata.errors import DamagedError, KeyNotFoundError, UnsafeNameError
 from notata.regions import region_of
 
@@ -149,58 +146,6 @@ def _parse_yaml(data: bytes, path: StrPath) -> Any:
     except Exception as error:  # YAMLError, and whatever a value's constructor meets
         why = " ".join(str(error).split())
         raise DamagedError(f"{os.fspath(path)} is damaged: {why}") from None
-
-
-_limit = threading.Lock()
-
-
-@contextlib.contextmanager
-def long_cells() -> Iterator[None]:
-    """Let the `csv` module read cells of any length for the length of a `with` block.
-
-    It refuses those over 131,072 characters, which a list of metrics soon has, and the only way
-    to allow them is a limit of the whole process. So it is put back at the end, for the program's
-    own tables; while the block lasts, its other threads read long cells too.
-
-    Ranks: independent.
-    """
-    import csv
-
-    with _limit:
-        before = csv.field_size_limit(sys.maxsize)
-        try:
-            yield
-        finally:
-            csv.field_size_limit(before)
-
-
-def read_table(path: StrPath) -> tuple[list[str], list[dict[str, Any]]]:
-    """The columns and rows of a table; of several rows of one run, the last.
-
-    Returns:
-        The header, and each row's text by column. Cells beyond the header are a list under None,
-        and cells that the row doesn't have are None.
-
-    Raises:
-        DamagedError: If it is no CSV.
-
-    Ranks: independent.
-    """
-    import csv
-
-    try:
-        with (
-            long_cells(),
-            open(path, newline="", encoding="utf-8", errors="surrogateescape") as file,
-        ):
-            reader = csv.DictReader(file)
-            header, rows = list(reader.fieldnames or ()), list(reader)
-    except csv.Error as error:
-        raise DamagedError(f"{os.fspath(path)} is damaged: {error}") from None
-    if RUN_ID not in header:
-        return header, rows
-    last = {row[RUN_ID]: number for number, row in enumerate(rows)}
-    return header, [row for number, row in enumerate(rows) if last[row[RUN_ID]] == number]
 
 
 T_co = TypeVar("T_co", covariant=True)

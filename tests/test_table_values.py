@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import csv
+import io
+import itertools
 import json
 import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from notata import Experiment, Logbook
-from notata.cells import decode, encode
+from notata.cells import decode, encode, typed
 from notata.columns import Row
 from notata.errors import DamagedError, KeyNotFoundError
+from notata.frames import frame_of, parsed
 from notata.index import Index
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -197,3 +201,117 @@ def test_a_table_of_notata_0_3_0_has_types_too(base: Path) -> None:
         {"run_id": "007", "dt": 0.1, "ok": True, "status": "complete", "e": 1e-05},
         {"run_id": "x", "dt": None, "ok": None, "status": "missing", "e": None},
     ]
+
+
+# ----- columns at once -----
+
+HARD = ["", "0", "-0", "00", "-01", "+1", " 1", "1 ", "5.", ".5", "-.5", "5.e3", "1E5", "1E-5"]
+HARD += ["1e5", "1.5e-07", "nan", "-nan", "NaN", "inf", "-inf", "Infinity", "1e400", "1_0", "٣"]
+HARD += ["True", "False", "TRUE", "true", "false", "None", "null", "rk4", "x\ty", "\t", "1\t", "#"]
+HARD += [
+    str(2**53),
+    str(2**53 + 1),
+    str(2**63 - 1),
+    str(2**63),
+    str(-(2**63)),
+    str(2**64),
+    "9" * 40,
+]
+HARD += ["[1, 2]", '{"a": 1}', '"1.10"', 'say "x"', "a,b", "two\nlines", "two\r\nlines", "\r", "\0"]
+HARD += [
+    "\ufeff1",
+    "\udcff",
+    "1\xa0",
+    "0x10",
+    "1j",
+    "0.1",
+    "-0.0",
+    "0.30000000000000004",
+    "1",
+    "-7",
+]
+# Of one kind most of the time, since pandas reads a column of several kinds as text.
+CELLS = st.one_of(
+    st.lists(st.sampled_from(["0", "1", "-7", "12", "+1", " 1", "007", "-0"])),
+    st.lists(st.sampled_from(["0.5", "-1e-05", "2", "5.", ".5", "1E5", "5.e3", "-0", "007.5"])),
+    st.lists(st.floats(allow_nan=False).map(repr), min_size=2),
+    st.lists(st.integers().map(str), min_size=2),
+    st.lists(st.sampled_from(["True", "False", "TRUE", "true"])),
+    st.lists(st.sampled_from(HARD)),
+)
+NAMES = ["run_id", "status", "run_status", "failure_reason", "start_time", "runtime_sec", "a", "b"]
+
+
+@given(CELLS, st.sampled_from(["a", "status", "runtime_sec"]))
+def test_a_column_is_typed_as_its_cells_are(texts: list[str], name: str) -> None:
+    expected = [text or None if name == "status" else decode(text) for text in texts]
+    assert all(map(alike, typed(name, texts), expected))
+    assert len(typed(name, texts)) == len(texts)
+    assert typed(name, [*texts, None]) == [*typed(name, texts), None] or "nan" in " ".join(texts)
+
+
+def written(header: list[str], rows: list[list[str]], careful: bool) -> bytes:
+    """A table: as csv writes it, or as a program does that puts commas between texts."""
+    if not careful:
+        return "".join(",".join(row) + "\n" for row in [header, *rows]).encode(*UTF8)
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue().encode(*UTF8)
+
+
+UTF8 = ("utf-8", "surrogateescape")
+
+
+def one_by_one(data: bytes) -> dict[str, list[Any]]:
+    """What each cell says, taken by itself: the last row of a run counts."""
+    text = io.StringIO(data.decode(*UTF8), newline="")
+    reader = csv.DictReader(text)
+    header, rows = list(reader.fieldnames or ()), list(reader)
+    if "run_id" in header:
+        last = {row["run_id"]: number for number, row in enumerate(rows)}
+        rows = [row for number, row in enumerate(rows) if last[row["run_id"]] == number]
+    as_text = {"run_id", "status", "run_status", "failure_reason", "start_time"}
+    return {
+        name: [(row[name] or None) if name in as_text else decode(row[name]) for row in rows]
+        for name in header
+    }
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data(), st.booleans(), st.booleans())
+def test_pandas_reads_a_table_as_each_cell_is_read(
+    data: st.DataObject, careful: bool, unique: bool
+) -> None:
+    header = ["run_id", *data.draw(st.lists(st.sampled_from(NAMES[1:]), unique=True, min_size=1))]
+    columns = [data.draw(CELLS) for _ in header[1:]]
+    ids = [f"r{n}" if unique else f"r{n // 2}" for n in range(max(map(len, columns)))]
+    rows = [[*cells] for cells in itertools.zip_longest(ids, *columns, fillvalue="")]
+    if data.draw(st.booleans()) and rows:  # a line that is too short or too long
+        row = data.draw(st.sampled_from(rows))
+        row[1:] = row[1 : data.draw(st.integers(1, len(row)))]
+        row += ["7"] * data.draw(st.integers(0, 4))
+    table = written(header, rows, careful)
+    try:
+        expected = frame_of(one_by_one(table))
+    except csv.Error:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "index.csv").write_bytes(table)
+        index = Index(folder)
+        pandas.testing.assert_frame_equal(index.frame(), expected)
+        names = list(expected)
+        found = [[row[name] for row in index.rows()] for name in names]
+        assert all(map(alike, found, one_by_one(table).values()))
+    if not {'"', "\r", "\0"} & set(table.decode(*UTF8)) and unique and rows:
+        assume(parsed(table) is not None)  # else the test would be of one way alone
+
+
+def test_pandas_itself_reads_a_usual_table() -> None:
+    lines = [f"s_{k},{k},{k * 0.5},rk4,complete,{k / 7},True,complete,,2026,0.1" for k in range(9)]
+    head = "run_id,k,omega,scheme,status,drift,ok,run_status,failure_reason,start_time,runtime_sec"
+    frame = parsed("\n".join([head, *lines, ""]).encode())
+    types = [str(kind) for kind in frame.dtypes]
+    text = str(frame["run_id"].dtype)
+    middle = ["int64", "float64", text, text, "float64", "bool", text]
+    assert types == [text, *middle, "object", text, "float64"]
+    assert frame["drift"].tolist() == [k / 7 for k in range(9)]
