@@ -202,8 +202,19 @@ def read_bytes(path: StrPath) -> bytes | None:
 
 
 def _read(path: StrPath) -> bytes:
-    with open(path, "rb", buffering=0) as file:
-        return file.readall()
+    # A file object would ask for the size first, of files that are mostly small.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, 16384)
+        more = os.read(descriptor, 16384) if data else b""
+        if not more:
+            return data
+        parts = [data, more]
+        while more := os.read(descriptor, 1 << 20):
+            parts.append(more)
+        return b"".join(parts)
+    finally:
+        os.close(descriptor)
 
 
 def share(path: StrPath) -> None:

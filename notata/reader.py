@@ -57,13 +57,17 @@ class ExperimentReader:
 
         Ranks: independent.
         """
-        return [Path(run) for run in stored.run_folders(self.runs_path)]
+        return list(map(Path, self._folders))
+
+    @cached_property
+    def _folders(self) -> list[str]:
+        return stored.run_folders(os.fspath(self.runs_path))
 
     def __iter__(self) -> Iterator[LogReader]:
-        return (LogReader(run) for run in self.runs)
+        return map(LogReader, self._folders)
 
     def __len__(self) -> int:
-        return len(self.runs)
+        return len(self._folders)
 
     def __getitem__(self, run_id: str | int) -> LogReader:
         """The run of an id, or of a position.
@@ -76,9 +80,9 @@ class ExperimentReader:
         Ranks: independent.
         """
         if isinstance(run_id, int):
-            if not 0 <= run_id < len(self.runs):
-                raise IndexError(f"run {run_id} of {len(self.runs)} in {self.path}")
-            return LogReader(self.runs[run_id])
+            if not 0 <= run_id < len(self):
+                raise IndexError(f"run {run_id} of {len(self)} in {self.path}")
+            return LogReader(self._folders[run_id])
         if not isinstance(run_id, str):
             raise TypeError(f"give a run id or a position, not {run_id!r}")
         path = self.runs_path / f"{layout.RUN_PREFIX}{run_id}"

@@ -43,15 +43,17 @@ class LogReader(Shelf):
     """
 
     def __init__(self, path: StrPath) -> None:
-        folder = Path(path)
-        home = RunFolder(os.fspath(folder))
-        super().__init__(folder, home, home)
-        if not folder.exists():
-            raise RunNotFoundError(f"no such run: {folder}")
+        self._run = os.fspath(path)
+        home = RunFolder(self._run)
+        super().__init__(self._run, home, home)
+        if os.path.exists(os.path.join(self._run, layout.METADATA)):
+            return
+        if not os.path.exists(self._run):
+            raise RunNotFoundError(f"no such run: {self.path}")
         # A node that looked before rank 0 wrote may know of no file for half a minute (NFS), unless
         # it lists the folder.
-        if not (folder / layout.METADATA).exists() and layout.METADATA not in os.listdir(folder):
-            raise NotARunError(_no_run(folder))
+        if layout.METADATA not in os.listdir(self._run):
+            raise NotARunError(_no_run(self.path))
 
     @property
     def run_id(self) -> str:
@@ -70,7 +72,7 @@ class LogReader(Shelf):
 
         Ranks: independent.
         """
-        return stored.read_metadata(self.path)
+        return stored.read_metadata(self._run)
 
     @property
     def params(self) -> dict[str, Any]:
@@ -81,7 +83,7 @@ class LogReader(Shelf):
 
         Ranks: independent.
         """
-        return stored.read_params(self.path)
+        return stored.read_params(self._run)
 
     @property
     def size(self) -> int:
@@ -89,7 +91,7 @@ class LogReader(Shelf):
 
         Ranks: independent.
         """
-        return gather.run_size(os.fspath(self.path), self.meta)
+        return gather.run_size(self._run, self.meta)
 
     @property
     def ranks(self) -> Sequence[RankReader]:
@@ -109,7 +111,7 @@ class LogReader(Shelf):
         return sorted({*self.stored(), *self._wholes()})
 
     def _wholes(self) -> dict[str, Whole]:
-        return assemble(gather.read_manifests(os.fspath(self.path)), self.size)
+        return assemble(gather.read_manifests(self._run), self.size)
 
     def load_array(self, name: str, region: Any = None) -> Array:
         """Load an array, from the merged file or, where that is missing or older, from the pieces.
@@ -132,7 +134,7 @@ class LogReader(Shelf):
 
         Ranks: independent.
         """
-        run = os.fspath(self.path)
+        run = self._run
         old = mergerecord.is_outdated(run, name, mergerecord.read(run), gather.rank_folders(run))
         whole = self._wholes().get(name) if old else None
         found = self.load_stored(name, region) if whole is None else None
@@ -186,10 +188,10 @@ class LogReader(Shelf):
 
         Ranks: independent.
         """
-        return read_messages(os.fspath(self.path), level, ranks)
+        return read_messages(self._run, level, ranks)
 
     def _repr_html_(self) -> str:
-        run = os.fspath(self.path)
+        run = self._run
         rows = {
             "path": run,
             "parameters": markup.tried(lambda: markup.pairs(self.params)),

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -120,11 +121,16 @@ def read_params(run: StrPath) -> dict[str, Any]:
 
     Ranks: independent.
     """
-    ext = params_format(run)
-    if ext is None:
-        return {}
-    path = os.path.join(run, layout.PARAMS[ext])
-    data = files.read_bytes(path) or b""
+    # Most runs have the one snapshot, so that no times need to be compared.
+    ext, path = "yaml", os.path.join(run, layout.PARAMS["yaml"])
+    alone = not os.path.lexists(os.path.join(run, layout.PARAMS["json"]))
+    data = files.read_bytes(path) if alone else None
+    if data is None:
+        newer = params_format(run)
+        if newer is None:
+            return {}
+        ext, path = newer, os.path.join(run, layout.PARAMS[newer])
+        data = files.read_bytes(path)
     parse = _parse_yaml if ext == "yaml" else parse_json
     values = parse(data, path) if data else None
     if not isinstance(values, dict | None):
@@ -177,9 +183,17 @@ class Made(Sequence[T_co]):
 class Shelf:
     """Arrays, artifacts and plots in one pair of folders."""
 
-    def __init__(self, path: Path, home: RankFiles, own: RankFiles) -> None:
-        self.path = path
+    def __init__(self, path: StrPath, home: RankFiles, own: RankFiles) -> None:
+        self._shown = path
         self._home, self._own = home, own
+
+    @cached_property
+    def path(self) -> Path:
+        """The folder that they are in.
+
+        Ranks: independent.
+        """
+        return Path(self._shown)
 
     @property
     def artifacts(self) -> list[str]:

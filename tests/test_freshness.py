@@ -5,7 +5,6 @@ Here they are made up; `make test-nfs` has two nodes on NFS and GlusterFS.
 
 from __future__ import annotations
 
-import builtins
 import errno
 import os
 from pathlib import Path
@@ -21,7 +20,7 @@ STALE = OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 def let_be_stale(monkeypatch: pytest.MonkeyPatch, times: int, gone: Path | None = None) -> None:
     """Let the next openings of files fail; then one may be gone."""
-    opened, left = open, [STALE] * times
+    opened, left = os.open, [STALE] * times
 
     def stale(*args: Any, **kwargs: Any) -> Any:
         if left:
@@ -30,7 +29,7 @@ def let_be_stale(monkeypatch: pytest.MonkeyPatch, times: int, gone: Path | None 
             gone.unlink(missing_ok=True)
         return opened(*args, **kwargs)
 
-    monkeypatch.setattr(builtins, "open", stale)
+    monkeypatch.setattr(os, "open", stale)
 
 
 def test_a_file_that_another_node_replaced_just_now_is_read_again(

@@ -6,6 +6,8 @@ import itertools
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -399,3 +401,27 @@ def test_no_experiment(tmp_path: Path) -> None:
         ExperimentReader(tmp_path / "nothing")
     with pytest.raises(NotARunError, match="no experiment"):
         ExperimentReader(tmp_path)
+
+
+LOOK = """
+import sys
+seen = []
+sys.addaudithook(lambda event, given: event in ("open", "os.listdir") and seen.append(given[0]))
+from notata import ExperimentReader
+assert ExperimentReader(sys.argv[1])[0].params == {"k": 0}  # loads what is needed
+sweep = ExperimentReader(sys.argv[1])
+del seen[:]
+assert [run.params["k"] for run in sweep if run.meta["status"] == "complete"] == [0, 1, 2]
+print(len(seen))
+"""
+
+
+def test_parameters_and_metadata_of_a_run_take_an_open_each(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    for k in range(3):
+        log = exp.add(k=k)
+        assert log is not None
+        log.mark_complete()
+    command = [sys.executable, "-c", LOOK, os.fspath(exp.exp_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == 1 + 3 * 2  # the folder of all runs, and two files of each
