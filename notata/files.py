@@ -40,7 +40,7 @@ def replacing(
     temporary = os.path.join(folder, temporary or layout.temporary())
     made = False
     try:
-        with _create(temporary, folder, -1, durable) as file:
+        with open(_create(temporary, folder, durable), "wb") as file:
             made = True
             yield file
             if durable:
@@ -54,7 +54,7 @@ def replacing(
         raise
 
 
-def _give_up(error: BaseException, temporary: str, path: StrPath, made: bool = True) -> None:
+def _give_up(error: BaseException, temporary: str, path: StrPath, made: bool) -> None:
     """Leave nothing behind, and let the error name the file that people know."""
     if made:
         with suppress(OSError):
@@ -63,14 +63,15 @@ def _give_up(error: BaseException, temporary: str, path: StrPath, made: bool = T
         error.filename = os.fspath(path)
 
 
-def _create(temporary: str, folder: str, buffering: int, durable: bool = False) -> BinaryIO:
+def _create(temporary: str, folder: str, durable: bool) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
-        return open(temporary, "xb", buffering)
+        return os.open(temporary, flags, 0o666)
     except FileNotFoundError:
         for made in make_folders(folder):
             if durable:
                 sync(os.path.dirname(made) or ".")
-        return open(temporary, "xb", buffering)
+        return os.open(temporary, flags, 0o666)
 
 
 def make_folders(path: StrPath) -> list[str]:
@@ -116,19 +117,28 @@ def replace_bytes(
     Ranks: independent.
     """
     path = os.fspath(path)
-    if durable or not isinstance(data, bytes):  # whatever else has a buffer
+    if not isinstance(data, bytes):  # whatever else has a buffer
         with replacing(path, durable=durable, temporary=temporary) as file:
             file.write(data)
         return
     # The same as above, in fewer steps: a run consists of such files.
     folder = path[: path.rfind("/") + 1]
     temporary = folder + (temporary or layout.temporary())
+    made = False
     try:
-        with _create(temporary, folder, 0) as file:
-            write_all(file.fileno(), data)
+        descriptor = _create(temporary, folder, durable)
+        made = True
+        try:
+            write_all(descriptor, data)
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
         os.replace(temporary, path)
+        if durable:
+            sync(folder or ".")
     except BaseException as error:
-        _give_up(error, temporary, path)
+        _give_up(error, temporary, path, made)
         raise
 
 

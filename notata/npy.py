@@ -224,6 +224,34 @@ def can_be_missing(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "fcmM"
 
 
+@lru_cache(maxsize=256)
+def _usual_head(shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]) -> bytes:
+    return header_bytes(Header(shape, fortran, dtype))
+
+
+_SMALL = 65536  # bytes that are copied to be written together with their head
+
+
+def small_bytes(array: Array) -> bytes | None:
+    """The whole `.npy` file of a small array of plain numbers; None for others.
+
+    Example:
+        >>> import numpy as np
+        >>> len(small_bytes(np.zeros(3)))
+        152
+
+    Ranks: independent.
+    """
+    flags, dtype = array.flags, array.dtype
+    fortran = flags.fnc
+    if array.nbytes > _SMALL or dtype.kind not in "biufc" or not (flags.c_contiguous or fortran):
+        return None
+    # Types that are equal may still differ by what somebody noted of them, of which numpy warns.
+    if dtype.metadata is not None:
+        return None
+    return _usual_head(array.shape, fortran, dtype) + array.tobytes("F" if fortran else "C")
+
+
 def write(file: BinaryIO, array: Array) -> None:
     """Write one array as `.npy`.
 

@@ -270,6 +270,10 @@ def save_array(disk: Disk, path: str, array: Array) -> int:
     """
     from notata import npy
 
+    data = npy.small_bytes(array)
+    if data is not None:
+        disk.replace(path, data)
+        return len(data)
     with disk.replacing(path, array.nbytes) as file:
         npy.write(file, array)
         return file.tell()

@@ -671,3 +671,22 @@ def test_paths_as_people_type_them(base: Path, name: str) -> None:
     path = log[name]
     assert path == log.path / name
     assert path.parent.is_dir()
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (1, 4), (3, 4), (2, 0, 3), (2, 3, 4)])
+@pytest.mark.parametrize(
+    "dtype", ["<f8", ">f8", "<f4", "<i2", ">u4", "?", "<c16", "<f2", "g", "<U3", "S4", "<M8[ns]"]
+)
+def test_a_small_array_is_stored_as_numpy_stores_it(
+    base: Path, dtype: str, shape: tuple[int, ...], order: str
+) -> None:
+    values = np.arange(np.prod(shape, dtype=int)).astype(dtype if dtype != "<M8[ns]" else "i8")
+    array = np.asarray(values.astype(dtype).reshape(shape), order=order)  # type: ignore[call-overload]
+    np.save(base.parent / "x.npy", array)
+    with Logbook("r", base) as log:
+        log.array("x", array)
+        log.array("view", np.repeat(array[..., None], 2, -1)[..., 0])  # with gaps
+        path = log.path
+    assert (path / "data" / "x.npy").read_bytes() == (base.parent / "x.npy").read_bytes()
+    assert np.array_equal(LogReader(path).load_array("view"), array)
