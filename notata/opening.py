@@ -248,7 +248,8 @@ class Opened:
     def _save_params(self, ext: str) -> None:
         if not self.topology.is_root or self.attempt.outdated:
             return
-        writers.save_params(self.disk, self._path, dict(self.params), ext)
+        first = self.attempt.is_new
+        writers.save_params(self.disk, self._path, dict(self.params), ext, first=first)
         self._log.write(messages.INFO, f"Saved params ({ext}) in {layout.PARAMS[ext]}")
 
 

@@ -185,7 +185,8 @@ class Session(Opened):
         """Sync what the run's durability promises of a run that is closed, as far as it is ours."""
         lost = self._log.lost
         self._log.settle(self.disk)
-        if not self.topology.is_root or self.attempt.outdated:
+        nothing = not self.disk.at_close and self._log.lost == lost
+        if nothing or not self.topology.is_root or self.attempt.outdated:
             return
         if self._log.lost > lost:  # the last lines were, or were never synced
             more = self.metadata.values.get("log_lines_lost", 0) + self._log.lost - lost

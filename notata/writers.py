@@ -247,8 +247,17 @@ _ascii = json.encoder.encode_basestring_ascii
 _sorted = json.JSONEncoder(sort_keys=True).encode
 
 
-def save_params(disk: Disk, folder: str, values: Mapping[str, Plain], ext: str) -> None:
+def save_params(
+    disk: Disk, folder: str, values: Mapping[str, Plain], ext: str, *, first: bool = False
+) -> None:
     """Write the parameters in one format and take away the older snapshot in the other.
+
+    Args:
+        disk: The disk.
+        folder: The run's folder.
+        values: The parameters.
+        ext: `yaml` or `json`.
+        first: Whether there can't be an older snapshot, since the folder was made just now.
 
     Raises:
         ValueError: If `ext` is neither `yaml` nor `json`.
@@ -259,8 +268,9 @@ def save_params(disk: Disk, folder: str, values: Mapping[str, Plain], ext: str) 
         raise ValueError(f"ext={ext!r} must be 'yaml' or 'json'")
     data = yaml_bytes(values) if ext == "yaml" else json_bytes(values, "params")
     disk.replace(os.path.join(folder, layout.PARAMS[ext]), data)
-    other = layout.PARAMS["json" if ext == "yaml" else "yaml"]
-    disk.remove(os.path.join(folder, other))
+    if not first:
+        other = layout.PARAMS["json" if ext == "yaml" else "yaml"]
+        disk.remove(os.path.join(folder, other))
 
 
 def save_array(disk: Disk, path: str, array: Array) -> int:
