@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import platform
+import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +19,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PEER = ROOT / ".peers" / "notata-0.3.0"
+
+PEERS = Path(os.environ.get("NOTATA_BENCH_PEERS", ROOT / ".peers"))  # a folder for each peer
+PICTURES = ROOT / "docs" / "pictures"
 
 JOIN = """
 import os, resource, sys, time
@@ -59,6 +64,41 @@ def joined(run: Path, target: str) -> tuple[float, float, int]:
     return float(seconds), float(synced), int(megabytes)
 
 
+def peer(name: str, requirement: str) -> tuple[Path, str] | str:
+    """A library in a folder of its own, installed if need be, and its version; or why not."""
+    home = PEERS / name
+    if not list(home.glob("*.dist-info")):
+        print(f"installing {requirement} in {home}", flush=True)
+        pip = [sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
+        done = subprocess.run([*pip, "--target", str(home), requirement], capture_output=True)
+        if done.returncode:
+            shutil.rmtree(home, ignore_errors=True)
+            return f"pip install {requirement} failed"
+    (told,) = home.glob(f"{name}-*.dist-info")
+    return home, told.name.removesuffix(".dist-info").rpartition("-")[2]
+
+
+def cpu_seconds(who: int = resource.RUSAGE_CHILDREN) -> float:
+    """Seconds of work, user and system, of this process or of its children that have ended."""
+    told = resource.getrusage(who)
+    return told.ru_utime + told.ru_stime
+
+
+def picture(name: str, draw: Callable[[Any], None], size: tuple[float, float] = (6, 3.2)) -> None:
+    """Draw into one set of axes, and keep the picture with the documentation."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams |= {"svg.hashsalt": "notata", "font.size": 9, "axes.spines.top": False}
+    mpl.rcParams |= {"axes.spines.right": False, "lines.linewidth": 1.2, "lines.markersize": 4}
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    draw(axes)
+    figure.savefig(PICTURES / f"bench-{name}.svg", metadata={"Date": None})
+    plt.close(figure)
+
+
 def timed(command: Sequence[str], cwd: Path, **env: str) -> float:
     began = time.perf_counter()
     subprocess.run(command, check=True, cwd=cwd, env=os.environ | env)
@@ -86,16 +126,22 @@ def _least(outcomes: Sequence[Any]) -> Any:
     return min(outcomes)
 
 
-def report(name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table, and keep it as JSON beside the program."""
+def report(
+    name: str, header: Sequence[str], rows: Sequence[Sequence[Any]], notes: Sequence[str] = ()
+) -> None:
+    """Print a table and what is to be said of it, and keep them as JSON beside the program."""
     texts = [[*header], *([str(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*texts, strict=True)]
     for row in texts:
         print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+    for note in notes:
+        print(note)
     found = {
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs, {platform.system()}",
         "python": platform.python_version(),
         "date": time.strftime("%Y-%m-%d"),
+        "load": round(os.getloadavg()[0], 1),
+        "notes": list(notes),
         "rows": [dict(zip(header, row, strict=True)) for row in rows],
     }
     results = Path(__file__).parent / "results"
@@ -103,4 +149,7 @@ def report(name: str, header: Sequence[str], rows: Sequence[Sequence[Any]]) -> N
     (results / f"{name}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
-__all__ = ["PEER", "ROOT", "arguments", "best", "folder", "joined", "report", "timed"]
+__all__ = [
+    *("PEER", "PEERS", "ROOT", "arguments", "best", "cpu_seconds", "folder", "joined", "peer"),
+    *("picture", "report", "timed"),
+]
