@@ -1,15 +1,6 @@
 """The documentation does what it says: each page is followed from top to bottom in an empty folder.
 
-A fenced block is
-
-- `python`: run, with the names of the blocks before it; with `:caption: name.py`, in a
-  `{code-block}`, saved under that name instead;
-- `pycon`: run as a session, which gives what it says, with the same names;
-- `console`: each line after `$ ` is run in bash, and what it prints is what stands below it;
-- anything after `% file: PATH`: what that file holds by then;
-- anything after `% not run: REASON`: not run.
-
-In what is printed, `...` stands for any text, and on a line of its own for any lines.
+How a page says what is run is in `following.py`.
 """
 
 from __future__ import annotations
@@ -19,41 +10,14 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from following import Fenced, check_printed, commands, fenced, pattern
 
 ROOT = Path(__file__).parents[1]
 BIN = ROOT / ".venv" / "bin"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-FENCE = re.compile(
-    r"^(?:% (file|not run): ([^\n]*)\n)?```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
-)
-
-
-class Fenced(NamedTuple):
-    """A fenced block: the comment before it, its language, its caption and its text."""
-
-    kind: str
-    about: str
-    language: str
-    caption: str
-    text: str
-    line: int
-
-
-def fenced(page: str) -> Iterator[Fenced]:
-    for kind, about, opening, text, line in (
-        (*match.groups(), page[: match.start()].count("\n") + 1) for match in FENCE.finditer(page)
-    ):
-        language = opening.removeprefix("{code-block} ")
-        options = re.match(r"((?::\w+:.*\n)*)\n?", text)
-        assert options is not None
-        caption = re.search(r":caption: (\S+)", options[1])
-        body = text[options.end() :] if options[1] else text
-        yield Fenced(kind or "", about or "", language, caption[1] if caption else "", body, line)
 
 
 def run(command: list[str], folder: Path, *, status: int | None = 0) -> str:
@@ -82,32 +46,10 @@ def run(command: list[str], folder: Path, *, status: int | None = 0) -> str:
     return printed
 
 
-def pattern(expected: str) -> re.Pattern[str]:
-    lines = expected.rstrip().split("\n")
-    parts = [
-        r"(?:.*\n)*?" if line.strip() == "..." else _any_dots(line.rstrip()) + r"[ ]*\n"
-        for line in lines
-    ]
-    return re.compile("".join(parts))
-
-
-def _any_dots(line: str) -> str:
-    """A line in which `...` is any text, and columns may lie further apart than printed."""
-    words = (re.escape(part).replace(r"\ ", " ") for part in line.split("..."))
-    return re.sub(r" {2,}", "[ ]{2,}", ".*?".join(words))
-
-
 def check_console(block: Fenced, folder: Path) -> None:
-    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
-        lines = part.split("\n")
-        count = 1
-        while lines[count - 1].endswith("\\"):
-            count += 1
-        command, expected = "\n".join(lines[:count]), "\n".join(lines[count:]).strip("\n")
-        printed = run(["bash", "-c", command], folder, status=None)
-        tidy = re.sub(r"[ \t]+$", "", printed, flags=re.MULTILINE).strip("\n") + "\n"
-        told = f"line {block.line}: {command}\nprints\n{printed}\nand the page says\n{expected}"
-        assert pattern(expected or "\n").fullmatch(tidy if expected else printed or "\n"), told
+    for command in commands(block):
+        printed = run(["bash", "-c", command.text], folder, status=None)
+        check_printed(command, printed, f"line {block.line}")
 
 
 def check_file(block: Fenced, folder: Path) -> None:

