@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -107,3 +109,24 @@ def test_what_an_import_loads_is_seen() -> None:
 def test_module_is_short(module: Path) -> None:
     lines = len(module.read_text(encoding="utf-8").splitlines())
     assert lines < LONGEST, f"{module.name} has {lines} lines; split it by what its parts answer"
+
+
+def test_the_picture_shows_the_rooms_that_there_are() -> None:
+    drawn = runpy.run_path(str(ROOT / "docs" / "rooms.py"))
+    picture = drawn["PICTURE"].read_text(encoding="utf-8")
+    assert picture == drawn["svg"](), "run: python docs/rooms.py"
+    there = {path.stem for path in (ROOT / "notata").glob("*.py")} - {"__init__"}
+    there |= {path.parent.name for path in (ROOT / "notata").glob("*/__init__.py")}
+    assert {room for floor in drawn["floors"]() for room in floor} == there
+    told = {name for name, _ in (*drawn["WRITTEN"], *drawn["MERGED"]) if "." not in name}
+    assert told <= there
+    assert set(drawn["GROUPS"]) <= there
+    assert all(f">{room}</text>" in picture for room in there)
+
+
+def test_the_table_of_rooms_names_those_that_there_are() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    first = "\n".join(re.findall(r"^\| (`[^|]+) \|", page, re.MULTILINE))
+    floors = runpy.run_path(str(ROOT / "docs" / "rooms.py"))["floors"]()
+    rooms = {room for floor in floors for room in floor}
+    assert set(re.findall(r"`(\w+)`", first)) == rooms - {"__main__"}
