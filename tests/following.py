@@ -7,6 +7,7 @@ A fenced block is
 - `pycon`: run as a session, which gives what it says, with the same names;
 - `console`: each line after `$ ` is run in bash, and what it prints is what stands below it;
 - anything after `% file: PATH`: what that file holds by then;
+- anything after `% needs: PROGRAM`: only where that is installed, as it is in CI;
 - anything after `% not run: REASON`: not run.
 
 In what is printed, `...` stands for any text, and on a line of its own for any lines: for times,
@@ -21,7 +22,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 FENCE = re.compile(
-    r"^(?:% (file|not run): ([^\n]*)\n)?```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^(?:% (file|needs|not run): ([^\n]*)\n)?```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 )
 _SAVED_AS = re.compile(r"as `(\S+\.py)`:\n\n\Z")
 

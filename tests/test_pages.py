@@ -8,6 +8,7 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -80,6 +81,8 @@ def test_a_page_does_what_it_says(
         where = f"{page.name}, line {block.line}"
         if block.kind == "not run":
             assert block.about.strip(), f"{where}: why is it not run?"
+        elif block.kind == "needs" and shutil.which(block.about) is None:
+            continue
         elif block.kind == "file":
             check_file(block, folder)
         elif block.caption:
