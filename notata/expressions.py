@@ -10,6 +10,7 @@ import ast
 import operator
 from collections.abc import Callable
 from typing import Any
+from unicodedata import normalize
 
 from notata.errors import QueryError
 
@@ -73,8 +74,9 @@ class Expression:
         self.names: set[str] = set()
         if len(text) > _LONGEST:
             raise QueryError(f"an expression may have {_LONGEST} characters")
+        self._source = text.strip()
         try:
-            self._node = self._made(ast.parse(text.strip(), mode="eval").body)
+            self._node = self._made(ast.parse(self._source, mode="eval").body)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             if isinstance(error, QueryError):
                 raise
@@ -110,7 +112,7 @@ class Expression:
         return lambda _: node.value
 
     def _of_name(self, node: ast.Name) -> _Node:
-        return self._named(node.id)
+        return self._named(self._typed(node, node.id))
 
     def _of_attribute(self, node: ast.Attribute) -> _Node:
         parts: list[str] = []
@@ -120,7 +122,14 @@ class Expression:
             inner = inner.value
         if not isinstance(inner, ast.Name):
             raise QueryError(f"{ast.unparse(node)!r} is no name")
-        return self._named(".".join([inner.id, *reversed(parts)]))
+        return self._named(self._typed(node, ".".join([inner.id, *reversed(parts)])))
+
+    def _typed(self, node: ast.expr, parsed: str) -> str:
+        """A name as it was typed: Python's parser takes `µ`, the sign, for `μ`, the letter."""
+        if self._source.isascii():
+            return parsed
+        typed = "".join((ast.get_source_segment(self._source, node) or "").split())
+        return typed if normalize("NFKC", typed) == parsed else parsed
 
     def _of_subscript(self, node: ast.Subscript) -> _Node:
         key = node.slice.value if isinstance(node.slice, ast.Constant) else None

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from notata import layout
-from notata.errors import NotARunError, RunNotFoundError
+from notata.errors import DamagedError, NotARunError, RunNotFoundError
 from notata.messages import stamp_seconds
 from notata.pulse import Clock, state
 from notata.stored import DAMAGED as DAMAGED
-from notata.stored import StrPath, read_json, run_folders
+from notata.stored import StrPath, read_json, read_params, run_folders
 
 _ENDLESS = 1e12  # seconds
 
@@ -29,7 +29,7 @@ class Entry(NamedTuple):
         ranks: The least and the largest number of ranks, or None where it isn't known.
         runtime: Seconds that the runs which ended took, in sum, or None if none ended.
         started: When the newest run began, in seconds since the epoch, or None if unknown.
-        damage: One sentence for each run whose metadata can't be read.
+        damage: A sentence for each file of metadata or parameters that can't be read.
     """
 
     path: Path
@@ -157,7 +157,19 @@ def _run(path: Path, clock: Clock) -> Entry:
     runtime = _number(meta.get("runtime_sec"))
     status = meta.get("status")
     status = state(status, path, clock) if isinstance(status, str) else "unknown"
-    return Entry(path, "run", {status: 1}, (size, size), runtime, _started(meta), ())
+    damage = _damaged_params(path)
+    return Entry(path, "run", {status: 1}, (size, size), runtime, _started(meta), damage)
+
+
+def _damaged_params(path: Path) -> tuple[str, ...]:
+    """What is wrong with a run's parameters: else a run without any looks the same."""
+    try:
+        read_params(path)
+    except DamagedError as error:
+        return (str(error),)
+    except OSError as error:
+        return (f"{error.filename or path}: {error.strerror or type(error).__name__}",)
+    return ()
 
 
 def _experiment(path: Path, clock: Clock) -> Entry:

@@ -30,6 +30,7 @@ class Now(NamedTuple):
         ended: How many runs have ended, well or not.
         left: How many are still to end, as far as is known.
         begun: Whether there is anything to follow yet: a run, or a point of a grid.
+        idle: Whether something is left that nobody works on, and no known job waits to.
         rate: Runs that end in a second, or None before two have.
         running: The runs that are at work, newest first.
         bad: The runs that failed or are lost, newest first.
@@ -40,6 +41,7 @@ class Now(NamedTuple):
     ended: int
     left: int
     begun: bool
+    idle: bool
     rate: float | None
     running: list[Outcome]
     bad: list[Outcome]
@@ -103,6 +105,7 @@ class Pace:
             len(over),
             len(at_work) + pending,
             bool(found.outcomes or pending or found.grid is not None),
+            bool(pending and not at_work and not found.waiting),
             self._rate(),
             sorted(running, key=lambda outcome: outcome.sign or 0.0, reverse=True),
             bad[::-1],

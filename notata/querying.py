@@ -6,6 +6,7 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+from unicodedata import normalize
 
 from notata import layout
 from notata.errors import QueryError
@@ -65,10 +66,23 @@ def _inside(values: Any, name: str) -> tuple[bool, Any]:
     """A value by its name, or in nested ones by the names on the way."""
     if not isinstance(values, Mapping):
         return False, None
-    if name in values:
-        return True, values[name]
+    key = _key(values, name)
+    if key is not None:
+        return True, values[key]
     first, dot, rest = name.partition(".")
-    return _inside(values[first], rest) if dot and first in values else (False, None)
+    key = _key(values, first) if dot else None
+    return (False, None) if key is None else _inside(values[key], rest)
+
+
+def _key(values: Mapping[Any, Any], name: str) -> str | None:
+    """The key that is meant: that very name, or one that looks like it, as `µ` and `μ` do."""
+    if name in values:
+        return name
+    if name.isascii():
+        return None
+    alike = normalize("NFKC", name)
+    keys = (key for key in values if isinstance(key, str))
+    return next((key for key in keys if normalize("NFKC", key) == alike), None)
 
 
 def lines(entries: Iterable[Entry], now: float) -> list[Line]:

@@ -240,3 +240,39 @@ def test_hostile_names_and_messages(base: Path) -> None:
     assert "[red]x\\x1b[31m" in printed
     assert "[bold red]x[/] \\x1b[31m" in printed
     console.file.close()
+
+
+def half_done(base: Path) -> Path:
+    """A sweep of which one of three points is done, and nobody goes on."""
+    for log in Experiment("sweep", base).sweep({"k": [0, 1, 2]}):
+        with log:
+            pass
+        break
+    return base / "sweep"
+
+
+def test_points_that_nobody_works_on_are_named(base: Path) -> None:
+    folder = half_done(base)
+    for patience in ("0", "0.3"):
+        result = notata("follow", folder, "--patience", patience, "--every", "0.1")
+        assert result.exit_code == 1
+        assert re.fullmatch(r"\d\d:\d\d:\d\d 1 complete, 2 waiting\n", result.stdout)
+        assert result.stderr.startswith("notata: 2 points are left, and nobody has worked on them")
+        assert f"notata failed {folder} --array" in result.stderr
+
+
+def test_points_are_waited_for_while_somebody_works_or_waits(base: Path) -> None:
+    folder = half_done(base)
+    assert Pace(folder).look().idle
+    run = Experiment("sweep", base).add(k=1)
+    now = Pace(folder).look()
+    assert (now.left, now.idle) == (2, False)  # it is at work on one, and may take the other
+    assert run is not None
+    run.mark_complete()
+    now = Pace(folder).look()
+    assert (now.left, now.idle) == (1, True)
+
+
+def test_all_done_is_not_idle(base: Path) -> None:
+    sweep(base, "cc")
+    assert not Pace(base / "sweep").look().idle

@@ -236,7 +236,7 @@ def test_damaged_runs_have_no_values(sweep: Path) -> None:
     result = notata("ls", sweep, "--where", "status == 'damaged' or omega is None", "--json")
     assert result.exit_code == 1
     assert [run["status"] for run in json.loads(result.stdout)] == ["damaged", "complete"]
-    assert len(result.stderr.splitlines()) == 1
+    assert len(result.stderr.splitlines()) == 2  # both are named
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -250,3 +250,42 @@ def test_hostile_values_are_only_printed(base: Path, width: int) -> None:
         assert_harmless(result.stdout)
         assert max(map(len, result.stdout.splitlines())) <= width
     assert "[red]y" in notata("ls", base, "--columns", "[b]n[/b]").stdout
+
+
+SIGN, LETTER = "\u00b5", "\u03bc"  # micro, and mu, which Python's parser takes it for
+
+
+@pytest.mark.parametrize("typed", [SIGN, LETTER])
+@pytest.mark.parametrize("kept", [SIGN, LETTER])
+def test_names_that_the_parser_changes(base: Path, kept: str, typed: str) -> None:
+    for value in (1, 2):
+        with Logbook(f"r{value}", base, params={kept: value, "in": {kept: value}}):
+            pass
+    asked = (f"{typed} > 1", f"params.{typed} > 1", f'run["{typed}"] > 1', f"params . {typed} > 1")
+    for where in asked:
+        result = notata("ls", base, "--where", where)
+        assert result.exit_code == 0, result.output
+        assert "log_r2" in result.stdout
+        assert "log_r1" not in result.stdout
+    result = notata("ls", base, "--columns", typed, "--sort", f"-{typed}")
+    assert [line.split()[-1] for line in result.stdout.splitlines()[2:]] == ["2", "1"]
+
+
+def test_of_names_that_look_alike_the_typed_one_counts(base: Path) -> None:
+    with Logbook("r", base, params={SIGN: 1, LETTER: 2}):
+        pass
+    for typed, value in ((SIGN, 1), (LETTER, 2)):
+        assert "log_r" in notata("ls", base, "--where", f"{typed} == {value}").stdout
+        assert notata("ls", base, "--where", f"{typed} != {value}").stdout == "none of 1\n"
+    assert Expression("\ufb01t > 1").names == {"\ufb01t"}  # not the three letters of "fit"
+
+
+def test_damaged_parameters_are_named(sweep: Path) -> None:
+    run = next(iter(sorted((sweep / "runs").iterdir())))
+    (run / "params.yaml").write_text("a: [")
+    for options in ((), ("--json",), ("--where", "status == 'complete'")):
+        result = notata("ls", sweep, *options)
+        assert result.exit_code == 1
+        assert f"{run / 'params.yaml'} is damaged" in result.stderr
+        assert len(result.stderr.splitlines()) == 1
+    assert notata("ls", sweep.parent).exit_code == 1

@@ -104,14 +104,16 @@ def test_one_bad_run_hides_no_other(base: Path) -> None:
         if k < len(texts):
             (log.path / "params.yaml").write_text(texts[k])
     result = notata("ls", base / "sweep", "--json")
-    assert result.exit_code == 0
+    assert result.exit_code == 1
+    assert len(result.stderr.splitlines()) == len(REFUSED)
     found = strict(result)
     assert len(found) == len(texts) + 1
     assert sorted(map(str, (line["params"] for line in found))) == sorted(
         map(str, [*({} for _ in REFUSED), {"2024-01-01": 1}, {"k": len(texts)}])
     )
     assert sum(line["metrics"]["m"] is None for line in found) == len(found) // 2
-    for command in ("ls", "status", "failed", "index"):
+    assert notata("ls", base / "sweep").exit_code == 1
+    for command in ("status", "failed", "index"):
         assert notata(command, base / "sweep").exit_code == 0
 
 

@@ -30,12 +30,17 @@ On a terminal it is a table that is drawn again and again, with what the newest 
 Elsewhere, as in a job's output, a line is printed when something has changed. Slurm is asked once a
 minute at most. EXPERIMENT may be a name below outputs/.
 
+Where points of a sweep are left that nobody works on, it ends after --patience seconds: the tasks
+may be gone. A job that still waits in the queue is only known of if one of its tasks has begun a
+run; to wait for one that is not, give more, or inf.
+
 {KEEP}Example:
   notata follow outputs/sweep
   notata follow --json --every 60 outputs/sweep
+  notata follow --patience 0 outputs/sweep
 
-Exit status: 0 if all runs are complete, 1 if some failed or are lost, or none has begun, 2 if
-there is no such experiment.
+Exit status: 0 if all runs are complete; 1 if some failed or are lost, none has begun, or points are
+left that nobody works on; 2 if there is no such experiment.
 """
 
 _SHOWN = 8  # runs that are at work, and runs that failed
@@ -45,9 +50,18 @@ _SHARE = 0.1  # of the time may go into looking
 @click.command(help=_HELP)
 @click.argument("experiment", metavar="EXPERIMENT", type=click.Path())
 @click.option("--every", type=click.FloatRange(min=0.1), default=2.0, help="Seconds between looks.")
+@click.option(
+    "--patience",
+    type=click.FloatRange(min=0),
+    default=600.0,
+    show_default=True,
+    help="Seconds to wait for somebody to work on what is left.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON document when it has changed.")
 @click.pass_context
-def follow(ctx: click.Context, experiment: str, every: float, as_json: bool) -> None:
+def follow(
+    ctx: click.Context, experiment: str, every: float, patience: float, as_json: bool
+) -> None:
     """Follow an experiment until its runs have ended.
 
     Ranks: independent; one process is enough.
@@ -55,16 +69,44 @@ def follow(ctx: click.Context, experiment: str, every: float, as_json: bool) -> 
     from notata.pacing import Pace
 
     pace = Pace(located(experiment))
-    screen = console()
+    screen, end = console(), _End(patience)
     if as_json or not screen.is_terminal:
-        found = _by_lines(pace, every, as_json)
+        found = _by_lines(pace, every, end, as_json)
     else:
-        found = _live(pace, every)
-    if found.bad or found.states.get("failed") or not found.begun:
+        found = _live(pace, every, end)
+    if found.left:
+        _say_left(found, patience)
+    if found.left or found.bad or found.states.get("failed") or not found.begun:
         ctx.exit(ATTENTION)
 
 
-def _by_lines(pace: Pace, every: float, as_json: bool) -> Now:
+class _End:
+    """Says when there is nothing to follow any more."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._idle_since: float | None = None
+
+    def reached(self, found: Now) -> bool:
+        """Whether all is done, or nobody has worked on what is left for so long."""
+        now = time.monotonic()
+        if not found.idle:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+        idle_for = -1.0 if self._idle_since is None else now - self._idle_since
+        return not found.left or idle_for >= self._patience
+
+
+def _say_left(found: Now, patience: float) -> None:
+    few = found.left == 1
+    told = f"{counted(found.left, 'point')} {'is' if few else 'are'} left, and nobody "
+    told += f"has worked on {'it' if few else 'them'} for {duration_text(patience, coarse=True)}"
+    again = f"notata failed {printable(found.folder)} --array"
+    click.echo(f"notata: {told}; to submit again: {again}", err=True)
+
+
+def _by_lines(pace: Pace, every: float, end: _End, as_json: bool) -> Now:
     before: Any = None
     while True:
         began = time.monotonic()
@@ -72,12 +114,12 @@ def _by_lines(pace: Pace, every: float, as_json: bool) -> Now:
         if found.states != before:
             click.echo(json_text(_plain(found), indent=None) if as_json else _sentence(found))
         before = found.states
-        if not found.left:
+        if end.reached(found):
             return found
         _rest(every, began)
 
 
-def _live(pace: Pace, every: float) -> Now:
+def _live(pace: Pace, every: float, end: _End) -> Now:
     from rich.live import Live
 
     with Live(console=console(), auto_refresh=False, transient=False) as live:
@@ -85,7 +127,7 @@ def _live(pace: Pace, every: float) -> Now:
             began = time.monotonic()
             found = pace.look()
             live.update(_table(found), refresh=True)
-            if not found.left:
+            if end.reached(found):
                 return found
             _rest(every, began)
 

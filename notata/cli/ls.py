@@ -45,7 +45,8 @@ doesn't have is false.
   notata ls outputs/sweep --where 'omega>1 and status=="failed"'
   notata ls outputs/sweep --sort -runtime_sec --columns omega,status
 
-Exit status: 0, or 1 if a run's metadata is damaged, or 2 if there is no such folder or value.
+Exit status: 0, or 1 if a run's metadata or parameters are damaged, or 2 if there is no such folder
+or value.
 """
 
 _RIGHT = ("ranks", "duration", "age")
