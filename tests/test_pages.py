@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from following import Fenced, check_printed, commands, fenced, pattern
+from following import FENCE, Fenced, check_printed, commands, fenced, pattern
 
 ROOT = Path(__file__).parents[1]
 BIN = ROOT / ".venv" / "bin"
@@ -115,3 +115,13 @@ def test_the_page_of_the_commands_is_what_the_commands_say() -> None:
     assert callable(page)
     text = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
     assert text == page(), "run: python docs/commands.py"
+
+
+FOR_USERS = [page for page in PAGES if page.parent.name in ("howto", "tutorials")]
+
+
+@pytest.mark.parametrize("page", FOR_USERS, ids=lambda page: page.stem)
+def test_lines_of_prose_are_short(page: Path) -> None:
+    prose = FENCE.sub("", page.read_text(encoding="utf-8"))
+    free = ("|", "#", "![", "[", "    ")  # what can't be broken
+    assert [li for li in prose.splitlines() if len(li) > 120 and not li.startswith(free)] == []
