@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulated import open_as
+from simulated import open_as, program
 
 from notata import Experiment, Logbook, LogReader, disk, layout
 
@@ -356,3 +356,53 @@ def test_errors_of_something_else_are_left_as_they_are(error: Any) -> None:
     before = str(error)
     disk.Disk(rank=1).explain(error, "/r/data/T.npy", 1)
     assert str(error) == before
+
+
+# ----- files that the program closed -----
+
+CLOSING = """
+import os, resource, time
+import numpy as np
+from notata import Logbook
+
+log = Logbook("a", "runs")
+log.info("line 1")
+log.array("T1", np.ones(2))
+os.closerange(3, 256)
+if {taken}:  # every number that was open is another file's now
+    other = os.open("other", os.O_WRONLY | os.O_CREAT)
+    for number in range(3, 256):
+        if number != other:
+            os.dup2(other, number)
+    time.sleep(1.1)
+log.info("line 2")
+log.array("T2", np.ones(2))
+log.info("line 3")
+log.mark_complete()
+assert log._log.lost == 0
+if {taken}:  # none of them was closed or written to
+    assert all(os.fstat(number).st_size == 0 for number in range(3, 256))
+"""
+
+
+@pytest.mark.parametrize("taken", [False, True])
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("durability", ["close", "node"])
+def test_a_program_that_closes_all_files_loses_no_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: bool, size: int, durability: str
+) -> None:
+    monkeypatch.setenv("NOTATA_DURABILITY", durability)
+    monkeypatch.setenv("NOTATA_HEARTBEAT", "0")
+    for rank in reversed(range(size)):
+        if size > 1:
+            monkeypatch.setenv("NOTATA_RANK", str(rank))
+            monkeypatch.setenv("NOTATA_SIZE", str(size))
+            monkeypatch.setenv("NOTATA_LAUNCH", "launch-1")
+        done = program(CLOSING.format(taken=taken), tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+    run = LogReader(tmp_path / "runs" / "log_a")
+    for reader in run.ranks:
+        said = [m.message for m in reader.messages() if m.message.startswith("line")]
+        assert said == ["line 1", "line 2", "line 3"]
+    assert run.arrays == ["T1", "T2"]
+    assert "log_lines_lost" not in run.meta
