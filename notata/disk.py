@@ -223,8 +223,11 @@ class Disk:
 
     # ----- folders -----
 
-    def claim_dir(self, path: str) -> None:
+    def claim_dir(self, path: str) -> list[str]:
         """Make a folder that must not exist yet, and those above it that are missing.
+
+        Returns:
+            The folders that were made, the topmost first.
 
         Raises:
             FileExistsError: If it exists.
@@ -233,7 +236,9 @@ class Disk:
         Ranks: independent.
         """
         with self.explaining(path):
-            self.name(files.claim_dir(path))
+            made = files.claim_dir(path)
+            self.name(made)
+            return made
 
     def make_folders(self, path: str) -> None:
         """Make a folder, and those above it, where they are missing.

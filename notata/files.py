@@ -341,7 +341,8 @@ def discard(folder: StrPath, keep: Callable[[str], bool] = lambda name: False) -
     """Empty a folder, in such an order that no reader takes what is left for a run.
 
     What goes is first moved out of sight, entry by entry, and deleted after. Files that another
-    node still has open stay behind as long as they are open (NFS), out of sight as well.
+    node still has open stay behind as long as they are open (NFS), out of sight as well. The log
+    goes last: by it, what is left is known for a run, should this process be killed.
 
     Args:
         folder: The folder to empty; it stays, with its permissions and stripe settings.
@@ -353,7 +354,7 @@ def discard(folder: StrPath, keep: Callable[[str], bool] = lambda name: False) -
 
     folder = os.fspath(folder)
     names = [name for name in os.listdir(folder) if not keep(name)]
-    names.sort(key=lambda name: name != layout.METADATA)
+    names.sort(key=lambda name: (name == layout.LOG) - (name == layout.METADATA))
     aside = os.path.join(folder, layout.temporary())
     if not names:
         return

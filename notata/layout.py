@@ -146,6 +146,19 @@ def attempt_of(name: str) -> int | None:
     return int(number) if number != name and number.isdecimal() else None
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file in a run's folder is there for notata alone, and is nothing of the run itself.
+
+    Example:
+        >>> [is_hidden(name) for name in (".attempt-2", "log.txt", ".merge.lock")]
+        [True, False, True]
+
+    Ranks: independent.
+    """
+    kept = name.startswith((TEMP_PREFIX, MERGE_LOCK))
+    return kept or attempt_of(name) is not None
+
+
 def inside(name: str, suffix: str = "") -> str:
     """Check a name that a user gave to an array, plot or artifact.
 

@@ -47,7 +47,7 @@ def make_run_folder(
     Ranks: root only.
     """
     try:
-        attempt.disk.claim_dir(path)
+        attempt.made = attempt.disk.claim_dir(path)
         attempt.is_new = True
     except FileExistsError:
         if not os.path.isdir(path):
@@ -65,27 +65,34 @@ def make_run_folder(
                 "go on in that run, or overwrite=True to replace it"
             ) from None
         _check_holds_run(path, "overwritten")
-        _clear(path, topology)
+        attempt.claim(anew=True)
+        _clear(path, topology, attempt.number)
     return []
 
 
 def _check_holds_run(path: str, what: str) -> None:
-    names = set(os.listdir(path))
-    of_a_run = {layout.LOG, layout.METADATA, layout.RANKS}
+    names = {n for n in os.listdir(path) if not layout.is_hidden(n)}
+    of_a_run = {layout.LOG, layout.METADATA, layout.RANKS, layout.ARCHIVE, layout.MERGE_RECORD}
     empty = {layout.DATA, layout.PLOTS, layout.ARTIFACTS, *layout.PARAMS.values()}
-    if not (names & of_a_run or all(n in empty or n.startswith(layout.TEMP_PREFIX) for n in names)):
+    if not (names & of_a_run or names <= empty):
         raise NotARunError(
             f"{path} holds files but no run, and won't be {what}: move it away, or choose "
             "another run id"
         )
 
 
-def _clear(path: str, topology: Topology) -> None:
+_REMEMBERED = 20  # so many attempts and runs before are kept from writing into this one
+
+
+def _clear(path: str, topology: Topology, number: int) -> None:
+    def keep(name: str) -> bool:
+        return (layout.attempt_of(name) or 0) > max(0, number - _REMEMBERED)
+
     if topology.comm is not None or not topology.parallel:
-        files.discard(path)
+        files.discard(path, keep)
         return
     # The other ranks can't be waited for: each takes its own old folder away, by `retire`.
-    files.discard(path, keep=lambda name: name == layout.RANKS)
+    files.discard(path, lambda name: name == layout.RANKS or keep(name))
     for name in _listed(os.path.join(path, layout.RANKS)):
         rank = layout.rank_of(name)
         if rank == 0 or (rank is not None and rank >= topology.size):

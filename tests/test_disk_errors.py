@@ -358,6 +358,91 @@ def test_errors_of_something_else_are_left_as_they_are(error: Any) -> None:
     assert str(error) == before
 
 
+# ----- a run that can't be opened -----
+
+
+def everything_in(folder: Path) -> dict[str, bytes | None]:
+    return {
+        os.fspath(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+@needs_root
+@pytest.mark.parametrize("preallocate", [False, True])
+def test_a_run_that_could_not_be_opened_leaves_its_id_free(small: Path, preallocate: bool) -> None:
+    Logbook("other", small / "runs").mark_complete()
+    fill(small)
+    before = everything_in(small)
+    for base in (small / "runs", small / "new" / "runs"):
+        with pytest.raises(OSError, match="free space") as caught:
+            Logbook("a", base, params={"text": "x" * 9000}, preallocate=preallocate)
+        assert caught.value.errno == errno.ENOSPC
+        assert everything_in(small) == before
+    (small / "filler").unlink()
+    Logbook("a", small / "runs", preallocate=preallocate).mark_complete()
+    assert LogReader(small / "runs" / "log_a").meta["status"] == "complete"
+
+
+def refused(base: Path, monkeypatch: pytest.MonkeyPatch, **options: Any) -> None:
+    """Open a run on a disk that takes no metadata; this disk is made up."""
+    replace = os.replace
+
+    def full(source: Any, target: Any) -> None:
+        if os.fspath(target).endswith(layout.METADATA):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="free space"):
+            Logbook("run", base, params={"n": 1}, **options)
+
+
+@pytest.mark.parametrize("how", ["resume", "overwrite"])
+def test_what_was_there_stays_where_a_run_can_not_be_opened(
+    base: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    if how == "resume":
+        Logbook("run", base, params={"old": 1}).info("old line")
+    else:
+        (base / "log_run").mkdir(parents=True)
+        (base / "log_run" / "data").mkdir()
+    refused(base, monkeypatch, **{how: True})
+    if how == "resume":
+        assert "old line" in [m.message for m in LogReader(base / "log_run").messages()]
+    assert (base / "log_run").is_dir()
+    Logbook("run", base, **{how: True}).mark_complete()
+    assert LogReader(base / "log_run").meta["status"] == "complete"
+
+
+def test_what_another_rank_wrote_stays_where_rank_0_can_not_open_the_run(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = open_as(1, 2, base)
+    other.array("T", np.ones(2))
+    for name in ("NOTATA_RANK", "NOTATA_SIZE", "NOTATA_LAUNCH"):
+        monkeypatch.setenv(name, {"NOTATA_RANK": "0", "NOTATA_SIZE": "2"}.get(name, "launch-1"))
+    before = everything_in(base)
+    refused(base, monkeypatch)
+    assert before.items() <= everything_in(base).items()
+
+
+def test_a_run_that_another_process_goes_on_in_is_not_taken_back(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+
+    def meanwhile(descriptor: int, data: Any) -> int:
+        if b"Saved params" in data:
+            (base / "log_run" / ".attempt-2").write_text("{}")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", meanwhile)
+    refused(base, monkeypatch)
+    assert (base / "log_run" / "params.yaml").exists()
+
+
 # ----- files that the program closed -----
 
 CLOSING = """
