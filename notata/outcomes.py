@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from notata import layout, lifecycle, pulse, slurm, worklist
+from notata import layout, lifecycle, pulse, silence, slurm, worklist
 from notata.errors import NotARunError, RunNotFoundError
 from notata.jobs import WAITING as JOB_WAITS
 from notata.jobs import Answer, Job, Record, job_name
@@ -174,6 +174,12 @@ class _Judge:
         self._bound = pulse.bound()
 
     def outcome(self, run: _Run) -> Outcome:
+        found = self._outcome(run)
+        if run.meta is None or found.state not in (FAILED, LOST):
+            return found
+        return found._replace(reason=silence.explained(found.reason, run.path, run.meta))
+
+    def _outcome(self, run: _Run) -> Outcome:
         run_id = layout.run_id_of(os.path.basename(os.path.abspath(run.path)))
         if run.meta is None:
             why = "its metadata are missing or damaged"

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from notata import contents, tails
+from notata import contents, silence, tails
 from notata.contents import ArrayFacts
 from notata.errors import NotataError
 from notata.messages import Record, stamp_seconds
 from notata.provenance import with_hosts
-from notata.pulse import Clock, state
+from notata.pulse import LOST, Clock, state
 from notata.ranges import ranks_of
 from notata.reader import LogReader
 from notata.stored import DAMAGED, StrPath
@@ -104,7 +104,7 @@ def of(run: StrPath, messages: int = 10) -> Overview:
         path,
         reader.run_id,
         status,
-        str(meta.get("failure_reason") or ""),
+        _reason(path, status, meta),
         meta,
         started,
         runtime,
@@ -123,6 +123,12 @@ def of(run: StrPath, messages: int = 10) -> Overview:
 
 def _wrong(facts: ArrayFacts) -> str:
     return facts.problem if facts.name == "?" else f"array {facts.name!r}: {facts.problem}"
+
+
+def _reason(path: str, status: str, meta: Mapping[str, Any]) -> str:
+    told = meta.get("failure_reason")
+    reason = str(told) if told else None
+    return (silence.explained(reason, path, meta) if status in ("failed", LOST) else reason) or ""
 
 
 def _started(meta: Mapping[str, Any]) -> float | None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import notata
-from notata import LogReader
+from notata import LogReader, silence
 from notata.errors import MergeError
 
 pytestmark = pytest.mark.mpi
@@ -122,6 +122,11 @@ def faults_of_metadata(how, case, run):
         asked = ("failed", "rank 0: ended by SIGTERM") if case.who != 0 else None
         if (status, reason) not in (("initialized", None), asked):
             yield f"status {status}, reason {reason}"
+        silent = silence.fell_silent(run.path, run.meta)  # MPICH asks nobody, and nothing is known
+        if silent is not None and not silent.startswith(f"rank {case.who} fell silent before"):
+            yield f"another rank is named: {silent}"
+        if silent is None and status == "failed" and case.size == 2:
+            yield "the rank that was killed is not named"
         return
     if status != "failed" or not str(reason).startswith(expected.format(who=case.who)):
         yield f"status {status}, reason {reason}"

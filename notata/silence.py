@@ -1,0 +1,79 @@
+"""Which ranks fell silent before the launcher asked the others to end.
+
+A launcher that misses one of its ranks ends the others. Where it asks them by a signal (Open MPI),
+each writes that down; a rank that was killed, or whose node was lost, can't have.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from notata import layout, rankfiles, stored
+from notata.ranges import ranks_text
+
+_MOST = 4  # that are named: where more are silent, ranks were killed without being asked
+_UNTOLD = "initialized"
+
+
+def explained(reason: str | None, run: stored.StrPath, meta: Mapping[str, Any]) -> str | None:
+    """Why a run failed or was lost, with the ranks that fell silent first, where that is known.
+
+    Args:
+        reason: Why, so far.
+        run: The run's folder.
+        meta: Its metadata.
+
+    Ranks: independent.
+    """
+    if meta.get("status") != _UNTOLD and "ended by SIG" not in (reason or ""):
+        return reason
+    try:
+        silent = fell_silent(run, meta)
+    except (OSError, ValueError):  # a damaged archive says nothing
+        silent = None
+    return "; ".join(text for text in (reason, silent) if text) or None
+
+
+def fell_silent(run: stored.StrPath, meta: Mapping[str, Any]) -> str | None:
+    """Name the ranks that said nothing when all the others noted a signal that ended them.
+
+    Args:
+        run: The run's folder.
+        meta: Its metadata.
+
+    Returns:
+        Such as `rank 1 fell silent before the others were ended by SIGTERM`; None where there is
+        no such rank, or where ranks were not asked to end, so that nothing can be known.
+
+    Ranks: independent.
+    """
+    parallel = meta.get("parallel")
+    if not isinstance(parallel, dict) or parallel.get("communicator") is not True:
+        return None  # a rank that never opened the run is silent, too
+    size = parallel.get("size")
+    silent: list[int] = []
+    signals: set[str] = set()
+    for rank in range(size if isinstance(size, int) else 0):
+        files = rankfiles.files_of(os.fspath(run), rank)
+        record = stored.json_object(files.read(layout.RANK_RECORD))
+        if record is None and rank == 0:  # it has none unless it wrote an array
+            record = {} if meta.get("attempts") else {"signals": meta.get("signals")}
+        told = record or {}
+        if end := _signal_that_ended(told):
+            signals.add(end)
+        elif told.get("status", _UNTOLD) == _UNTOLD and len(silent) < _MOST:
+            silent.append(rank)
+        else:
+            return None  # it ended by itself; or nobody was asked
+    if not silent or not signals:
+        return None
+    who, ends = ranks_text(silent), ", ".join(sorted(signals))
+    return f"{who} fell silent before the others were ended by {ends}"
+
+
+def _signal_that_ended(record: Mapping[str, Any]) -> str | None:
+    told = record.get("signals")
+    notes = [note for note in told if isinstance(note, dict)] if isinstance(told, list) else []
+    return next((str(note.get("signal")) for note in notes if note.get("ends")), None)
