@@ -84,6 +84,7 @@ def svg(command: str, printed: str, width: int) -> str:
     prompt = Text("$ ", style="bold green").append(command, style="bold")
     console.print(prompt)
     console.print(Text.from_ansi(printed.rstrip("\n")))
+    console.print()  # else what lies below the last line's letters is cut off
     name = command.split()[1]
     made = console.export_svg(
         title=f"notata {name}", theme=DIMMED_MONOKAI, unique_id=f"notata-{name}"

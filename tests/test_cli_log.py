@@ -181,6 +181,20 @@ def test_colours_of_every_kind_of_terminal(base: Path, term: str, depth: str) ->
     assert "\x1b" not in plain.stdout
 
 
+def test_long_messages_are_wrapped_on_a_terminal_alone(base: Path) -> None:
+    with Logbook("x", base) as log:
+        log.info("residual " * 12 + "end\nsecond")
+    env = {"FORCE_COLOR": "1", "TERM": "xterm", "NO_COLOR": "1", "COLUMNS": "80"}
+    printed = program("log", log.path, "--grep", "residual", env=env).stdout.splitlines()
+    assert len(printed) == 4
+    assert all(len(line) <= 80 for line in printed)
+    assert [line.index("residual") for line in printed[:3]] == [29, 29, 29]
+    assert printed[3] == "    second"
+    for more in ({"FORCE_COLOR": ""}, {"COLUMNS": "40"}):  # no terminal; one with too little room
+        raw = program("log", log.path, "--grep", "residual", env=env | more).stdout
+        assert "residual " * 12 + "end\n    second\n" in raw
+
+
 # ----- folding -----
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from calling import HOSTILE, assert_harmless, notata, run_of
+from calling import HOSTILE, assert_harmless, notata, program, run_of
 from simulated import open_as
 
 from notata import Logbook, LogReader, merge, overview, tails
@@ -257,3 +257,11 @@ def test_messages_behind_a_very_long_one(base: Path) -> None:
     log.info("and on it goes")
     said = [m.message[:20] for m in tails.last(str(log.path), 3)]
     assert said == ["diverged at step 12", "x" * 20, "and on it goes"]
+
+
+def test_the_status_has_its_colour(base: Path) -> None:
+    with Logbook("x", base) as log:
+        pass
+    env = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "80"}
+    assert "\x1b[32mcomplete" in program("show", log.path, env=env).stdout
+    assert "\x1b[3" not in program("show", log.path, env=env | {"NO_COLOR": "1"}).stdout

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from notata.cli.printing import ATTENTION, KEEP, json_text, located, painter
+from notata.cli.printing import ATTENTION, KEEP, console, json_text, located, painter
 from notata.phrases import duration_of, printable
 from notata.ranges import compact, ranks_of
 
@@ -38,6 +38,7 @@ Exit status: 0; 1 if --follow saw the run fail or get lost; 2 if there is no suc
 
 _EVERY = 0.5  # seconds between two looks at the logs
 _LONGEST = 28  # characters of the list of ranks
+_NARROW = 24  # columns with less than which messages are not wrapped
 _STYLES = {"DEBUG": "dim", "WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
 
 
@@ -198,6 +199,8 @@ class _Lines(_Teller):
         from notata.folding import Fold
 
         self._fold = Fold()
+        screen = console()
+        self._columns = screen.width if screen.is_terminal else 0
         self._size, self._paint = size, painter()
         self._width = min(len(f"[0-{size - 1}]"), _LONGEST) if size > 1 else 0
 
@@ -217,10 +220,21 @@ class _Lines(_Teller):
         level = printable(first.level or "-").ljust(8)
         who = f"{_who(folded.ranks or [0]):{self._width}} " if self._width else ""
         style = _STYLES.get(first.level, "")
-        lines = "\n    ".join(map(printable, first.message.split("\n")))
+        said, *more = map(printable, first.message.split("\n"))
+        lines = "\n    ".join([self._wrapped(said, len(f"{stamp} {level} {who}")), *more])
         colour = style if style not in ("", "dim") else ""
         told = self._paint(lines, colour) if colour else lines
         return f"{self._paint(stamp, 'dim')} {self._paint(level, style)} {who}{told}"
+
+    def _wrapped(self, text: str, indent: int) -> str:
+        """On a terminal, what has no room stands below the rest of its message."""
+        room = self._columns - indent
+        if len(text) <= room or room < _NARROW:
+            return text
+        from textwrap import TextWrapper
+
+        wrapper = TextWrapper(room, break_on_hyphens=False, expand_tabs=False)
+        return ("\n" + " " * indent).join(wrapper.wrap(text) or [text])
 
 
 def _who(ranks: list[int]) -> str:

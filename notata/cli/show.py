@@ -101,7 +101,7 @@ def _show(found: Overview) -> None:
     for name, lines in parts.items():
         for number, line in enumerate(_fitted(name, lines, shares[name])):
             grid.add_row(name if number == 0 else "", line)
-    title = Text(printable(found.run_id), style="bold default", overflow="ellipsis")
+    title = Text(overflow="ellipsis").append(printable(found.run_id), "bold default")
     title.truncate(max(8, screen.width - 24), overflow="ellipsis")
     title.append("  ").append_text(status_text(found.status))
     screen.print(Panel(grid, title=title, title_align="left", border_style="bright_black"))

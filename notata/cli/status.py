@@ -19,6 +19,7 @@ from notata.cli.printing import (
     plain_run,
     show,
     source_text,
+    status_text,
 )
 from notata.phrases import counted, printable
 from notata.ranges import compact
@@ -120,8 +121,9 @@ def _show_runs(bad: list[Outcome]) -> None:
         table.add_column(heading, no_wrap=True)
     table.add_column("why", overflow="fold")
     for outcome in bad[:_SHOWN]:
-        row = (outcome.run_id, outcome.state, outcome.job, _without_place(outcome.reason or ""))
-        table.add_row(*map(cell, row))
+        why = _without_place(outcome.reason or "")
+        state = status_text(outcome.state)
+        table.add_row(cell(outcome.run_id), state, cell(outcome.job), cell(why))
     show(table)
     if len(bad) > _SHOWN:
         click.echo(f"and {len(bad) - _SHOWN} more, which `notata failed` lists")
