@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
-from notata import files
+from notata import files, folders
 from notata.errors import NotataError, SettingError
 from notata.topology import hostname
 
@@ -236,7 +236,7 @@ class Disk:
         Ranks: independent.
         """
         with self.explaining(path):
-            made = files.claim_dir(path)
+            made = folders.claim_dir(path)
             self.name(made)
             return made
 
@@ -246,7 +246,7 @@ class Disk:
         Ranks: independent.
         """
         with self.explaining(path):
-            self.name(files.make_folders(path))
+            self.name(folders.make_folders(path))
 
     def name(self, made: Sequence[str]) -> None:
         """Have the names of new folders synced, at once or by `settle`.

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from notata import cells, disk, files, frames, layout, lifecycle, topology, writers
+from notata import cells, disk, files, folders, frames, layout, lifecycle, topology, writers
 from notata.attempts import current_job
 from notata.errors import KeyNotFoundError, RunExistsError
 from notata.index import Index, row_of
@@ -69,7 +69,7 @@ class Experiment:
         if topology.find(comm).is_root:
             runs = os.path.join(self._home, layout.RUNS)
             with disk.Disk().explaining(runs):
-                self._made = files.make_folders(runs)
+                self._made = folders.make_folders(runs)
 
     def add(
         self, skip_existing: bool = False, *, durability: str | None = None, **params: Any

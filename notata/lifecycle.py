@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from notata import files, jsontext, layout, writers
+from notata import files, folders, jsontext, layout, writers
 from notata.agreement import Record
 from notata.attempts import Attempt, Entry, mirrored
 from notata.disk import Disk
@@ -89,10 +89,10 @@ def _clear(path: str, topology: Topology, number: int) -> None:
         return (layout.attempt_of(name) or 0) > max(0, number - _REMEMBERED)
 
     if topology.comm is not None or not topology.parallel:
-        files.discard(path, keep)
+        folders.discard(path, keep)
         return
     # The other ranks can't be waited for: each takes its own old folder away, by `retire`.
-    files.discard(path, lambda name: name == layout.RANKS or keep(name))
+    folders.discard(path, lambda name: name == layout.RANKS or keep(name))
     for name in _listed(os.path.join(path, layout.RANKS)):
         rank = layout.rank_of(name)
         if rank == 0 or (rank is not None and rank >= topology.size):

@@ -1,4 +1,4 @@
-"""Arrays in and out of `.npy` and `.npz`, never through pickle."""
+"""What `.npy` and `.npz` files hold, and reading them; never through pickle."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import json
 import os
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
@@ -222,77 +221,6 @@ def can_be_missing(dtype: np.dtype[Any]) -> bool:
     if dtype.names:
         return any(can_be_missing(dtype[name].base) for name in dtype.names)
     return dtype.kind in "fcmM"
-
-
-@lru_cache(maxsize=256)
-def _usual_head(shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any]) -> bytes:
-    return header_bytes(Header(shape, fortran, dtype))
-
-
-_SMALL = 65536  # bytes that are copied to be written together with their head
-
-
-def small_bytes(array: Array) -> bytes | None:
-    """The whole `.npy` file of a small array of plain numbers; None for others.
-
-    Example:
-        >>> import numpy as np
-        >>> len(small_bytes(np.zeros(3)))
-        152
-
-    Ranks: independent.
-    """
-    flags, dtype = array.flags, array.dtype
-    fortran = flags.fnc
-    if array.nbytes > _SMALL or dtype.kind not in "biufc" or not (flags.c_contiguous or fortran):
-        return None
-    # Types that are equal may still differ by what somebody noted of them, of which numpy warns.
-    if dtype.metadata is not None:
-        return None
-    return _usual_head(array.shape, fortran, dtype) + array.tobytes("F" if fortran else "C")
-
-
-def write(file: BinaryIO, array: Array) -> None:
-    """Write one array as `.npy`.
-
-    Into a file of the system numpy would write by itself. It then forgets the number of an error,
-    and the error itself where it met the last bytes.
-
-    Ranks: independent.
-    """
-    from numpy.lib import format as npy_format
-
-    head = npy_format.header_data_from_array_1_0(array)
-    if array.dtype.names or not (array.flags.c_contiguous or array.flags.f_contiguous):
-        plain = cast("BinaryIO", _Plain(file))  # in parts, each of them copied
-        npy_format.write_array(plain, array, allow_pickle=False)
-        return
-    npy_format.write_array_header_1_0(file, head)
-    flat = array.reshape(-1) if array.flags.c_contiguous else array.T.reshape(-1)
-    file.write(flat.view("u1").data if flat.nbytes else b"")
-
-
-class _Plain:
-    """A file that numpy takes for none of the system's, so that it writes by calling `write`."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.write = file.write
-
-
-def write_bundle(file: BinaryIO, arrays: Mapping[str, Array], compressed: bool) -> None:
-    """Write several arrays as `.npz`, under any keys.
-
-    Ranks: independent.
-    """
-    import zipfile
-
-    from numpy.lib import format as npy_format
-
-    method = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
-    with zipfile.ZipFile(file, "w", method, allowZip64=True) as archive:
-        for key, array in arrays.items():
-            with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
-                npy_format.write_array(member, array, allow_pickle=False)
 
 
 Source = str | os.PathLike[str] | BinaryIO  # a path, or an open file that can seek

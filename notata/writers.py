@@ -278,14 +278,14 @@ def save_array(disk: Disk, path: str, array: Array) -> int:
 
     Ranks: independent.
     """
-    from notata import npy
+    from notata import saving
 
-    data = npy.small_bytes(array)
+    data = saving.small_bytes(array)
     if data is not None:
         disk.replace(path, data)
         return len(data)
     with disk.replacing(path, array.nbytes) as file:
-        npy.write(file, array)
+        saving.write(file, array)
         return file.tell()
 
 
@@ -294,10 +294,10 @@ def save_bundle(disk: Disk, path: str, arrays: Mapping[str, Array], compressed: 
 
     Ranks: independent.
     """
-    from notata import npy
+    from notata import saving
 
     with disk.replacing(path, sum(array.nbytes for array in arrays.values())) as file:
-        npy.write_bundle(file, arrays, compressed)
+        saving.write_bundle(file, arrays, compressed)
         return file.seek(0, os.SEEK_END)
 
 

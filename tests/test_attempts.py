@@ -183,7 +183,7 @@ def test_an_older_notatas_own_field_of_that_name_gives_way(base: Path) -> None:
 @pytest.mark.parametrize(
     "stage",
     [
-        "notata.files.claim_dir",
+        "notata.folders.claim_dir",
         "notata.files.create",
         "notata.files.replace_bytes",
         "notata.logwriter.LogWriter.write",

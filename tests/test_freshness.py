@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from notata import Experiment, files, freshness, index
+from notata import Experiment, files, folders, freshness, index
 from notata.mounts import Mount
 
 STALE = OSError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -63,7 +63,7 @@ def test_a_folder_that_another_node_made_just_now_need_not_be_found_yet(
     (tmp_path / "runs").mkdir()
     monkeypatch.setattr(os.path, "lexists", lambda path: False)
     monkeypatch.setattr(os.path, "isdir", lambda path: False)
-    assert files.make_folders(tmp_path / "runs") == []
+    assert folders.make_folders(tmp_path / "runs") == []
 
 
 def test_a_folder_whose_parent_another_node_made_just_now(
@@ -79,13 +79,13 @@ def test_a_folder_whose_parent_another_node_made_just_now(
         make(path, *args)
 
     monkeypatch.setattr(os, "mkdir", stale)
-    assert files.make_folders(tmp_path / "s" / "runs") == [str(tmp_path / "s" / "runs")]
+    assert folders.make_folders(tmp_path / "s" / "runs") == [str(tmp_path / "s" / "runs")]
 
 
 def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
     with pytest.raises(FileExistsError, match="runs"):
-        files.make_folders(tmp_path / "runs")
+        folders.make_folders(tmp_path / "runs")
 
 
 @pytest.mark.parametrize(

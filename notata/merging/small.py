@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Mapping
 from typing import Any, BinaryIO, cast
 
-from notata import checksums, layout, npy
+from notata import checksums, layout, npy, saving
 from notata.assembly import Whole
 from notata.errors import DamagedError
 from notata.merging import artifacts
@@ -91,12 +91,12 @@ def _mask(run: str, output: Output, temporary: str) -> None:
     """True where a hole is, for arrays whose type has no NaN to say so."""
     if output.wholes[0].key is None:
         with open(temporary, "xb") as file:
-            npy.write(file, _holes_of(output.wholes[0], output.holes))
+            saving.write(file, _holes_of(output.wholes[0], output.holes))
         return
     with zipfile.ZipFile(temporary, "x", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
         for whole in output.wholes:
             with archive.open(f"{whole.key}.npy", "w", force_zip64=True) as member:
-                npy.write(cast("BinaryIO", member), _holes_of(whole, output.holes))
+                saving.write(cast("BinaryIO", member), _holes_of(whole, output.holes))
 
 
 def _holes_of(whole: Whole, holes: Mapping[str, Any]) -> npy.Array:

@@ -1,0 +1,97 @@
+"""Folders: made where they are missing, claimed, emptied."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from contextlib import suppress
+
+from notata import freshness, layout
+from notata.freshness import StrPath
+
+
+def make_folders(path: StrPath) -> list[str]:
+    """Make a folder, and those above it, where they are missing.
+
+    Returns:
+        The folders that were made, the topmost first.
+
+    Raises:
+        OSError: If one can't be made.
+
+    Ranks: independent.
+    """
+    path = os.fspath(path) or "."
+    made: list[str] = []
+    try:
+        try:
+            _make_folder(path)
+        except FileNotFoundError:
+            made = make_folders(os.path.dirname(path))
+            _make_folder(path, errno.ENOENT)  # another node's new folder is there in a moment
+    except FileExistsError:
+        # Just made by another node, it may not be found yet, though the server has told of it.
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise
+        return made
+    except OSError:
+        if not os.path.isdir(path):
+            raise
+        return made
+    return [*made, path]
+
+
+def _make_folder(path: StrPath, *passing: int) -> None:
+    freshness.patiently(lambda: os.mkdir(path), *passing)
+
+
+def claim_dir(path: StrPath) -> list[str]:
+    """Make a folder that must not exist yet; parents are made where they are missing.
+
+    Of many processes that call this at once, on any nodes, exactly one gets it.
+
+    Returns:
+        The folders that were made, the topmost first.
+
+    Raises:
+        FileExistsError: If it exists.
+        OSError: If it can't be made.
+
+    Ranks: independent.
+    """
+    made: list[str] = []
+    try:
+        _make_folder(path)
+    except FileNotFoundError:
+        made = make_folders(os.path.dirname(os.fspath(path)))
+        _make_folder(path)
+    return [*made, os.fspath(path)]
+
+
+def discard(folder: StrPath, keep: Callable[[str], bool] = lambda name: False) -> None:
+    """Empty a folder, in such an order that no reader takes what is left for a run.
+
+    What goes is first moved out of sight, entry by entry, and deleted after. Files that another
+    node still has open stay behind as long as they are open (NFS), out of sight as well. The log
+    goes last: by it, what is left is known for a run, should this process be killed.
+
+    Args:
+        folder: The folder to empty; it stays, with its permissions and stripe settings.
+        keep: Says of an entry's name whether it stays.
+
+    Ranks: independent.
+    """
+    import shutil
+
+    folder = os.fspath(folder)
+    names = [name for name in os.listdir(folder) if not keep(name)]
+    names.sort(key=lambda name: (name == layout.LOG) - (name == layout.METADATA))
+    aside = os.path.join(folder, layout.temporary())
+    if not names:
+        return
+    os.mkdir(aside)
+    for name in names:
+        with suppress(FileNotFoundError):
+            os.rename(os.path.join(folder, name), os.path.join(aside, name))
+    shutil.rmtree(aside, ignore_errors=True)
