@@ -313,10 +313,11 @@ class Attempt:
     def _told(self) -> str:
         newer = self._record(self.number + 1) or {}
         job = f", job {newer['job']}" if newer.get("job") else ""
+        who = f" (process {newer['pid']} on {newer.get('host')}{job})" if "pid" in newer else ""
         what = "another run began" if newer.get(_ANEW) else f"attempt {self.number + 1} goes on"
         return (
-            f"{what} in {self._run} (process {newer.get('pid')} on {newer.get('host')}{job}); this "
-            f"process, rank {self._topology.rank} of attempt {self.number}, writes there no more"
+            f"{what} in {self._run}{who}; this process, rank {self._topology.rank} of attempt "
+            f"{self.number}, writes there no more"
         )
 
 
