@@ -73,8 +73,8 @@ def box(
     return f'<rect {place} rx="{round_}" fill="{fill}" stroke="{stroke}"/>'
 
 
-def draw_floors() -> list[str]:
-    """All rooms, a row a floor; those that an array comes through are coloured."""
+def draw_floors() -> tuple[list[str], float]:
+    """All rooms, a row a floor, or two; those that an array comes through are coloured."""
     on_the_way = {room for room, _ in (*WRITTEN, *MERGED)}
     parts, y = [], TOP
     for rooms in floors():
@@ -85,6 +85,8 @@ def draw_floors() -> list[str]:
         x = float(LEFT)
         for room in rooms:
             width = len(room) * CHAR + 2 * PAD
+            if x + width > RIGHT - 30:
+                x, y = float(LEFT), y + ROW - 4
             met = room in on_the_way
             parts.append(
                 box(
@@ -100,7 +102,7 @@ def draw_floors() -> list[str]:
             parts.append(code(x + PAD, y + 13, room, fill=PATH if met else INK))
             x += width + GAP
         y += ROW
-    return parts
+    return parts, y
 
 
 def draw_path(y: float, title: str, steps: tuple[tuple[str, str], ...]) -> tuple[list[str], float]:
@@ -123,10 +125,10 @@ def draw_path(y: float, title: str, steps: tuple[tuple[str, str], ...]) -> tuple
 
 def svg() -> str:
     """The picture."""
-    rows = draw_floors()
+    rows, floor = draw_floors()
     written, y = draw_path(TOP + 12, "An array is written", WRITTEN)
     merged, y = draw_path(y + 24, "notata merge", MERGED)
-    height = max(TOP + ROW * len(floors()) + 16, y + 16)
+    height = max(floor, y) + 16
     width = RIGHT + WIDTH + 20
     return "\n".join(
         [

@@ -122,6 +122,10 @@ def test_the_picture_shows_the_rooms_that_there_are() -> None:
     assert told <= there
     assert set(drawn["GROUPS"]) <= there
     assert all(f">{room}</text>" in picture for room in there)
+    boxes = re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', picture)
+    left = [float(x) + float(width) for x, width in boxes if float(x) < drawn["RIGHT"]]
+    assert len(left) == len(there)
+    assert max(left) < drawn["RIGHT"]  # no floor reaches into the path
 
 
 def test_the_table_of_rooms_names_those_that_there_are() -> None:
