@@ -187,6 +187,7 @@ class Attempt:
             "job": job.id,
             "restarts": job.restarts,
             "launch": self._topology.launch,
+            "size": self._topology.size,
         } | ({_ANEW: True} if anew else {})
         path = self._file(number)
         try:
@@ -248,6 +249,9 @@ class Attempt:
             return "unknown"  # just being written
         if _job_of_record(record) != current_job():
             return "another"
+        told = record.get("size"), record.get("launch") is None
+        if "size" in record and told != (self._topology.size, self._topology.launch is None):
+            return "another"  # rank 0 of this launch would have said the same
         started: float | None = None
         with suppress(ValueError):
             started = stamp_seconds(str(record.get("start_time")))

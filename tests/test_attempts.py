@@ -608,6 +608,20 @@ def test_ranks_whose_run_was_replaced_write_there_no_more(base: Path, late: bool
     assert list(run.load_array("T_2")) == [20, 20, 21, 21]
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_rank_that_waits_for_rank_0_does_not_follow_another_launch(
+    base: Path, named: bool
+) -> None:
+    """Rank 1 can't be told what rank 0 did, so that it takes the next claim for rank 0's."""
+    old = open_as(1, 2, base, launch="launch-1" if named else None, resume=True)
+    Logbook("run", base).mark_complete()
+    for _ in range(2):
+        Logbook("run", base, overwrite=True).mark_complete()
+    with pytest.raises(OutdatedError, match="another run began"):
+        old.array("T", np.zeros(2))
+    assert not (base / "log_run" / "ranks").exists()
+
+
 def test_of_two_that_replace_a_run_at_once_one_does(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
