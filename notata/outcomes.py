@@ -22,6 +22,8 @@ COMPLETE, FAILED, RUNNING, LOST, WAITING = "complete", "failed", "running", "los
 STATES = (COMPLETE, FAILED, RUNNING, LOST, WAITING)
 
 _SLACK = 5.0  # seconds that the clocks of the scheduler and of the file server may differ
+# How reasons begin where not the scheduler ended a job's processes.
+_UNASKED = ("FAILED", "OUT_OF_MEMORY", "NODE_FAIL", "no sign of life")
 _REUSED = 60.0  # a job that ended so long before its run began is another one of the same id
 
 
@@ -177,6 +179,8 @@ class _Judge:
         found = self._outcome(run)
         if run.meta is None or found.state not in (FAILED, LOST):
             return found
+        if found.unsaid and not str(found.reason).startswith(_UNASKED):
+            return found  # the scheduler ended all ranks, which is reason enough
         return found._replace(reason=silence.explained(found.reason, run.path, run.meta))
 
     def _outcome(self, run: _Run) -> Outcome:

@@ -1,7 +1,8 @@
-"""Which ranks fell silent before the launcher asked the others to end.
+"""Which ranks said nothing when their launcher asked all to end.
 
 A launcher that misses one of its ranks ends the others. Where it asks them by a signal (Open MPI),
-each writes that down; a rank that was killed, or whose node was lost, can't have.
+each writes that down; a rank that was killed before can't have. On other nodes a launcher may kill
+without asking, so that a rank is named only where another one of its node was asked.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from notata import layout, rankfiles, stored
-from notata.ranges import ranks_text
+from notata.ranges import expand, ranks_text
 
 _MOST = 4  # that are named: where more are silent, ranks were killed without being asked
 _UNTOLD = "initialized"
 
 
 def explained(reason: str | None, run: stored.StrPath, meta: Mapping[str, Any]) -> str | None:
-    """Why a run failed or was lost, with the ranks that fell silent first, where that is known.
+    """Why a run failed or was lost, with the ranks that said nothing, where that tells something.
 
     Args:
         reason: Why, so far.
@@ -44,8 +45,8 @@ def fell_silent(run: stored.StrPath, meta: Mapping[str, Any]) -> str | None:
         meta: Its metadata.
 
     Returns:
-        Such as `rank 1 fell silent before the others were ended by SIGTERM`; None where there is
-        no such rank, or where ranks were not asked to end, so that nothing can be known.
+        Such as `rank 1 said nothing when the others were ended by SIGTERM`; None where there is no
+        such rank, or where ranks were not asked to end, so that nothing can be known.
 
     Ranks: independent.
     """
@@ -53,7 +54,9 @@ def fell_silent(run: stored.StrPath, meta: Mapping[str, Any]) -> str | None:
     if not isinstance(parallel, dict) or parallel.get("communicator") is not True:
         return None  # a rank that never opened the run is silent, too
     size = parallel.get("size")
+    nodes = {rank: host for host, told in _texts(parallel.get("hosts")) for rank in expand(told)}
     silent: list[int] = []
+    asked: set[str | None] = set()  # the nodes
     signals: set[str] = set()
     for rank in range(size if isinstance(size, int) else 0):
         files = rankfiles.files_of(os.fspath(run), rank)
@@ -63,14 +66,21 @@ def fell_silent(run: stored.StrPath, meta: Mapping[str, Any]) -> str | None:
         told = record or {}
         if end := _signal_that_ended(told):
             signals.add(end)
+            asked.add(nodes.get(rank))
         elif told.get("status", _UNTOLD) == _UNTOLD and len(silent) < _MOST:
             silent.append(rank)
         else:
             return None  # it ended by itself; or nobody was asked
-    if not silent or not signals:
+    silent = [rank for rank in silent if nodes.get(rank) in asked]
+    if not silent:
         return None
     who, ends = ranks_text(silent), ", ".join(sorted(signals))
-    return f"{who} fell silent before the others were ended by {ends}"
+    return f"{who} said nothing when the others were ended by {ends}"
+
+
+def _texts(told: object) -> list[tuple[str, str]]:
+    pairs = told.items() if isinstance(told, dict) else ()
+    return [(host, text) for host, text in pairs if isinstance(text, str)]
 
 
 def _signal_that_ended(record: Mapping[str, Any]) -> str | None:

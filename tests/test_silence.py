@@ -17,7 +17,7 @@ from notata.overview import of
 from notata.silence import explained, fell_silent
 
 NOTED = {"signals": [{"signal": "SIGTERM", "ends": True}], "status": "failed"}
-NAMED = "rank 1 fell silent before the others were ended by SIGTERM"
+NAMED = "rank 1 said nothing when the others were ended by SIGTERM"
 
 
 @pytest.fixture
@@ -37,7 +37,8 @@ def put(path: Path, fields: dict[str, Any], *, communicator: bool | None = None)
         values = {k: v for k, v in values.items() if k != "signals"} | {"status": "initialized"}
     values |= fields
     if communicator is not None:
-        values["parallel"]["communicator"] = communicator
+        size = values["parallel"]["size"]
+        values["parallel"] |= {"communicator": communicator, "hosts": {"n1": f"0-{size - 1}"}}
     path.write_text(json.dumps(values))
 
 
@@ -64,7 +65,7 @@ def test_a_lost_run_names_it_too(run: Path) -> None:
     (run / "metadata.json").write_text(json.dumps(values))
     os.utime(run / "metadata.json", (1, 1))
     os.utime(run / "log.txt", (1, 1))
-    named = "rank 0 fell silent before the others were ended by SIGTERM"
+    named = "rank 0 said nothing when the others were ended by SIGTERM"
     assert of(run).reason == named
     told = " ".join(notata("status", run, width=200).output.split())
     assert "no sign of life" in told
@@ -81,7 +82,7 @@ def test_rank_0_without_a_record_says_so_in_the_metadata(run: Path) -> None:
     assert fell_silent(run, meta(run)) == NAMED
     put(run / "metadata.json", {"attempts": [{}, {}]})  # the signal may be an older attempt's
     told = fell_silent(run, meta(run))
-    assert told == "ranks 0-1 fell silent before the others were ended by SIGTERM"
+    assert told == "ranks 0-1 said nothing when the others were ended by SIGTERM"
 
 
 @pytest.mark.parametrize("how", ["killed together", "ended itself", "all asked", "no communicator"])
@@ -100,6 +101,17 @@ def test_nothing_is_said_where_nothing_is_known(run: Path, how: str) -> None:
     assert explained("ended by SIGTERM", run, meta(run)) == "ended by SIGTERM"
 
 
+def test_a_rank_of_a_node_where_nobody_was_asked_is_not_named(run: Path) -> None:
+    values = meta(run)
+    values["parallel"]["hosts"] = {"n1": "0,2", "n2": "1"}
+    assert fell_silent(run, values) is None
+    values["parallel"]["hosts"] = {"n1": "0", "n2": "1-2"}
+    assert fell_silent(run, values) == NAMED
+    for told in (None, {"n1": 7}):
+        values["parallel"]["hosts"] = told
+        assert fell_silent(run, values) == NAMED  # as if all were on one
+
+
 def test_of_many_silent_ranks_none_is_named(base: Path) -> None:
     made = write_as(8, base, lambda log: log.array("T", np.ones(2)))
     for rank in range(8):
@@ -108,4 +120,4 @@ def test_of_many_silent_ranks_none_is_named(base: Path) -> None:
     assert fell_silent(made, meta(made)) is None
     put(record(made, 4), NOTED)
     told = fell_silent(made, meta(made))
-    assert told == "ranks 0-3 fell silent before the others were ended by SIGTERM"
+    assert told == "ranks 0-3 said nothing when the others were ended by SIGTERM"

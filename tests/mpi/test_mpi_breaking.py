@@ -123,7 +123,7 @@ def faults_of_metadata(how, case, run):
         if (status, reason) not in (("initialized", None), asked):
             yield f"status {status}, reason {reason}"
         silent = silence.fell_silent(run.path, run.meta)  # MPICH asks nobody, and nothing is known
-        if silent is not None and not silent.startswith(f"rank {case.who} fell silent before"):
+        if silent is not None and not silent.startswith(f"rank {case.who} said nothing when"):
             yield f"another rank is named: {silent}"
         if silent is None and status == "failed" and case.size == 2:
             yield "the rank that was killed is not named"
