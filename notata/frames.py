@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from notata.cells import RUN_ID, TEXT, typed
@@ -74,13 +73,13 @@ def parsed(data: bytes) -> Any:
     Ranks: independent.
     """
     pd = _pandas()
-    line, _, rest = data.partition(b"\n")
-    if not rest or any(byte in data for byte in (b'"', b"\r", b"\0")):
+    first = data.find(b"\n") + 1
+    if not 0 < first < len(data) or any(byte in data for byte in (b'"', b"\r", b"\0")):
         return None
     try:
-        header = line.decode().split(",")
-        grid = _Grid(rest, len(header))
-        read = _read(pd, rest, header)
+        header = data[: first - 1].decode().split(",")
+        grid = _Grid(data, first, len(header))
+        read = _read(pd, data, header)
     except ValueError:  # ParserError is one, and what is no UTF-8
         return None
     if len(read) != grid.rows or RUN_ID not in header or len(set(header)) < len(header):
@@ -94,41 +93,43 @@ def parsed(data: bytes) -> Any:
 class _Grid:
     """Where each cell of a table without quotes begins and ends."""
 
-    def __init__(self, data: bytes, width: int) -> None:
+    def __init__(self, data: bytes, first: int, width: int) -> None:
         """Find the cells.
+
+        Args:
+            data: The table's bytes.
+            first: Where the lines begin.
+            width: How many cells each of them has.
 
         Raises:
             ValueError: If not every line has so many.
         """
         import numpy as np
 
-        self._data, self._codes = data, np.frombuffer(data, np.uint8)
-        breaks = self._codes == _BREAK
-        (ends,) = ((self._codes == _COMMA) | breaks).nonzero()
-        if len(ends) % width or data[-1:] != b"\n":
+        self._data, self._codes, self._first = data, np.frombuffer(data, np.uint8), first
+        found, lines, odd = [], 0, b"E" in data
+        for begin in range(first, len(data), _BLOCK):  # what stays in a core's cache
+            part = self._codes[begin : begin + _BLOCK + 1]
+            here = part[:_BLOCK]
+            breaks = here == _BREAK
+            lines += int(np.count_nonzero(breaks))
+            (ends,) = ((here == _COMMA) | breaks).nonzero()
+            found.append((ends + begin).astype(np.uint32))
+            odd = odd or bool(((part[:-1] == _POINT) & (part[1:] == _POWER)).any())
+        ends = np.concatenate(found)
+        if len(ends) % width or data[-1:] != b"\n" or len(data) >= 1 << 32:
+            raise ValueError("lines differ in length, or there are more than the places can count")
+        self._ends, self.rows = ends.reshape(-1, width), len(ends) // width
+        if lines != self.rows or not (self._codes[self._ends[:, -1]] == _BREAK).all():
             raise ValueError("lines differ in length")
-        self._ends = ends.reshape(-1, width)
-        self.rows = len(self._ends)
-        if np.count_nonzero(breaks) != self.rows or not breaks[self._ends[:, -1]].all():
-            raise ValueError("lines differ in length")
+        self._odd = odd  # whether there may be a "5.e3" or "1E5" in some cell
 
-    @cached_property
-    def _odd(self) -> bool:
-        """Whether there may be a `5.e3` or `1E5` in some cell."""
-        import numpy as np
-
-        wanted = np.frombuffer(b".e", np.uint16)
-        pairs = (
-            np.frombuffer(self._data, np.uint16, (len(self._data) - at) // 2, at) for at in (0, 1)
-        )
-        return b"E" in self._data or any((found == wanted).any() for found in pairs)
-
-    def _cells(self, column: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    def _cells(self, column: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
         """Where the cells of a column begin and end."""
         ends, starts = self._ends[:, column], self._ends[:, column - 1] + 1
         if column == 0:
             starts[1:] = starts[:-1].copy()
-            starts[0] = 0
+            starts[0] = self._first
         return starts, ends
 
     def texts(self, column: int) -> list[str]:
@@ -165,16 +166,18 @@ class _Grid:
         return bool(((first < _LOWER) & (second >= _LOWER)).all())
 
 
+_BLOCK = 1 << 17
 _BREAK, _COMMA, _MINUS, _POINT, _POWER, _ZERO, _LOWER = b"\n,-.e0a"
 
 
-def _read(pd: Any, lines: bytes, header: Sequence[str]) -> Any:
+def _read(pd: Any, data: bytes, header: Sequence[str]) -> Any:
     # Newer ones are exact by themselves, and warn of the option.
     version = tuple(map(int, pd.__version__.split(".")[:2]))
     exact = {"float_precision": "round_trip"} if version < (3, 1) else {}
     return pd.read_csv(
-        io.BytesIO(lines),
+        io.BytesIO(data),
         header=None,
+        skiprows=1,
         names=range(len(header)),
         index_col=False,
         dtype={at: str for at, name in enumerate(header) if name in TEXT},
