@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -70,7 +71,7 @@ def _below(run: str, folder: str) -> Iterator[tuple[str, Fingerprint]]:
             status = entry.stat()
         except FileNotFoundError:  # a link to nowhere, or gone by now
             continue
-        if os.path.isdir(entry.path):
+        if stat.S_ISDIR(status.st_mode):
             continue  # a link to a folder
         yield name, (status.st_size, status.st_mtime_ns)
 
