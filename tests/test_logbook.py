@@ -7,12 +7,14 @@ import logging
 import os
 import pickle
 import re
+import sys
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from calls import need_strace, run, strace
 from simulated import program, tree
 
 from notata import Logbook, LogReader
@@ -690,3 +692,21 @@ def test_a_small_array_is_stored_as_numpy_stores_it(
         path = log.path
     assert (path / "data" / "x.npy").read_bytes() == (base.parent / "x.npy").read_bytes()
     assert np.array_equal(LogReader(path).load_array("view"), array)
+
+
+def test_a_small_array_is_one_open_one_write_and_one_rename(base: Path) -> None:
+    need_strace()
+    base.mkdir(parents=True)
+    code = (
+        "import numpy as np\nfrom notata import Logbook\nlog = Logbook('x', 'here')\n"
+        "for name in 'abc':\n    log.array(name, np.arange(100.0))\nlog.mark_complete()"
+    )
+    trace = base / "trace.txt"
+    calls = ["openat", "write", "rename", "lseek", "newfstatat"]
+    done = run([*strace(calls, to=trace), sys.executable, "-c", code], base)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in trace.read_text().splitlines() if "/here/log_x/data/" in line]
+    last = [line.split(maxsplit=1)[1].partition("(")[0] for line in lines[-3:]]
+    assert last == ["openat", "write", "rename"]
+    assert "c.npy" in lines[-1]
+    assert "b.npy" in lines[-4]
