@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from cluster import JOBS, Cluster
+from test_slurm_scripts import MPIS, variables
 
 from notata import LogReader
 
@@ -13,11 +14,11 @@ PROGRAM = f"{JOBS}/warned.py"
 
 
 def start(
-    cluster: Cluster, base: Path, run_id: str, script: str, *options: str
+    cluster: Cluster, base: Path, run_id: str, script: str, *options: str, **more: str
 ) -> tuple[str, Path]:
     run = base / f"log_{run_id}"
     output = f"--output={base}/{run_id}.out"
-    job = cluster.submit("--time=5", output, *options, script=script)
+    job = cluster.submit("--time=5", output, *options, script=script, **more)
     assert cluster.wait_until((run / "artifacts/ready.json").exists, 120), run_id
     return job, run
 
@@ -51,6 +52,22 @@ def test_a_warning_reaches_the_program(
     assert 0 < told["time_left"] <= 300
     assert 0 < reader.load_json("ready") <= 300
     assert "left its loop" in [message.message for message in reader.messages()]
+
+
+@pytest.mark.parametrize("mpi", MPIS)
+def test_a_warning_reaches_each_rank_under_mpiexec(
+    cluster: Cluster, tmp_path: Path, mpi: str
+) -> None:
+    script = f"exec mpiexec -n 2 python {PROGRAM} {tmp_path} warned mpi"
+    job, run = start(cluster, tmp_path, "warned", script, "--ntasks=2", **variables(MPIS[mpi]))
+    cluster.call("scancel", "--batch", "--signal=USR1", job)
+    cluster.wait(job)
+    reader = LogReader(run)
+    assert reader.meta["status"] == "complete"
+    for rank in reader.ranks:
+        told = rank.record if rank.rank else reader.meta
+        assert [(one["signal"], one["ends"]) for one in told["signals"]] == [("SIGUSR1", False)]
+        assert "left its loop" in [message.message for message in rank.messages()]
 
 
 @pytest.mark.parametrize("way", ["exec python", "srun python"])
