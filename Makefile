@@ -30,7 +30,8 @@ help:
 	@echo "make demo         run examples/hillslope.py on 4 ranks, merge the run, draw it"
 	@echo "make test         run all tests but those below"
 	@echo "make test-matrix  run every case of the failure matrix (minutes)"
-	@echo "make sweep        kill and refuse at every system call, and cut power there (hours)"
+	@echo "make sweep        kill and refuse at every system call, cut power there, and try 1000"
+	@echo "                  sequences of verbs, deaths and merges (hours)"
 	@echo "make test-slurm   run the tests on a real Slurm, which it installs (Debian, as root)"
 	@echo "make test-nfs     run the tests on two nodes: NFS in User Mode Linux, and GlusterFS"
 	@echo "make torture      test the lock with 10,000 rounds and more of each kind"
@@ -58,6 +59,7 @@ SWEEPS := tests/test_every_call.py tests/test_powerloss.py tests/mpi/test_mpi_ev
 
 sweep: $(VENV)/stamp-test
 	NOTATA_SWEEP=1 $(VENV)/bin/python -m pytest -q -rP $(PYTEST_ARGS) $(SWEEPS)
+	NOTATA_MACHINE=1000 $(VENV)/bin/python -m pytest -q $(PYTEST_ARGS) tests/test_state_machine.py
 
 # A real Slurm, with the accounting that sacct asks, and the PMIx that Open MPI's ranks need.
 SLURM_PACKAGES := slurm-wlm munge slurmdbd mariadb-server-core mariadb-client-core libpmix-dev

@@ -76,6 +76,7 @@ class Part:
         self.process, self.rank, self.size = process, rank, size
         self.params: dict[str, Any] = {}
         self.open = True
+        self.newest = True  # whether it was of the newest launch until the last one
         self.replaced = False  # whether another run is in the place of its own
 
 
@@ -185,6 +186,8 @@ class Machine(RuleBasedStateMachine):
         refused = self.state == "there" and (
             how == "fresh" or (how == "resume" and (size != self.model.size or self.pruned()))
         )
+        for part in self.stale:
+            part.newest = False
         if not refused:
             self.leave_behind(spare)
         launch = f"launch-{self.fresh()}"
@@ -234,6 +237,9 @@ class Machine(RuleBasedStateMachine):
             part.process.kill()
         if refused:
             return
+        for part in [part for part in self.stale if part.newest]:
+            self.stale.remove(part)  # whether it is outdated by now, nobody knows
+            part.process.kill()
         if how == "overwrite" and self.state != "none":
             self.state = "wreck"
             return
