@@ -256,9 +256,8 @@ def main() -> None:
                 ms = [one[at] for one in found]
                 label = f"{verb}, {what} ranks (MPICH)"
                 axes.plot(launched, ms, style, marker="o", color=f"C{number}", label=label)
-        axes.plot(
-            turns, joined["writing"], "-", marker="s", color="0.5", label="merge of writing ranks"
-        )
+        label = "merge, writing ranks (in turn)"
+        axes.plot(turns[1:], joined["writing"][1:], marker="s", color="0.5", label=label)
         axes.set(xscale="log", yscale="log", xlabel="ranks", ylabel="ms")
         axes.set_xticks(turns, turns)
         axes.minorticks_off()

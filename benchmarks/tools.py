@@ -120,10 +120,10 @@ def tools() -> tuple[list[Tool], list[str]]:
     missing = []
     for name, requirement, program, check, fewer in (
         ("signac", "signac>=2,<3", SIGNAC, jobs, 1),
-        ("sacred", "sacred", SACRED, sacred_runs, 4),
-        ("mlflow", "mlflow", MLFLOW, mlflow_runs, 10),
+        ("Sacred", "sacred", SACRED, sacred_runs, 4),
+        ("MLflow", "mlflow", MLFLOW, mlflow_runs, 10),
     ):
-        there = peer(name, requirement)
+        there = peer(name.lower(), requirement)
         if isinstance(there, str):
             missing.append(f"{name} was not tried: {there}")
             continue

@@ -180,13 +180,11 @@ def _read(path: StrPath) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         data = os.read(descriptor, 16384)
-        more = os.read(descriptor, 16384) if data else b""
-        if not more:
+        if not data or not os.read(descriptor, 1):
             return data
-        parts = [data, more]
-        while more := os.read(descriptor, 1 << 20):
-            parts.append(more)
-        return b"".join(parts)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
+            return file.readall()
     finally:
         os.close(descriptor)
 

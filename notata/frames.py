@@ -124,9 +124,10 @@ class _Grid:
             raise ValueError("lines differ in length")
         self._odd = odd  # whether there may be a "5.e3" or "1E5" in some cell
 
-    def _cells(self, column: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    def _cells(self, column: int) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
         """Where the cells of a column begin and end."""
-        ends, starts = self._ends[:, column], self._ends[:, column - 1] + 1
+        ends, starts = (self._ends[:, at].astype(int) for at in (column, column - 1))
+        starts += 1
         if column == 0:
             starts[1:] = starts[:-1].copy()
             starts[0] = self._first
@@ -176,8 +177,7 @@ def _read(pd: Any, data: bytes, header: Sequence[str]) -> Any:
     exact = {"float_precision": "round_trip"} if version < (3, 1) else {}
     return pd.read_csv(
         io.BytesIO(data),
-        header=None,
-        skiprows=1,
+        header=0,
         names=range(len(header)),
         index_col=False,
         dtype={at: str for at, name in enumerate(header) if name in TEXT},
