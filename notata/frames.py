@@ -86,8 +86,12 @@ def parsed(data: bytes) -> Any:
         return None  # pandas leaves out lines of blanks
     if len(set(read[header.index(RUN_ID)].tolist())) < len(read):
         return None
-    columns = {name: _column(pd, name, read[at], grid, at) for at, name in enumerate(header)}
-    return pd.DataFrame(columns, copy=False)
+    for at, name in enumerate(header):
+        column = _column(pd, name, read[at], grid, at)
+        if column is not None:
+            read.isetitem(at, column)
+    read.columns = header
+    return read
 
 
 class _Grid:
@@ -189,24 +193,24 @@ def _read(pd: Any, data: bytes, header: Sequence[str]) -> Any:
 
 
 def _column(pd: Any, name: str, column: Any, grid: _Grid, at: int) -> Any:
-    """A column that pandas has read, as `frame_of` would make it."""
+    """What `frame_of` would make of a column; None if that is what pandas has made of it."""
     kind = column.dtype
     if kind == "bool" and grid.are_truths(at):
-        return column
+        return None
     if kind == "int64" and grid.are_numbers(at):
-        return column
+        return None
     # Whole numbers that are no float are looked at, and infinite ones.
     if kind == "float64" and grid.are_numbers(at) and (column.abs() <= _EXACT).all():
-        return column
+        return None
     empty = grid.empty(at)
     if empty == len(column):
         return pd.Series([None] * empty, dtype="object")
     if name in TEXT and not empty:
-        return column
+        return None
     texts = column.tolist()
-    if set(map(type, texts)) != {str}:
+    if not isinstance(kind, pd.StringDtype) and set(map(type, texts)) != {str}:
         texts = grid.texts(at)
     elif name not in TEXT and typed(name, distinct := list(set(texts))) == distinct:
-        return column
+        return None
     values = typed(name, texts)
     return pd.Series(values, dtype=_dtype(values))
