@@ -76,6 +76,7 @@ class Part:
         self.process, self.rank, self.size = process, rank, size
         self.params: dict[str, Any] = {}
         self.open = True
+        self.wrote = False  # whether it has a folder of its own
         self.newest = True  # whether it was of the newest launch until the last one
         self.replaced = False  # whether another run is in the place of its own
 
@@ -85,6 +86,7 @@ class Model:
 
     def __init__(self, size: int = 1) -> None:
         self.size = size
+        self.attempts, self.begun = 1, 0  # at it, and those that died over their beginning
         self.values: dict[Key, set[Any]] = {}
         self.lines: dict[int, list[str]] = {rank: [] for rank in range(size)}
         self.maybe: set[str] = set()  # lines that a process died over, or that came too late
@@ -102,6 +104,8 @@ def seen(run: Path, size: int) -> dict[Key, Any]:
     told: dict[Key, Any] = {("status",): meta["status"], ("size",): reader.size}
     told["params",] = json.dumps(reader.params, sort_keys=True)
     told |= {("meta", field): meta.get(field, ABSENT) for field in "xy"}
+    entries = meta.get("attempts", [{"status": meta["status"]}])
+    told["attempts",] = [entry["status"] for entry in entries]
     told["arrays",] = reader.arrays
     for label in [*LABELS, "energy"]:
         told["whole", label] = _array(reader, label, None if size > 1 else 1)
@@ -247,6 +251,7 @@ class Machine(RuleBasedStateMachine):
             self.state, self.model = "perhaps", Model(size)
             self.model.values["params",] = {"{}"}
         model = self.model
+        model.begun += 1
         model.put(("status",), "initialized", sure=False)
         for saved in list(model.values["params",]):
             model.put(("params",), self.joined(saved, params), sure=False)
@@ -268,6 +273,8 @@ class Machine(RuleBasedStateMachine):
             self.model.values["params",] = {"{}"}
             for part in self.stale:
                 part.replaced = True
+        elif self.state == "there":
+            self.model.attempts += 1
         told = json.dumps(root.params, sort_keys=True)
         assert told in {self.joined(saved, params) for saved in self.model.values["params",]}
         self.model.put(("params",), told, sure=True)
@@ -312,6 +319,7 @@ class Machine(RuleBasedStateMachine):
         sure = answer is not None
         if sure:
             assert answer["raised"] is None, answer
+            part.wrote |= part.size > 1 and (part.rank > 0 or verb in ("array", "arrays"))
         else:
             self.parts.remove(part)
         if verb == "line":
@@ -347,6 +355,8 @@ class Machine(RuleBasedStateMachine):
     def close(self, who: int, end: str, death: tuple[int, bool] | None) -> None:
         part = self.parts[who % len(self.parts)]
         answer = part.process.tell(end, reason="it diverged", **dying(death))
+        if part.wrote and part.open and answer is not None:
+            self.model.put(("record", part.rank), end, sure=True)
         part.open = False
         if answer is None:
             self.parts.remove(part)
@@ -426,6 +436,9 @@ class Machine(RuleBasedStateMachine):
             told = seen(self.run, self.model.size)
         model = self.model
         assert told["size",] == model.size
+        attempts = told["attempts",]
+        assert model.attempts <= len(attempts) <= model.attempts + model.begun, attempts
+        assert attempts[-1] == told["status",]
         found = {key: value for key, value in told.items() if key in model.values}
         wrong = {k: (v, model.values[k]) for k, v in found.items() if v not in model.values[k]}
         assert not wrong, wrong
