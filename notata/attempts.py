@@ -2,8 +2,7 @@
 
 The first attempt leaves no trace beyond the run's own files. Each later one is claimed by an
 exclusive create of `.attempt-<number>` in the run's folder, so that of many processes one goes on.
-An attempt is outdated once the file of the next one is there. A run that takes another's place has
-such a file too, as a process may still write the old one.
+An attempt is outdated once the file of the next one is there.
 """
 
 from __future__ import annotations
@@ -24,8 +23,6 @@ from notata.stored import read_json
 from notata.topology import Topology, hostname, same_launch
 
 _SLACK = 60.0  # seconds that the openings of two ranks of one launch may lie apart
-
-_ANEW = "anew"  # in a claim: the run began anew with it, and what was there before was deleted
 
 Entry = dict[str, Any]
 
@@ -89,7 +86,6 @@ class Attempt:
         number: Which attempt it is, from 1.
         is_new: Whether this process has just made the run's folder, so that nobody can have gone on
             in it yet.
-        made: The folders that this process made for the run, the topmost first.
         disk: The disk, as this process uses it in this attempt.
     """
 
@@ -102,7 +98,6 @@ class Attempt:
             disk: The disk; by default as it is used where nobody chose a durability.
         """
         self.number, self.is_new, self.disk = 1, False, disk or Disk()
-        self.made: list[str] = []
         self._run, self._topology = run, topology
         self._opened = time.time()
         self._follows = False  # whether rank 0 of this launch may still begin the next one
@@ -167,11 +162,11 @@ class Attempt:
                 "another run id, or pass overwrite=True to replace that run"
             )
 
-    def claim(self, *, anew: bool = False) -> list[Entry]:
-        """Begin the next attempt at the run that is there, or begin it anew in its folder.
+    def claim(self) -> list[Entry]:
+        """Begin the next attempt at the run that is there.
 
         Returns:
-            What is known of the attempts before it, and the new one; nothing of a run begun anew.
+            What is known of the attempts before it, and the new one.
 
         Raises:
             RunExistsError: If another process begins it just now.
@@ -188,7 +183,7 @@ class Attempt:
             "restarts": job.restarts,
             "launch": self._topology.launch,
             "size": self._topology.size,
-        } | ({_ANEW: True} if anew else {})
+        }
         path = self._file(number)
         try:
             self.disk.create(path, json.dumps(record).encode())
@@ -197,7 +192,7 @@ class Attempt:
                 f"{path} exists: another process goes on in this run just now"
             ) from None
         self.number = number
-        return [] if anew else [*self._before(self.metadata()), _entry(record)]
+        return [*self._before(self.metadata()), _entry(record)]
 
     def join(self, number: int) -> None:
         """Belong to the attempt that rank 0 has begun.
@@ -220,10 +215,8 @@ class Attempt:
         if not isinstance(told, list) or not all(isinstance(entry, dict) for entry in told):
             told = []
         found = told or [_first(metadata)]
-        records = {number: self._record(number) or {} for number in range(2, self.number)}
-        first = max((n for n, record in records.items() if record.get(_ANEW)), default=1)
-        missing = range(first + len(found), self.number)
-        return [*found[: self.number - first], *(_entry(records[n]) for n in missing)]
+        missing = range(len(found) + 1, self.number)
+        return [*found[: self.number - 1], *(_entry(self._record(n) or {}) for n in missing)]
 
     def _newest(self) -> int:
         """The number of the newest attempt that there is.
@@ -318,10 +311,9 @@ class Attempt:
         newer = self._record(self.number + 1) or {}
         job = f", job {newer['job']}" if newer.get("job") else ""
         who = f" (process {newer['pid']} on {newer.get('host')}{job})" if "pid" in newer else ""
-        what = "another run began" if newer.get(_ANEW) else f"attempt {self.number + 1} goes on"
         return (
-            f"{what} in {self._run}{who}; this process, rank {self._topology.rank} of attempt "
-            f"{self.number}, writes there no more"
+            f"attempt {self.number + 1} goes on in {self._run}{who}; this process, rank "
+            f"{self._topology.rank} of attempt {self.number}, writes there no more"
         )
 
 

@@ -223,11 +223,8 @@ class Disk:
 
     # ----- folders -----
 
-    def claim_dir(self, path: str) -> list[str]:
+    def claim_dir(self, path: str) -> None:
         """Make a folder that must not exist yet, and those above it that are missing.
-
-        Returns:
-            The folders that were made, the topmost first.
 
         Raises:
             FileExistsError: If it exists.
@@ -236,9 +233,7 @@ class Disk:
         Ranks: independent.
         """
         with self.explaining(path):
-            made = folders.claim_dir(path)
-            self.name(made)
-            return made
+            self.name(folders.claim_dir(path))
 
     def make_folders(self, path: str) -> None:
         """Make a folder, and those above it, where they are missing.

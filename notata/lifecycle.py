@@ -47,7 +47,7 @@ def make_run_folder(
     Ranks: root only.
     """
     try:
-        attempt.made = attempt.disk.claim_dir(path)
+        attempt.disk.claim_dir(path)
         attempt.is_new = True
     except FileExistsError:
         if not os.path.isdir(path):
@@ -65,8 +65,7 @@ def make_run_folder(
                 "go on in that run, or overwrite=True to replace it"
             ) from None
         _check_holds_run(path, "overwritten")
-        attempt.claim(anew=True)
-        _clear(path, topology, attempt.number)
+        _clear(path, topology)
     return []
 
 
@@ -81,18 +80,12 @@ def _check_holds_run(path: str, what: str) -> None:
         )
 
 
-_REMEMBERED = 20  # so many attempts and runs before are kept from writing into this one
-
-
-def _clear(path: str, topology: Topology, number: int) -> None:
-    def keep(name: str) -> bool:
-        return (layout.attempt_of(name) or 0) > max(0, number - _REMEMBERED)
-
+def _clear(path: str, topology: Topology) -> None:
     if topology.comm is not None or not topology.parallel:
-        folders.discard(path, keep)
+        folders.discard(path)
         return
     # The other ranks can't be waited for: each takes its own old folder away, by `retire`.
-    folders.discard(path, lambda name: name == layout.RANKS or keep(name))
+    folders.discard(path, keep=lambda name: name == layout.RANKS)
     for name in _listed(os.path.join(path, layout.RANKS)):
         rank = layout.rank_of(name)
         if rank == 0 or (rank is not None and rank >= topology.size):

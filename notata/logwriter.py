@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from notata import files
-from notata.descriptors import identity, out_of_the_way
 from notata.messages import INDENT, INFO, level_name, level_number
 
 if TYPE_CHECKING:
@@ -63,7 +62,6 @@ class LogWriter:
         self._tag = "" if rank is None else f"[rank {rank}] "
         self._fine = rank is not None
         self._descriptor = -1  # of no file: the first write fails, and opens it
-        self._file: tuple[int, int] | None = None  # which it is, once it was opened
         self._keep_open = True
         self._opening = RLock()  # of one thread at a time; a signal's handler may come in between
         # A second, its end, and of each level what surrounds a fraction; replaced as one.
@@ -114,9 +112,6 @@ class LogWriter:
     def _begin_second(self, now: float) -> tuple[int, dict[int, tuple[str, str]]]:
         second, heads = int(now), dict[int, tuple[str, str]]()
         self._stamp = second, second + 1.0, heads
-        if self._descriptor >= 0:
-            with self._opening:
-                self._forget_what_was_closed()
         if self._look is not None and not 0 <= second - self._looked < _LOOK_EVERY:
             self._looked = second
             self._look()
@@ -129,32 +124,18 @@ class LogWriter:
     def _write_otherwise(self, data: bytes, error: OSError) -> None:
         """Write to a file that is not open; if it is, the disk takes no more."""
         with self._opening:
-            self._forget_what_was_closed()
             if self._descriptor >= 0 and error.errno != errno.EBADF:
                 self._lose(error)
                 return
             try:
                 if self._descriptor < 0:  # else another thread has opened it meanwhile
-                    if self._file is not None and self._look is not None:
-                        self._look()  # by its name, it may be another run's by now
-                    if self.level == sys.maxsize:
-                        return
-                    self._descriptor = out_of_the_way(self._opener(self.path))
-                    self._file = identity(self._descriptor)
+                    self._descriptor = self._opener(self.path)
                 if os.write(self._descriptor, data) != len(data):
                     self._cut_off()
                 if not self._keep_open:
                     self.close()
             except OSError as another:
                 self._lose(another)
-
-    def _forget_what_was_closed(self) -> None:
-        """Open the file again, if the program closed it (`os.closerange`, as daemons do).
-
-        Its number may be that of another file by now, which is none of ours.
-        """
-        if self._descriptor >= 0 and identity(self._descriptor) != self._file:
-            self._descriptor = -1
 
     def _cut_off(self) -> None:
         """Let go of a file that ends within a line: whoever opens it to append ends that line."""
@@ -190,7 +171,6 @@ class LogWriter:
                 )
 
     def _let_go(self) -> None:
-        self._forget_what_was_closed()
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             try:
@@ -211,7 +191,6 @@ class LogWriter:
         signs = self.signs
         if signs == self._synced:
             return
-        self._forget_what_was_closed()
         with suppress(FileNotFoundError):  # nothing was written
             if self._descriptor >= 0:
                 os.fsync(self._descriptor)

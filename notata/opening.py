@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from notata import clocks, jsontext, layout, lifecycle, messages, provenance, pulse, writers
@@ -130,9 +129,8 @@ class Opened:
             lambda records: self._open_first(records, overwrite, preallocate, resume),
         )
         if answer:
-            self.attempt.join(answer["attempt"])
-            if answer["goes_on"]:
-                self._take_up_together()
+            if answer["attempt"] > 1:
+                self._take_up_together(answer["attempt"])
             self._agreement.compare_clocks(self.metadata, answer["clocks"])
             self._compare_params(answer["params"])
         elif failure is not None:
@@ -142,7 +140,6 @@ class Opened:
             self.attempt.follow()
             self._take_up()
         elif overwrite:
-            self.attempt.follow()
             self.folder.retire()
         else:
             self.folder.check()
@@ -150,17 +147,9 @@ class Opened:
     def _open_first(
         self, records: list[Record], overwrite: bool, preallocate: bool, resume: bool | None
     ) -> Record:
-        """Make the run; what goes wrong is explained before the other ranks hear of it.
-
-        Then nothing stays of a run that was not there before, so that its id can be used again.
-        """
-        try:
-            with self.disk.explaining(self._path):
-                return self._open(records, overwrite, preallocate, resume)
-        except BaseException:
-            self._log.close()
-            _take_back(self.attempt.made)
-            raise
+        """Make the run; what goes wrong is explained before the other ranks hear of it."""
+        with self.disk.explaining(self._path):
+            return self._open(records, overwrite, preallocate, resume)
 
     def _open(
         self, records: list[Record], overwrite: bool, preallocate: bool, resume: bool | None
@@ -195,7 +184,7 @@ class Opened:
             fields["attempts"] = history
         self.metadata.values = before
         self.metadata.update(fields, drop=_OF_AN_ATTEMPT)
-        resumed = f"Logbook resumed: attempt {len(history)}"
+        resumed = f"Logbook resumed: attempt {attempt.number}"
         self._log.write(messages.INFO, resumed if history else "Logbook initialized")
         for note in place.notes:
             self._log.write(messages.WARNING, note)
@@ -204,7 +193,6 @@ class Opened:
         return {
             "params": self._params_digest(),
             "attempt": attempt.number,
-            "goes_on": bool(history),
             "clocks": clocks.speakers(records),
         }
 
@@ -219,10 +207,11 @@ class Opened:
             text = f"parameters differ from those of the attempt before: {', '.join(differing)}"
             self._log.write(messages.WARNING, text)
 
-    def _take_up_together(self) -> None:
+    def _take_up_together(self, number: int) -> None:
         """Go on in what this rank wrote before, and hear whether all ranks can."""
         failure: Exception | None = None
         try:
+            self.attempt.join(number)
             self._take_up()
         except Exception as error:
             failure = error
@@ -262,26 +251,6 @@ class Opened:
         first = self.attempt.is_new
         writers.save_params(self.disk, self._path, dict(self.params), ext, first=first)
         self._log.write(messages.INFO, f"Saved params ({ext}) in {layout.PARAMS[ext]}")
-
-
-def _take_back(made: Sequence[str]) -> None:
-    """Delete a run that could not be opened, unless another process has found it already.
-
-    Args:
-        made: The folders that this process made for it, the topmost first; the last one is its own.
-    """
-    try:
-        if not made or any(map(layout.attempt_of, os.listdir(made[-1]))):
-            return
-    except OSError:
-        return
-    for name in (layout.METADATA, *layout.PARAMS.values(), layout.LOG):
-        with suppress(OSError):
-            os.unlink(os.path.join(made[-1], name))
-    usual = (os.path.join(made[-1], n) for n in (layout.DATA, layout.PLOTS, layout.ARTIFACTS))
-    for folder in (*usual, *reversed(made)):
-        with suppress(OSError):  # other ranks may have written there already
-            os.rmdir(folder)
 
 
 def _check_all(records: list[Record]) -> Record:

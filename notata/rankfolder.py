@@ -12,7 +12,6 @@ from typing import Any
 
 from notata import layout
 from notata.attempts import Attempt
-from notata.descriptors import identity
 from notata.disk import Disk
 from notata.errors import RunExistsError
 from notata.messages import now, stamp_seconds
@@ -78,7 +77,6 @@ class RankFolder:
         self.disk = self.attempt.disk
         self._counts: dict[str, int] = {}  # of pieces in each file
         self._manifest = -1
-        self._manifest_file: tuple[int, int] | None = None  # which it is, once it is open
         self._replacing = False  # whether the run that is there, if one is, gives way
         self._goes_on = False  # whether it is gone on with
         self._lock = threading.Lock()  # a watchdog may claim the folder, too
@@ -213,10 +211,8 @@ class RankFolder:
         Ranks: independent.
         """
         path = os.path.join(self.path, layout.MANIFEST)
-        self._forget_what_was_closed()
         if self._manifest < 0:
             self._manifest = self.disk.open_append(path)
-            self._manifest_file = identity(self._manifest)
         try:
             self.disk.append(self._manifest, path, b"".join(piece.line() for piece in pieces))
         except OSError:  # a line may be cut off: whoever opens the file again ends it
@@ -224,11 +220,6 @@ class RankFolder:
                 self.close()
             raise
         self._counts |= {piece.file: len(pieces) for piece in pieces}
-
-    def _forget_what_was_closed(self) -> None:
-        """Open the manifest again if the program closed it: its number may be another file's."""
-        if self._manifest >= 0 and identity(self._manifest) != self._manifest_file:
-            self._manifest = -1
 
     def open_log(self, path: str) -> int:
         """Open the rank's log to append to, claiming the folder first.
@@ -243,7 +234,6 @@ class RankFolder:
 
         Ranks: independent.
         """
-        self._forget_what_was_closed()
         if self._manifest >= 0:
             descriptor, self._manifest = self._manifest, -1
             os.close(descriptor)

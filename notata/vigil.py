@@ -19,8 +19,6 @@ import time
 import weakref
 from collections.abc import Callable
 
-from notata import descriptors
-
 _JOIN = 1.0  # seconds that a fork waits for the thread, which may hang in a dead file server
 _LONGEST = 60.0  # seconds until the thread looks again whether there is anything to do
 _BELL, _SETTLE = 0, 255  # no signals
@@ -75,7 +73,8 @@ class Task:
         """
         thread = _thread_now
         if thread is not None:
-            thread.ring(byte)
+            with contextlib.suppress(OSError):  # full: it will wake anyway
+                os.write(thread.writing, bytes([byte]))
 
     def settle(self, patience: float) -> None:
         """Wait until the bytes that have come are dealt with, at most for so many seconds.
@@ -105,7 +104,6 @@ class _Thread:
 
     def __init__(self, pipe: tuple[int, int]) -> None:
         self.reading, self.writing = pipe
-        self._files = descriptors.identity(self.reading), descriptors.identity(self.writing)
         self.wakes = 0.0  # when it looks at its tasks again by itself
         self._paused = False
         self._ended = _thread.allocate_lock()
@@ -115,19 +113,9 @@ class _Thread:
     def pause(self, patience: float) -> None:
         """Let the thread end, and keep the pipe for the next one."""
         self._paused = True
-        self.ring(_BELL)
+        with contextlib.suppress(BlockingIOError):
+            os.write(self.writing, bytes([_BELL]))
         self._ended.acquire(timeout=patience)
-
-    @property
-    def whole(self) -> bool:
-        """Whether its pipe is still its own: a program may close every file that it finds."""
-        mine = descriptors.identity(self.reading), descriptors.identity(self.writing)
-        return mine == self._files
-
-    def ring(self, byte: int) -> None:
-        with contextlib.suppress(OSError):  # full: it will wake anyway
-            if self.whole:
-                os.write(self.writing, bytes([byte]))
 
     def _run(self) -> None:
         try:
@@ -137,7 +125,7 @@ class _Thread:
                 now = time.monotonic()
                 self.wakes = min([*(task.due for task in list(_tasks.values())), now + _LONGEST])
                 ready = poll.poll(max(0.0, self.wakes - now) * 1000)
-                data = self._read(poll) if ready else b""
+                data = os.read(self.reading, 4096) if ready else b""
                 self._do(data.translate(None, bytes([_BELL, _SETTLE])))
                 while _SETTLE in data and _waiting:
                     _waiting.pop().release()
@@ -145,13 +133,6 @@ class _Thread:
             if not self._paused:
                 self.close()
             self._ended.release()
-
-    def _read(self, poll: select.poll) -> bytes:
-        """What has come; from now on nothing, if the program closed the pipe: time goes on."""
-        if self.whole:
-            return os.read(self.reading, 4096)
-        poll.unregister(self.reading)
-        return b""
 
     def _retire(self) -> bool:
         """Give up the place, if there is still nothing to do; not while a fork is under way."""
@@ -167,9 +148,8 @@ class _Thread:
             _lock.release()
 
     def close(self) -> None:
-        for descriptor, file in zip((self.reading, self.writing), self._files, strict=True):
-            if descriptors.identity(descriptor) == file:  # else the program closed it
-                os.close(descriptor)
+        os.close(self.reading)
+        os.close(self.writing)
 
     def _do(self, data: bytes) -> None:
         for task in list(_tasks.values()):
@@ -187,8 +167,7 @@ _thread_now: _Thread | None = None
 
 
 def _pipe() -> tuple[int, int]:
-    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-    return descriptors.out_of_the_way(reading), descriptors.out_of_the_way(writing)
+    return os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
 
 def _before_fork() -> None:
@@ -201,8 +180,7 @@ def _before_fork() -> None:
 def _after_fork_in_parent() -> None:
     global _thread_now
     if _thread_now is not None:
-        whole = _thread_now.whole
-        _thread_now = _Thread((_thread_now.reading, _thread_now.writing) if whole else _pipe())
+        _thread_now = _Thread((_thread_now.reading, _thread_now.writing))
     _lock.release()
 
 

@@ -136,15 +136,8 @@ def test_an_overwritten_run_has_no_attempts(base: Path) -> None:
         Logbook("a", base, resume=True).mark_complete()
     assert (base / "log_a" / ".attempt-2").is_file()
     Logbook("a", base, overwrite=True).mark_complete()
-    assert tree(base / "log_a") == [".attempt-2", ".attempt-3", "log.txt", "metadata.json"]
+    assert tree(base / "log_a") == ["log.txt", "metadata.json"]
     assert "attempts" not in metadata(base / "log_a")
-    log = Logbook("a", base, resume=True)
-    log.mark_complete()
-    assert [entry["status"] for entry in metadata(log.path)["attempts"]] == ["complete"] * 2
-    assert "Logbook resumed: attempt 2" in texts(log.path)
-    for expected in (3, 4):
-        Logbook("a", base, resume=True).mark_failed("again")
-        assert len(metadata(log.path)["attempts"]) == expected
 
 
 def test_files_that_are_no_run_are_not_gone_on_with(base: Path) -> None:
@@ -525,118 +518,7 @@ def test_ranks_of_the_older_attempt_leave_the_newers_manifest_alone(base: Path) 
     assert merge(run.path).nothing_to_do is False
 
 
-# ----- another run in the place of one that is still open -----
-
-
-def contents(run: Path) -> dict[str, bytes]:
-    return {name: (run / name).read_bytes() for name in tree(run)}
-
-
-@pytest.mark.parametrize("closed", [False, True])
-def test_a_process_whose_run_was_replaced_writes_there_no_more(
-    base: Path, closed: bool, capfd: pytest.CaptureFixture[str]
-) -> None:
-    called = []
-    old = Logbook("a", base, params={"age": "old"}, callback=lambda log: called.append(log))
-    old.info("old line")
-    if closed:
-        old.mark_complete()
-        called.clear()
-    with Logbook("a", base, overwrite=True, params={"age": "new"}) as new:
-        new.array("T", np.ones(3))
-    before = contents(new.path)
-    for verb in (
-        lambda: old.array("T", np.zeros(3)),
-        lambda: old.arrays("b", u=[1]),
-        lambda: old.text("t", "x"),
-        lambda: old["plots/x.png"],
-        lambda: old.root.json("metrics", {"m": 1}),
-    ):
-        with pytest.raises(OutdatedError, match=r"another run began in .*writes there no more"):
-            verb()
-    old.info("late")
-    old.meta(note="late")
-    old.params(late=1)
-    old.mark_failed("late")
-    assert contents(new.path) == before
-    assert called == []
-    assert capfd.readouterr().err.count("another run began") == 1
-
-
-def test_processes_of_the_last_runs_notice_and_their_marks_do_not_pile_up(base: Path) -> None:
-    logs = [Logbook("a", base, overwrite=True)]
-    logs += [Logbook("a", base, resume=True)]
-    logs += [Logbook("a", base, overwrite=True) for _ in range(30)]
-    assert logs[-1]._session.attempt.number == 32
-    marks = [f".attempt-{number}" for number in range(13, 33)]
-    assert tree(base / "log_a") == sorted([*marks, "log.txt", "metadata.json"])
-    for log in logs[-20:-1]:
-        with pytest.raises(OutdatedError):
-            log.text("t", "x")
-    logs[-1].text("t", "x")
-
-
-def test_a_late_line_of_a_replaced_run_does_not_come_into_the_new_one(base: Path) -> None:
-    old = Logbook("a", base)
-    old.mark_complete()
-    Logbook("a", base, overwrite=True).mark_complete()
-    before = contents(base / "log_a")
-    old.info("late")  # it would open the file by its name
-    assert contents(base / "log_a") == before
-
-
-@pytest.mark.parametrize("late", [False, True])
-def test_ranks_whose_run_was_replaced_write_there_no_more(base: Path, late: bool) -> None:
-    old = [open_as(rank, 2, base) for rank in range(2)]
-    for log in old:
-        stepping(log, 1)
-    new = [open_as(0, 2, base, launch="launch-2", overwrite=True)]
-    if not late:
-        new.append(open_as(1, 2, base, launch="launch-2", overwrite=True))
-    for log in old:
-        with pytest.raises(OutdatedError, match="another run began"):
-            log.array("T_1", np.zeros(2))
-        log.mark_failed("replaced")
-    if late:
-        new.append(open_as(1, 2, base, launch="launch-2", overwrite=True))
-    for log in new:
-        stepping(log, 2)
-        log.mark_complete()
-    run = LogReader(base / "log_run")
-    assert run.arrays == ["T_2"]
-    assert {rank.record["status"] for rank in run.ranks} == {run.meta["status"]} == {"complete"}
-    assert list(run.load_array("T_2")) == [20, 20, 21, 21]
-
-
-@pytest.mark.parametrize("named", [True, False])
-def test_a_rank_that_waits_for_rank_0_does_not_follow_another_launch(
-    base: Path, named: bool
-) -> None:
-    """Rank 1 can't be told what rank 0 did, so that it takes the next claim for rank 0's."""
-    old = open_as(1, 2, base, launch="launch-1" if named else None, resume=True)
-    Logbook("run", base).mark_complete()
-    for _ in range(2):
-        Logbook("run", base, overwrite=True).mark_complete()
-    with pytest.raises(OutdatedError, match="another run began"):
-        old.array("T", np.zeros(2))
-    assert not (base / "log_run" / "ranks").exists()
-
-
-def test_of_two_that_replace_a_run_at_once_one_does(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from notata import files
-
-    Logbook("a", base)
-    create = files.create
-
-    def late(path: str, data: bytes) -> None:
-        create(path, b"{}")  # the other one's
-        create(path, data)
-
-    monkeypatch.setattr(files, "create", late)
-    with pytest.raises(RunExistsError, match="just now"):
-        Logbook("a", base, overwrite=True)
+# ----- what a killed overwrite leaves -----
 
 
 def test_what_is_left_of_a_run_that_was_being_replaced_can_be_replaced(base: Path) -> None:

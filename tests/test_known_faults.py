@@ -107,21 +107,22 @@ def test_writers_of_one_metadata_file_do_not_share_a_temporary_file(tmp_path: Pa
     code = """
         import json, os
         from notata import Logbook
-        log = Logbook("a", "out")
+        first = Logbook("a", "out")
+        second = Logbook("a", "out", overwrite=True)
         rename, between = os.replace, []
         def replace(source, target, **kw):
             if str(target).endswith("metadata.json") and not between:
                 between.append(os.path.basename(source))
-                log.meta(second=2)  # as a signal may
+                second.meta(second=2)
                 between.append(True)
             rename(source, target, **kw)
         os.replace = replace
         try:
-            log.meta(first=1)
+            first.meta(first=1)
             outcome = "written"
         except Exception as error:
             outcome = type(error).__name__
-        whole = json.loads((log.path / "metadata.json").read_text())
+        whole = json.loads((first.path / "metadata.json").read_text())
         print(json.dumps([outcome, between[1:], whole.get("first"), whole["status"]]))
     """
     theirs, ours = theirs_and_ours(code, tmp_path)
@@ -325,7 +326,6 @@ def test_overwrite_leaves_nothing_of_the_old_run(tmp_path: Path) -> None:
     assert theirs[:4] == [["new", "old"], ["old.txt"], {"old": 1, "new": 2}, "old reason"]
     assert ours == [["new"], [], {"new": 2}, None, 4]
     assert tree(tmp_path / "ours/out") == [
-        "log_a/.attempt-2",
         "log_a/data/new.npy",
         "log_a/log.txt",
         "log_a/metadata.json",

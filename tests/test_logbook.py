@@ -176,7 +176,7 @@ def test_overwrite_begins_anew(base: Path) -> None:
         log.mark_failed("broke")
     with Logbook("a", base, overwrite=True) as log:
         log.text("new", "x")
-    assert tree(log.path) == [".attempt-2", "artifacts/new.txt", "log.txt", "metadata.json"]
+    assert tree(log.path) == ["artifacts/new.txt", "log.txt", "metadata.json"]
     assert "failure_reason" not in metadata(log)
     assert lines(log)[0] == "INFO Logbook initialized"
 

@@ -628,7 +628,7 @@ def test_overwrite_by_ranks_in_any_order(base: Path, order: tuple[int, ...], how
     assert run.arrays == ["new"]
     np.testing.assert_array_equal(run.load_array("new"), [0, 1, 2])
     assert tree(run.path) == sorted(
-        [".attempt-2", "log.txt", "metadata.json", "params.yaml"]
+        ["log.txt", "metadata.json", "params.yaml"]
         + [
             f"ranks/rank_{rank:05d}/{name}"
             for rank in range(3)
@@ -642,7 +642,7 @@ def test_overwrite_by_ranks_in_any_order(base: Path, order: tuple[int, ...], how
 def test_overwrite_by_fewer_ranks_takes_the_others_away(base: Path) -> None:
     old_run(base, "another launch")
     with_two = write_as(2, base, lambda log: log.root.info("x"), launch="launch-2", overwrite=True)
-    assert tree(with_two) == [".attempt-2", "log.txt", "metadata.json", "ranks/"]
+    assert tree(with_two) == ["log.txt", "metadata.json", "ranks/"]
 
 
 def test_ranks_that_come_before_rank_0_are_of_the_same_run(base: Path) -> None:

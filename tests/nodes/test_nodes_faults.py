@@ -30,12 +30,10 @@ def test_a_run_begun_again_holds_nothing_of_the_old_one(begun_again: dict[str, A
     assert [text for _, text in new["messages"] if "line" in text] == ["new line"]
 
 
-def test_what_the_old_process_still_writes_does_not_reach_it(begun_again: dict[str, Any]) -> None:
-    # A log line never stops a program; an array that it can't keep does.
-    assert begun_again["wrote"]["raised"].startswith("OutdatedError: another run began in ")
+def test_what_the_old_process_still_logs_does_not_reach_it(begun_again: dict[str, Any]) -> None:
+    assert begun_again["wrote"] == {"raised": None}  # a log line never stops a program
     for state in ("meanwhile", "after"):
         assert begun_again[state]["messages"] == begun_again["new"]["messages"]
-        assert "data/old.npy" not in begun_again[state]["files"]
         assert (
             begun_again[state]["files"]["data/new.npy"]
             == begun_again["new"]["files"]["data/new.npy"]
@@ -45,7 +43,7 @@ def test_what_the_old_process_still_writes_does_not_reach_it(begun_again: dict[s
 def test_no_file_of_the_old_one_stays_behind(begun_again: dict[str, Any]) -> None:
     assert begun_again["closed"] == {"raised": None}
     left = [name for name in begun_again["after"]["files"] if "/." in f"/{name}"]
-    assert left == [".attempt-2"]  # by which the old process notices
+    assert left == []
 
 
 # ----- a full disk, which NFS tells at close or fsync -----
