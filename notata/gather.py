@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from notata import files, layout, npy, rankfiles
@@ -84,6 +85,19 @@ def parse_manifest(data: bytes, path: str) -> list[Piece]:
 
     Ranks: independent.
     """
+    return list((_short_manifest if len(data) <= _SHORT else _listed)(data, path))
+
+
+_SHORT = 2048  # bytes of a manifest that is remembered with what it lists: some 10 pieces
+
+
+@lru_cache(maxsize=1024)
+def _short_manifest(data: bytes, path: str) -> tuple[Piece, ...]:
+    """The same for a short one: who reads regions of one array reads the same again and again."""
+    return tuple(_listed(data, path))
+
+
+def _listed(data: bytes, path: str) -> Iterator[Piece]:
     lines = data.split(b"\n")
     found: dict[str, dict[str, Piece]] = {}  # of each file
     for number, line in enumerate(lines, 1):
@@ -100,7 +114,8 @@ def parse_manifest(data: bytes, path: str) -> list[Piece]:
         if any(other.write != piece.write for other in together.values()):
             together.clear()  # the file was replaced, with all that it held
         together[piece.label] = piece
-    return [piece for together in found.values() for piece in together.values()]
+    for together in found.values():
+        yield from together.values()
 
 
 def _is_torn(line: bytes) -> bool:
