@@ -246,11 +246,29 @@ def load(path: Source, *, mapped: bool = False) -> Array:
     import numpy as np
 
     try:
-        mode: Any = "r" if mapped and isinstance(path, str | os.PathLike) else None
-        found = np.load(path, mmap_mode=mode, allow_pickle=False)
+        if mapped and isinstance(path, str | os.PathLike):
+            found = _mapped(path)
+            if found is not None:
+                return found
+        found = np.load(path, allow_pickle=False)
         return np.asarray(found)  # users don't expect a subclass
     except _damage(KeyError) as error:
         raise DamagedError(f"{_told(path)} is not a whole .npy file: {error}") from None
+
+
+def _mapped(path: str | os.PathLike[str]) -> Array | None:
+    """The array of a file, mapped; None where there is nothing to map.
+
+    numpy does the same, but parses the head, which is alike in many files, each time.
+    """
+    import numpy as np
+
+    with open(path, "rb") as file:
+        shape, fortran, dtype = read_header(file)
+        if dtype.hasobject or not dtype.itemsize or 0 in shape:
+            return None
+        order: Any = "F" if fortran else "C"
+        return np.asarray(np.memmap(file, dtype, "r", file.tell(), shape, order))
 
 
 def load_member(path: Source, key: str) -> Array:
