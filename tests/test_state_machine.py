@@ -165,7 +165,7 @@ class Machine(RuleBasedStateMachine):
     # ----- beginning -----
 
     @rule(
-        how=st.sampled_from(["fresh", "resume", "resume", "overwrite"]),
+        how=st.sampled_from(["fresh", *["resume"] * 4, "overwrite"]),
         size=st.sampled_from([1, 1, 2, 3]),
         reverse=st.booleans(),
         params=st.dictionaries(st.sampled_from("pq"), st.integers(0, 9)),
@@ -315,6 +315,8 @@ class Machine(RuleBasedStateMachine):
             if part.rank:
                 return
         order, effects = self.order(part, verb, name, keys, level, more)
+        if death is not None and verb == "line":
+            death = 1, death[1]  # it is one call
         answer = part.process.tell(verb, **order, **dying(death))
         sure = answer is not None
         if sure:
@@ -439,6 +441,8 @@ class Machine(RuleBasedStateMachine):
         attempts = told["attempts",]
         assert model.attempts <= len(attempts) <= model.attempts + model.begun, attempts
         assert attempts[-1] == told["status",]
+        began = [text for text in told["lines", 0] if text.startswith("Logbook ")]
+        assert len(began) >= model.attempts or self.state == "perhaps", began
         found = {key: value for key, value in told.items() if key in model.values}
         wrong = {k: (v, model.values[k]) for k, v in found.items() if v not in model.values[k]}
         assert not wrong, wrong
