@@ -65,7 +65,7 @@ def claim_dir(path: StrPath) -> list[str]:
         _make_folder(path)
     except FileNotFoundError:
         made = make_folders(os.path.dirname(os.fspath(path)))
-        _make_folder(path)
+        _make_folder(path, errno.ENOENT)
     return [*made, os.fspath(path)]
 
 

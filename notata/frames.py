@@ -200,7 +200,7 @@ def _column(pd: Any, name: str, column: Any, grid: _Grid, at: int) -> Any:
     if kind == "int64" and grid.are_numbers(at):
         return None
     # Whole numbers that are no float are looked at, and infinite ones.
-    if kind == "float64" and grid.are_numbers(at) and (column.abs() <= _EXACT).all():
+    if kind == "float64" and grid.are_numbers(at) and (column.abs() < _EXACT).all():
         return None
     empty = grid.empty(at)
     if empty == len(column):

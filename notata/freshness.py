@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 _STALE = 5.0  # seconds for which another answer is waited for; GlusterFS takes one
 _PAUSE = 0.05
+_AGAIN = 60.0  # seconds after one in vain until there is another wait: a folder may have many files
+_in_vain = float("-inf")  # when this process last waited so
 
 
 def patiently(act: Callable[[], T], *others: int) -> T:
@@ -33,12 +35,19 @@ def patiently(act: Callable[[], T], *others: int) -> T:
 
     Ranks: independent.
     """
-    limit = time.monotonic() + _STALE
+    global _in_vain
+    limit: float | None = None
     while True:
         try:
             return act()
         except OSError as error:
-            if error.errno not in (errno.ESTALE, *others) or time.monotonic() > limit:
+            if error.errno not in (errno.ESTALE, *others):
+                raise
+            now = time.monotonic()
+            if limit is None:
+                limit = now + (_STALE if now - _in_vain > _AGAIN else 0.0)
+            if now >= limit:
+                _in_vain = now
                 raise
             time.sleep(_PAUSE)
 

@@ -126,7 +126,7 @@ def survey(folder: StrPath, ask: Callable[[Iterable[str]], Answer] = slurm.ask) 
     open_runs = [run for run in runs if run.is_open]
     ids = {_asked_as(run.facts) for run in open_runs if run.facts.get("name") == "slurm"}
     answer = ask(ids | {array for array, tasks in missing.items() if tasks} | set(unclear))
-    judge = _Judge(folder, answer)
+    judge = _Judge(folder, answer, alone=[run.path for run in runs] == [folder])
     outcomes = [judge.outcome(run) for run in runs]
     waiting, unbegun = worklist.without_runs(missing, unclear, jobs, answer)
     left = [place for place, name in enumerate(grid.runs) if name not in there] if grid else []
@@ -170,14 +170,15 @@ def _asked_as(facts: Mapping[str, Any]) -> str:
 class _Judge:
     """Says of each run what became of it."""
 
-    def __init__(self, folder: str, answer: Answer) -> None:
+    def __init__(self, folder: str, answer: Answer, *, alone: bool = False) -> None:
         self._answer = answer
+        self._alone = alone  # only one run is asked for: then each rank's record may be read
         self._clock = pulse.Clock(folder)
         self._bound = pulse.bound()
 
     def outcome(self, run: _Run) -> Outcome:
         found = self._outcome(run)
-        if run.meta is None or found.state not in (FAILED, LOST):
+        if run.meta is None or not self._alone or found.state not in (FAILED, LOST):
             return found
         if found.unsaid and not str(found.reason).startswith(_UNASKED):
             return found  # the scheduler ended all ranks, which is reason enough

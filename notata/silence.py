@@ -53,6 +53,8 @@ def fell_silent(run: stored.StrPath, meta: Mapping[str, Any]) -> str | None:
     parallel = meta.get("parallel")
     if not isinstance(parallel, dict) or parallel.get("communicator") is not True:
         return None  # a rank that never opened the run is silent, too
+    if meta.get("attempts"):
+        return None  # what signals are noted may be of an older attempt
     size = parallel.get("size")
     nodes = {rank: host for host, told in _texts(parallel.get("hosts")) for rank in expand(told)}
     silent: list[int] = []
@@ -62,7 +64,7 @@ def fell_silent(run: stored.StrPath, meta: Mapping[str, Any]) -> str | None:
         files = rankfiles.files_of(os.fspath(run), rank)
         record = stored.json_object(files.read(layout.RANK_RECORD))
         if record is None and rank == 0:  # it has none unless it wrote an array
-            record = {} if meta.get("attempts") else {"signals": meta.get("signals")}
+            record = {"signals": meta.get("signals")}
         told = record or {}
         if end := _signal_that_ended(told):
             signals.add(end)

@@ -6,7 +6,9 @@ Here they are made up; `make test-nfs` has two nodes on NFS and GlusterFS.
 from __future__ import annotations
 
 import errno
+import itertools
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,11 @@ STALE = OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 def let_be_stale(monkeypatch: pytest.MonkeyPatch, times: int, gone: Path | None = None) -> None:
     """Let the next openings of files fail; then one may be gone."""
-    opened, left = os.open, [STALE] * times
+    opened, left = os.open, itertools.repeat(STALE, times)
 
     def stale(*args: Any, **kwargs: Any) -> Any:
-        if left:
-            raise left.pop()
+        for error in left:
+            raise error
         if gone is not None:
             gone.unlink(missing_ok=True)
         return opened(*args, **kwargs)
@@ -52,9 +54,28 @@ def test_a_file_that_stays_stale_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(freshness, "_STALE", 0.05)
+    monkeypatch.setattr(freshness, "_in_vain", float("-inf"))
     let_be_stale(monkeypatch, 1000)
     with pytest.raises(OSError, match="Stale file handle"):
         files.read_bytes(tmp_path / "file")
+
+
+def test_what_was_waited_for_in_vain_is_not_waited_for_at_each_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(freshness, "_STALE", 0.05)
+    monkeypatch.setattr(freshness, "_in_vain", float("-inf"))
+    sleeps: list[float] = []
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleeps.append(seconds))
+    let_be_stale(monkeypatch, 10**7)
+    with pytest.raises(OSError, match="Stale file handle"):
+        files.read_bytes(tmp_path / "file")
+    waited = len(sleeps)
+    assert waited
+    for _ in range(3):
+        with pytest.raises(OSError, match="Stale file handle"):
+            files.read_bytes(tmp_path / "file")
+    assert len(sleeps) == waited
 
 
 def test_a_folder_that_another_node_made_just_now_need_not_be_found_yet(

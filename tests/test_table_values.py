@@ -315,3 +315,11 @@ def test_pandas_itself_reads_a_usual_table() -> None:
     middle = ["int64", "float64", text, text, "float64", "bool", text]
     assert types == [text, *middle, "object", text, "float64"]
     assert frame["drift"].tolist() == [k / 7 for k in range(9)]
+
+
+def test_a_number_that_no_float_holds_stays_as_it_is_beside_floats() -> None:
+    """2**53 + 1, which becomes 2**53 as a float: the largest that is not looked at again."""
+    table = b"run_id,x,status\na,0.5,complete\nb,9007199254740993,complete\n"
+    frame = pandas.DataFrame(one_by_one(table)) if parsed(table) is None else parsed(table)
+    assert list(frame["x"]) == [0.5, 9007199254740993]
+    assert type(list(frame["x"])[1]) is int

@@ -139,7 +139,8 @@ def open_piece(
         if not turn and (piece.key is None or at_once <= STREAMS):
             return source
         item = npy.dtype_from_text(piece.dtype).itemsize
-        if turn and piece.key is None:
+        # A larger one would be read in small parts, and once more for its checksum.
+        if turn and piece.key is None and item * math.prod(piece.shape) <= _TILE:
             return _turned(source, piece, item, spill)
         copied = _copied(source, piece, item, spill)
         return _turned(copied, piece, item, spill) if turn else copied
