@@ -80,7 +80,6 @@ class Part:
         self.open = True
         self.wrote = False  # whether it has a folder of its own
         self.newest = True  # whether it was of the newest launch until the last one
-        self.replaced = False  # whether another run is in the place of its own
 
 
 class Model:
@@ -156,8 +155,7 @@ class Machine(RuleBasedStateMachine):
         self.count = 0
 
     def teardown(self) -> None:
-        for part in [*self.parts, *self.stale]:
-            part.process.kill()
+        self.end_all()
         shutil.rmtree(self.folder)
 
     def fresh(self) -> int:
@@ -194,7 +192,9 @@ class Machine(RuleBasedStateMachine):
         )
         for part in self.stale:
             part.newest = False
-        if not refused:
+        if how == "overwrite":  # a process would go on in the new run, by the names of its files
+            self.end_all()
+        elif not refused:
             self.leave_behind(spare)
         launch = f"launch-{self.fresh()}"
         ranks = range(size)[::-1] if reverse else range(size)
@@ -227,6 +227,11 @@ class Machine(RuleBasedStateMachine):
 
     def pruned(self) -> bool:
         return (self.run / "ranks.zip").exists()
+
+    def end_all(self) -> None:
+        for part in [*self.parts, *self.stale]:
+            part.process.kill()
+        self.parts, self.stale = [], []
 
     def leave_behind(self, spare: bool) -> None:
         for part in self.parts:
@@ -273,8 +278,6 @@ class Machine(RuleBasedStateMachine):
         if how == "overwrite" or self.state == "none":
             self.model = Model(size)
             self.model.values["params",] = {"{}"}
-            for part in self.stale:
-                part.replaced = True
         elif self.state == "there":
             self.model.attempts += 1
         told = json.dumps(root.params, sort_keys=True)
@@ -400,7 +403,7 @@ class Machine(RuleBasedStateMachine):
             assert answer["raised"] == "OutdatedError", answer
         else:
             assert answer["raised"] is None, answer
-        if verb == "line" and not part.replaced:  # it looks every ten seconds
+        if verb == "line":  # it looks every ten seconds
             self.model.maybe.add(order["text"])
 
     # ----- merging -----
@@ -411,9 +414,7 @@ class Machine(RuleBasedStateMachine):
         if any(part.open for part in self.parts):
             return
         if prune:
-            for part in [*self.parts, *self.stale]:
-                part.process.kill()
-            self.parts, self.stale = [], []
+            self.end_all()
         before = seen(self.run, self.model.size)
         process = type(self).start()
         answer = process.tell("merge", run=os.fspath(self.run), prune=prune, **dying(death))
