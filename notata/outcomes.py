@@ -283,6 +283,7 @@ class Again(NamedTuple):
 def again(found: Survey) -> Again:
     """Say which runs, and which array tasks, have to be submitted again.
 
+    Tasks that wait or still run are left out, since they may do what is left by themselves.
     Where `sweep` saved a grid, its points count, be they begun or not: the tasks are those that the
     points are divided among, or else a task for each point, as far as the array goes.
 
@@ -295,6 +296,7 @@ def again(found: Survey) -> Again:
     if found.grid is not None:
         return _points_again(found, found.grid, runs)
     tasks = {outcome.task for outcome in runs if outcome.task is not None} | set(found.unbegun)
+    tasks -= _busy(found)
     return Again(runs, sorted(tasks), [outcome for outcome in runs if outcome.task is None])
 
 
@@ -303,11 +305,18 @@ def _points_again(found: Survey, grid: worklist.Grid, runs: list[Outcome]) -> Ag
     left = set(found.points) | {place for place, name in enumerate(grid.runs) if name in bad}
     if grid.array is not None:
         tasks = {task for task in map(grid.task, left) if task is not None}
-        return Again(runs, sorted(tasks - set(found.waiting)), [])
+        return Again(runs, sorted(tasks - _busy(found)), [])
     seen = {outcome.task for outcome in found.outcomes if outcome.task is not None}
     if not seen:
         return Again(runs, sorted(left), [])  # no array has run yet: a task a point
     # Any task may do any point: first those that failed, then others, a task a point.
     first = {outcome.task for outcome in runs if outcome.task is not None}
-    order = [*sorted(first), *sorted(seen - first)]
+    busy = _busy(found)
+    order = [*sorted(first - busy), *sorted(seen - first - busy)]
     return Again(runs, sorted(order[: len(left)]), [])
+
+
+def _busy(found: Survey) -> set[int]:
+    """The array tasks that wait, or have a run that does or is under way."""
+    under_way = (o.task for o in found.outcomes if o.state in (RUNNING, WAITING))
+    return {*found.waiting, *(task for task in under_way if task is not None)}

@@ -405,6 +405,27 @@ def test_points_of_a_grid_are_counted_begun_or_not(
     assert len(found.points) == (3 if mode == "claim" else 2 * (3 - len(done_by)))
 
 
+@pytest.mark.parametrize(("mode", "expected"), [("static", [10, 12]), ("claim", [10])])
+def test_a_task_that_still_runs_is_not_submitted_again(
+    base: Path, monkeypatch: pytest.MonkeyPatch, mode: str, expected: list[int]
+) -> None:
+    """It has failed at one point, is at work on the next, and will do others."""
+    experiment, logs = Experiment("waves", base), []
+    for task in (10, 11):
+        in_task(monkeypatch, task, 10, 12)
+        for log in experiment.sweep(GRID, mode=mode):
+            logs.append(log)
+            if task == 11 and len(logs) > 2:
+                break
+            log.mark_failed("diverged")
+            if task == 10:
+                break
+    found = survey(base / "waves", lambda ids: Answer("sacct"))
+    assert sorted(outcome.state for outcome in found.outcomes) == ["failed", "failed", "running"]
+    assert again(found).tasks == expected
+    logs[-1].mark_complete()
+
+
 def test_a_grid_without_an_array_is_a_task_a_point(base: Path) -> None:
     experiment = Experiment("a/waves", base)
     for number, log in enumerate(experiment.sweep(GRID, mode="claim")):
