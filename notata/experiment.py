@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from notata.errors import KeyNotFoundError, RunExistsError
 from notata.index import Index, row_of
 from notata.lock import Held
 from notata.logbook import Logbook
-from notata.stored import read_json
+from notata.stored import StrPath, read_json
 from notata.sweeping import Point, Sweep
 from notata.sweeps import points_of
 
@@ -39,6 +39,7 @@ class Experiment:
         name: Name of the experiment and of its folder.
         base_dir: Folder in which that is made.
         comm: The communicator whose ranks share each run, as for `Logbook`.
+        env: Names of environment variables that each run keeps, as for `Logbook`.
 
     Example:
         >>> exp = Experiment("decay")
@@ -52,7 +53,12 @@ class Experiment:
     """
 
     def __init__(
-        self, name: str, base_dir: str | os.PathLike[str] = "outputs", *, comm: Any = "auto"
+        self,
+        name: str,
+        base_dir: StrPath = "outputs",
+        *,
+        comm: Any = "auto",
+        env: Sequence[str] = (),
     ) -> None:
         layout.inside(name)
         self.name = name
@@ -60,15 +66,14 @@ class Experiment:
         self.exp_dir = self.base_dir / name
         self.runs_dir = self.exp_dir / layout.RUNS
         self.index_file = self.exp_dir / layout.INDEX
-        self._comm = comm
+        self._comm, self._env = comm, env
         self._home = os.path.abspath(self.exp_dir)
         self._index = Index(self._home)
         self._began: dict[str, bytes] = {}  # the table's epoch when each new run began
         self._lock_told: set[str] = set()
         self._made: list[str] = []  # folders whose names are not synced yet
         if topology.find(comm).is_root:
-            runs = os.path.join(self._home, layout.RUNS)
-            with disk.Disk().explaining(runs):
+            with disk.Disk().explaining(runs := os.path.join(self._home, layout.RUNS)):
                 self._made = folders.make_folders(runs)
 
     def add(
@@ -131,6 +136,7 @@ class Experiment:
             comm=comm,
             resume=resume,
             durability=durability,
+            env=self._env,
         )
         self._sync_names(log.durability == disk.NODE)
         if new:  # one that is gone on with may have a row

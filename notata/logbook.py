@@ -49,7 +49,7 @@ class Logbook(Verbs, Steering):
         run_id: Name of the run; its folder is `log_<run_id>`.
         base_dir: Folder in which the run's folder is made.
         params: Parameters to save at once.
-        overwrite: Whether an earlier run of this id is deleted first.
+        overwrite: Whether an earlier run of this id is deleted first; nobody may still write it.
         preallocate: Whether to make the folders `data`, `plots` and `artifacts` at once.
         callback: Called with the Logbook when the run's outcome is set.
         comm: The communicator whose ranks share this run (mpi4py); None for a process on its own;

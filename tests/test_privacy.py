@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from simulated import program
 
-from notata import Logbook
+from notata import Experiment, Logbook
 from notata.privacy import is_secret_name, looks_secret, masked, masked_command
 
 SECRET_NAMES = (
@@ -125,6 +125,19 @@ def test_no_secret_comes_into_the_files_of_a_run(
     meta = json.loads((base / "log_run" / "metadata.json").read_text())
     kept = {"MY_TOKEN": "***", "MY_DATA": "***", "MY_THREADS": "4"}
     assert meta["provenance"]["environment"] == kept
+
+
+def test_the_runs_of_an_experiment_keep_what_it_names(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MY_THREADS", "4")
+    exp = Experiment("s", base, env=["MY_THREADS"])
+    logs = [exp.add(k=1), *exp.sweep({"k": [2, 3]})]
+    for log in logs:
+        assert log is not None
+        log.mark_complete()
+        meta = json.loads((log.path / "metadata.json").read_text())
+        assert meta["provenance"]["environment"] == {"MY_THREADS": "4"}
 
 
 def test_the_environment_is_not_kept_unasked(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
