@@ -23,23 +23,29 @@ def make_folders(path: StrPath) -> list[str]:
     Ranks: independent.
     """
     path = os.fspath(path) or "."
-    made: list[str] = []
+    above: list[str] = []
     try:
-        try:
-            _make_folder(path)
-        except FileNotFoundError:
-            made = make_folders(os.path.dirname(path))
-            _make_folder(path, errno.ENOENT)  # another node's new folder is there in a moment
+        made = _make_or_find(path)
+    except FileNotFoundError:
+        above = make_folders(os.path.dirname(path))
+        made = _make_or_find(path, errno.ENOENT)  # another node's new folder is there in a moment
+    return [*above, path] if made else above
+
+
+def _make_or_find(path: str, *passing: int) -> bool:
+    """Whether a folder was made; if not, it is there."""
+    try:
+        _make_folder(path, *passing)
     except FileExistsError:
         # Just made by another node, it may not be found yet, though the server has told of it.
         if os.path.lexists(path) and not os.path.isdir(path):
             raise
-        return made
+        return False
     except OSError:
         if not os.path.isdir(path):
             raise
-        return made
-    return [*made, path]
+        return False
+    return True
 
 
 def _make_folder(path: StrPath, *passing: int) -> None:

@@ -13,6 +13,7 @@ StrPath = str | os.PathLike[str]
 T = TypeVar("T")
 
 _STALE = 5.0  # seconds for which another answer is waited for; GlusterFS takes one
+_MISSING = 1.0  # the same for what may be no mistake: a rank that opens a run has little time
 _PAUSE = 0.05
 _AGAIN = 60.0  # seconds after one in vain until there is another wait: a folder may have many files
 _in_vain = float("-inf")  # when this process last waited so
@@ -37,6 +38,7 @@ def patiently(act: Callable[[], T], *others: int) -> T:
     """
     global _in_vain
     limit: float | None = None
+    waited = False
     while True:
         try:
             return act()
@@ -45,9 +47,12 @@ def patiently(act: Callable[[], T], *others: int) -> T:
                 raise
             now = time.monotonic()
             if limit is None:
-                limit = now + (_STALE if now - _in_vain > _AGAIN else 0.0)
+                limit = now
+                if now - _in_vain > _AGAIN:
+                    limit += _STALE if error.errno == errno.ESTALE else _MISSING
+                    waited = error.errno == errno.ESTALE
             if now >= limit:
-                _in_vain = now
+                _in_vain = now if waited else _in_vain
                 raise
             time.sleep(_PAUSE)
 

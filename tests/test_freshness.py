@@ -103,6 +103,39 @@ def test_a_folder_whose_parent_another_node_made_just_now(
     assert folders.make_folders(tmp_path / "s" / "runs") == [str(tmp_path / "s" / "runs")]
 
 
+@pytest.mark.parametrize("make", [folders.make_folders, folders.claim_dir])
+def test_a_link_to_nowhere_above_a_folder_is_an_error_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any
+) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail("it waits"))
+    with pytest.raises(FileExistsError, match="link"):
+        make(tmp_path / "link" / "outputs" / "log_a")
+
+
+def test_a_wait_comes_again_after_a_minute_whatever_failed_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, sleeps = [1000.0], []
+    monkeypatch.setattr(freshness, "_in_vain", float("-inf"))
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    let_be_stale(monkeypatch, 10**7)
+    waited = []
+    for _ in range(4):  # half a minute from one to the next
+        before = len(sleeps)
+        with pytest.raises(OSError, match="Stale file handle"):
+            files.read_bytes(tmp_path / "file")
+        waited.append(len(sleeps) > before)
+        now[0] += 30
+    assert waited == [True, False, False, True]
+
+
 def test_a_file_in_the_place_of_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
     with pytest.raises(FileExistsError, match="runs"):
