@@ -136,9 +136,6 @@ def minute_ticks(minute: bytes) -> int:
     return 2 * 60_000_000 * ((days * 24 + int(minute[11:13])) * 60 + int(minute[14:16]))
 
 
-_TORN = re.compile(rb"\[\d{4}-\d\d-\d\dT[\d:]*(\.\d*)?(\]( [^ ]*)?)?")
-
-
 class Block(NamedTuple):
     """The bytes of one record as they stand in the file, with what orders it."""
 
@@ -214,8 +211,6 @@ def record(block: Block) -> Record:
     Ranks: independent.
     """
     first, *rest = block.raw.removesuffix(b"\n").split(b"\n")
-    while rest and _TORN.fullmatch(rest[-1]):  # a record of which a crash left not even the head
-        rest.pop()
     level = b""
     match = _record().match(first) if block.stamp else None
     if match is not None:

@@ -423,7 +423,7 @@ def test_torn_lines_stay_with_their_rank(base: Path) -> None:
     reader = LogReader(run)
     before = list(reader.messages())
     of_1 = [m.message for m in reader.messages(ranks=[1])]
-    assert (of_1[0], of_1[-1]) == ("torn \udcff\n of 1", "here is 1")
+    assert (of_1[0], of_1[-1]) == ("torn \udcff\n of 1", "here is 1\n[2026-11-23T03")
     assert [(m.rank, m.message) for m in reader.messages(ranks=[2])] == [
         (2, "one"),
         (2, "[rank"),

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from simulated import open_as, write_as
+from simulated import write_as
 
 import notata
 from notata import Logbook, LogReader, messages
@@ -403,21 +403,3 @@ def test_a_merge_takes_logs_that_end_with_zeros(tmp_path: Path) -> None:
     before = list(LogReader(run).messages())
     notata.merge(run)
     assert list(LogReader(run).messages()) == before
-
-
-@pytest.mark.parametrize("cut", [12, 17, 21, 27, 28, 29, 33])
-@pytest.mark.parametrize("text", ["one line", "two\nlines"])
-def test_a_record_that_lost_its_head_is_no_part_of_the_message_before(
-    base: Path, cut: int, text: str
-) -> None:
-    torn = b"[2026-11-26T11:47:42.920706] INFO [rank 1] lost"[:cut]
-    log = open_as(1, 2, base)
-    log.info(text)
-    log._log.close()
-    open_as(0, 2, base).info("here")
-    path = base / "log_run/ranks/rank_00001/log.txt"
-    whole = path.read_bytes()
-    for tail in (torn, torn + b"\n", torn + b"\n" + whole):  # the next attempt goes on below it
-        path.write_bytes(whole + tail)
-        said = [m.message for m in LogReader(base / "log_run").ranks[1].messages()]
-        assert said == [text] * (2 if tail.endswith(whole) else 1)
