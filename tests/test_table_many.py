@@ -39,7 +39,7 @@ def test_the_benchmark_tells_its_figures(bench: Any, tmp_path: Path) -> None:
     bench.main([*sizes, "--json", str(file)])
     figures = json.loads(file.read_text())
     assert figures["notata"]["rows"] == 60
-    assert figures["notata 0.3.0"]["rows"] + figures["notata 0.3.0"]["broken_rows"] <= 60
+    assert figures["notata 0.3.0"]["rows"] < 60
     assert figures["notata 0.3.0"]["broken_rows"] > 0
     assert figures["notata"]["runs_per_second"] > 0
     assert figures["rebuild"]["rows"] == figures["rebuild"]["runs"] == 50
