@@ -410,8 +410,12 @@ class Cluster:
             if told != before:  # it hears of elements and of later attempts one after another
                 since, before = time.monotonic(), told
             lines = [line.split("|") for line in told.splitlines()]
-            over = len(lines) >= len(jobs) and all(end != "Unknown" for _, end, _ in lines)
-            return over and time.monotonic() - since > 3
+            over = all(end != "Unknown" for _, end, _ in lines)
+            # On a busy machine it may not have heard of any element yet, but of the array alone.
+            shown = [self.call("scontrol", "-o", "show", "job", job, check=False) for job in jobs]
+            elements = sum(text.count("JobId=") - text.count("ArrayJobId=") for text in shown)
+            known = len(lines) >= max(elements, len(jobs))
+            return over and known and time.monotonic() - since > 3
 
         if not self.wait_until(ended, seconds):
             queue = self.call("squeue", check=False)
