@@ -70,7 +70,11 @@ def claim_dir(path: StrPath) -> list[str]:
     try:
         _make_folder(path)
     except FileNotFoundError:
-        made = make_folders(os.path.dirname(os.fspath(path)))
+        try:
+            made = make_folders(os.path.dirname(os.fspath(path)))
+        except FileExistsError as error:  # above, and so no sign that this one exists
+            why = os.strerror(errno.ENOTDIR)
+            raise NotADirectoryError(errno.ENOTDIR, why, error.filename) from None
         _make_folder(path, errno.ENOENT)
     return [*made, os.fspath(path)]
 
