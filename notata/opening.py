@@ -230,6 +230,11 @@ class Opened:
         """Tell this rank, in its log, where its parameters are not those of rank 0."""
         if self.topology.is_root or roots == self._params_digest():
             return
+        if roots is None and self.params and not self.folder.root_has_begun():
+            names = ", ".join(sorted(self.params))
+            text = f"rank 0 has not begun the run yet: {names} could not be compared with its own"
+            self._log.write(messages.INFO, text)
+            return
         try:
             saved = read_params(self._path)
         except DamagedError:  # of an old run that is being overwritten

@@ -87,6 +87,14 @@ class RankFolder:
         """How many pieces the rank's files hold."""
         return sum(self._counts.values())
 
+    def root_has_begun(self) -> bool:
+        """Whether rank 0 of this launch has begun the run, where no communicator tells.
+
+        Ranks: independent.
+        """
+        metadata = read_json(os.path.join(self.run, layout.METADATA))
+        return metadata is not None and belongs_to(self.topology, metadata) != "another"
+
     def check(self) -> None:
         """Make sure that the run is of this launch, where no communicator has made sure.
 

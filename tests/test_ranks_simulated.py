@@ -144,6 +144,39 @@ def test_parameters_and_metadata_are_those_of_rank_0(base: Path) -> None:
     assert run.meta["written_by"] == 0
 
 
+@pytest.mark.parametrize("launch", ["launch-1", None], ids=["named", "nameless"])
+def test_without_a_communicator_other_parameters_are_told_at_the_end(
+    base: Path, launch: str | None
+) -> None:
+    for rank in range(3):
+        params = {"dt": 0.1, "n": 4} | ({"dt": 0.2, "tol": 1e-6} if rank == 2 else {})
+        with open_as(rank, 3, base, launch=launch, params=params) as log:
+            log.info("here")
+    (warning,) = LogReader(base / "log_run").messages(level="WARNING")
+    assert (warning.rank, warning.message) == (
+        2,
+        "parameters differ from those of rank 0, which are saved: dt",
+    )
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["no-run", "old-run"])
+def test_a_rank_that_ends_before_rank_0_begins_is_told_what_was_not_compared(
+    base: Path, old: bool
+) -> None:
+    """Nothing waits for rank 0 then, and what an old run had says nothing of this one."""
+    if old:
+        write_as(2, base, lambda log: log.info("old"), launch="launch-0", params={"dt": 7})
+    for rank in (1, 0):
+        with open_as(rank, 2, base, overwrite=old, params={"dt": rank, "n": 4}) as log:
+            log.info("here")
+    run = LogReader(base / "log_run")
+    assert [m.message for m in run.messages(ranks=[1])] == [
+        "here",
+        "rank 0 has not begun the run yet: dt, n could not be compared with its own",
+    ]
+    assert list(run.messages(level="WARNING")) == []
+
+
 def test_metadata_of_a_parallel_run(base: Path) -> None:
     run = write_as(3, base, lambda log: log.array("x", log.rank))
     meta = json.loads((run / "metadata.json").read_text())
