@@ -9,12 +9,11 @@ The compiled modules are there already, as after the first import. Bounds: 15 ms
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
 import time
 
-from common import ROOT, arguments, best, folder, report
+from common import ROOT, arguments, best, cpu_seconds, folder, report
 
 STATEMENTS = (
     "pass",
@@ -28,14 +27,9 @@ ROUNDS = 10  # of each repetition
 
 def go(statement: str, environ: dict[str, str]) -> tuple[float, float]:
     """Seconds, and seconds of work, that a fresh interpreter takes for a statement."""
-    before, began = _worked(), time.perf_counter()
+    before, began = cpu_seconds(), time.perf_counter()
     subprocess.run([sys.executable, "-c", statement], check=True, env=environ, cwd="/")
-    return time.perf_counter() - began, _worked() - before
-
-
-def _worked() -> float:
-    told = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return told.ru_utime + told.ru_stime
+    return time.perf_counter() - began, cpu_seconds() - before
 
 
 def main() -> None:
