@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from notata import files, flatyaml, jsontext, layout, npy
+from notata import files, flatyaml, jsontext, layout, npy, tagged
 from notata.errors import DamagedError, KeyNotFoundError, UnsafeNameError
 from notata.regions import region_of
 
@@ -148,10 +148,15 @@ def _parse_yaml(data: bytes, path: StrPath) -> Any:
     with contextlib.suppress(Exception):
         return jsontext.checked(yaml.load(data, Loader=yaml.CSafeLoader))
     try:
-        return jsontext.checked(yaml.safe_load(data))
+        return jsontext.checked(tagged.parsed(data))
     except Exception as error:  # YAMLError, and whatever a value's constructor meets
-        why = " ".join(str(error).split())
-        raise DamagedError(f"{os.fspath(path)} is damaged: {why}") from None
+        why, file = " ".join(str(error).split()), os.fspath(path)
+        if tagged.is_object(error):
+            raise DamagedError(
+                f"{file} holds a Python object, which is not made from a file: {why}; write what "
+                "it stands for as numbers, text, lists or dicts"
+            ) from None
+        raise DamagedError(f"{file} is damaged: {why}") from None
 
 
 T_co = TypeVar("T_co", covariant=True)

@@ -7,6 +7,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Plain = None | bool | int | float | str | list[Any] | dict[Any, Any]
 _DEEPEST = 100
+# A number as YAML 1.2 has it.
+_NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+")
 
 
 def plain(value: Any, where: str) -> Plain:
@@ -98,12 +101,14 @@ def _is_date(value: Any) -> bool:
 
 
 def _from_array(value: Any, where: str, depth: int) -> Plain:
-    if getattr(value.dtype, "kind", "") in "mM":
+    kind = getattr(value.dtype, "kind", "")
+    if kind == "M":
         return _plain(value.astype(str).tolist(), where, depth)
     listed = value.tolist()
-    if isinstance(listed, complex | bytes) or type(listed) is type(value):
+    if kind == "m" or isinstance(listed, complex | bytes) or type(listed) is type(value):
         raise UnsupportedValueError(
             f"{where}: a value of dtype {value.dtype} can't be stored as plain YAML or JSON"
+            + ("; turn it into a number of seconds" if kind == "m" else "")
         )
     return _plain(listed, where, depth)
 
@@ -210,10 +215,16 @@ def _dumper() -> type[yaml.SafeDumper]:
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """Escapes every line break: PyYAML reads some that it writes as they are as blanks."""
+        """Writes text that no reader takes for something else.
+
+        Every line break is escaped: PyYAML reads some that it writes as they are as blanks. Text
+        that is a number in YAML 1.2 alone is quoted: PyYAML reads 1.1.
+        """
 
         def represent_text(self, text: str) -> yaml.Node:
             style = '"' if text.splitlines() not in ([text], []) else None
+            if _NUMBER.fullmatch(text):
+                style = "'"
             return self.represent_scalar("tag:yaml.org,2002:str", text, style)
 
     Dumper.add_representer(str, Dumper.represent_text)

@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from simulated import answer, program, tree
 
+from notata import Logbook, LogReader
+from notata.errors import DamagedError
+
 OURS = ["run_status", "failure_reason", "start_time", "runtime_sec"]
 
 # Every verb that both libraries have. Arrays have no nested names here, and ids no "log_": there
@@ -261,3 +264,90 @@ def test_the_table_has_the_same_columns_with_ours_behind(both: tuple[Path, Path]
     # 0.3.0 leaves the cells of a run without metrics out; here they are empty.
     assert new[2][:6] == [*old[2], "", ""]
     assert new[2][6:8] == ["failed", "hit the ground"]
+
+
+# What 0.3.0 takes as parameters and can't read again itself.
+WRITE_OBJECTS = """
+    import enum
+    import pathlib
+    import numpy as np
+    from notata import Experiment, Logbook
+
+    class Scheme(enum.Enum):
+        EULER = "euler"
+
+    Logbook("all", "outputs", params=dict(
+        n=np.int32(-3), f=np.float32(0.5), ok=np.bool_(True), big=np.array(7, ">i8")[()],
+        shape=(3, (4, 5)), path=pathlib.Path("/data/in"), name=np.str_("hi"),
+        grid=np.arange(6.0).reshape(2, 3), flat=np.asfortranarray(np.eye(2, dtype="i2")),
+    )).mark_complete()
+    exp = Experiment("tagged", "outputs")
+    for dt in np.linspace(0.1, 0.3, 3):
+        log = exp.add(dt=dt)
+        log.json("metrics", {"loss": 1.0})
+        try:
+            log.mark_complete()
+        except Exception as error:
+            assert "constructor" in str(error)  # it reads them for its own table
+    Logbook("own", "outputs", params={"scheme": Scheme.EULER, "dt": 0.1}).mark_complete()
+"""
+
+
+def test_numbers_that_030_can_not_read_again_itself_are_read(tmp_path: Path) -> None:
+    folder = write(WRITE_OBJECTS, tmp_path / "theirs", peer=True)
+    told = answer(
+        """
+        import json
+        from notata import Experiment, LogReader
+
+        exp = Experiment("tagged", "outputs")
+        count = exp.rebuild_index()
+        print(json.dumps([LogReader("outputs/log_all").params, count, exp.rows()]))
+        """,
+        folder,
+    )
+    params, count, rows = told
+    assert params == {
+        "n": -3,
+        "f": 0.5,
+        "ok": True,
+        "big": 7,
+        "shape": [3, [4, 5]],
+        "path": "/data/in",
+        "name": "hi",
+        "grid": [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]],
+        "flat": [[1, 0], [0, 1]],
+    }
+    assert count == 3
+    assert sorted(row["dt"] for row in rows) == pytest.approx([0.1, 0.2, 0.3])
+    assert [row["loss"] for row in rows] == [1.0] * 3
+
+
+def test_an_object_that_030_wrote_is_not_made_and_the_error_says_so(tmp_path: Path) -> None:
+    folder = write(WRITE_OBJECTS, tmp_path / "theirs", peer=True)
+    run = LogReader(folder / "outputs" / "log_own")
+    with pytest.raises(DamagedError, match=r"params\.yaml holds a Python object.*Scheme"):
+        _ = run.params
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "!!python/object/apply:os.system [touch hit]",
+        "!!python/object/apply:numpy.dtype {args: ['O'], state: [3, '|']}",
+        "!!python/object/apply:numpy._core.multiarray.scalar [3, 4]",
+        "!!python/object/apply:pathlib.PosixPath []",
+        "!!python/object/new:str [x]",
+        "!!python/module:os ''",
+    ],
+)
+def test_what_a_tag_says_is_never_done(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with Logbook("a", tmp_path, params={"x": 1}):
+        pass
+    (tmp_path / "log_a" / "params.yaml").write_text(f"x: {text}\n")
+    with pytest.raises(DamagedError, match=r"params\.yaml"):
+        _ = LogReader(tmp_path / "log_a").params
+    assert not (tmp_path / "hit").exists()

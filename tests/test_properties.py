@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 from simulated import open_as, write_as
 
 import notata
@@ -373,7 +374,10 @@ SCALARS = st.one_of(
 )
 KEYS = st.text() | st.integers() | st.booleans() | st.none() | st.floats(allow_nan=False)
 REFUSED = st.sampled_from(
-    [1j, {1, 2}, b"x", object(), np.complex64(1), "\ud800", 1 << 5000, {(1, 2): 3}, len]
+    [
+        *(1j, {1, 2}, b"x", object(), np.complex64(1), "\ud800", 1 << 5000, {(1, 2): 3}, len),
+        *(datetime.timedelta(1), np.timedelta64(3, "h"), np.zeros(2, "m8[s]")),
+    ]
 )
 
 
@@ -446,6 +450,8 @@ def keys_in_json(value: Any) -> Iterator[bool]:
 
 @settings(max_examples=300)
 @given(value=nested(SCALARS))
+@example(value=["1e-6", "12e3", "0o17", "+.5", "08", "1_000", "12:30:00", "yes", "~", "null", "<<"])
+@example(value={"1e5": "=", "0x1F": "-", ".5": "1.", "5.": "+12"})
 def test_any_parameter_comes_back_equal(value: Any) -> None:
     wanted = expected(value)
     with folder() as base:
@@ -455,6 +461,8 @@ def test_any_parameter_comes_back_equal(value: Any) -> None:
         assert same(run.params, {"p": wanted, "other": 1})
         data = (log.path / "params.yaml").read_bytes()
         assert same(yaml.safe_load(data), {"p": wanted, "other": 1})
+        # PyYAML reads YAML 1.1; other readers, 1.2.
+        assert same(YAML(typ="safe", pure=True).load(data), {"p": wanted, "other": 1})
         if all(keys_in_json(wanted)):
             log.params(ext="json")
             assert same(LogReader(log.path).params["p"], json_form(wanted))
