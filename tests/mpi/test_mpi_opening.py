@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from notata import LogReader
@@ -10,6 +15,7 @@ pytestmark = pytest.mark.mpi
 
 RANKS = 3
 GRACE = 2.0
+PATIENT = 15.0  # a grace period that ranks of a busy machine keep
 SLACK = 8.0  # starting and ending the job, on a machine that is busy
 
 
@@ -52,6 +58,84 @@ def test_a_refused_run_leaves_nothing(refusals):
     assert {path.name for path in folder.glob("log_*")} == {"log_taken", "log_foreign"}
     assert [path.name for path in (folder / "log_foreign").iterdir()] == ["thesis.tex"]
     assert not list(folder.glob("folder_*"))
+    assert (folder / "file").read_text() == "in the way"
+
+
+@pytest.fixture(scope="module")
+def read_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
+    """A folder in which nothing can be made; None where that can't be had."""
+    folder = tmp_path_factory.mktemp("read_only")
+    if os.geteuid() != 0:
+        folder.chmod(0o500)
+        yield folder
+        return
+    # Permissions don't keep root from writing.
+    command = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", os.fspath(folder)]
+    mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+    yield folder if mounted else None
+    if mounted:
+        subprocess.run(["umount", "-l", os.fspath(folder)], check=True)
+
+
+@pytest.fixture(scope="module")
+def unmade(flavour, launch_in, read_only, tmp_path_factory):
+    """What came of opening runs below what can't be a folder: by kind, the path and the errors."""
+    folder = tmp_path_factory.mktemp(f"{flavour.name}_unmade")
+    (folder / "link").symlink_to(folder / "gone" / "away")
+    (folder / "file").write_text("in the way")
+    bases = {
+        "link_to_nowhere": folder / "link",
+        "below_a_link_to_nowhere": folder / "link" / "deeper",
+        "file": folder / "file",
+        "below_a_file": folder / "file" / "deeper" / "still",
+        "proc": Path("/proc/notata"),  # nobody makes folders there, root neither
+    }
+    if read_only is not None:
+        bases |= {"read_only": read_only, "below_read_only": read_only / "deeper"}
+    program = ("opening", "no_folder", folder, *bases.values())
+    done = launch_in(folder)(RANKS, *program, NOTATA_GRACE=f"{PATIENT:g}")
+    assert sorted(done.told) == list(range(RANKS))
+    assert {told.pop("status") for told in done.told.values()} == {"complete"}
+    kinds = {str(base): kind for kind, base in bases.items()}
+    told = {
+        kind: (base, [done.told[rank][base] for rank in range(RANKS)])
+        for base, kind in kinds.items()
+    }
+    return folder, told
+
+
+@pytest.mark.parametrize(
+    ("kind", "classes", "words"),
+    [
+        ("link_to_nowhere", ["NotADirectoryError"], ["/link'", "give it another name"]),
+        ("below_a_link_to_nowhere", ["NotADirectoryError"], ["/link'", "give it another name"]),
+        ("file", ["NotADirectoryError"], ["/file/log_x'", "give it another name"]),
+        ("below_a_file", ["NotADirectoryError"], ["/file/deeper", "give it another name"]),
+        ("proc", ["FileNotFoundError"], ["'/proc/notata'"]),
+        ("read_only", ["OSError"], ["/log_x'", "base_dir"]),
+        ("below_read_only", ["OSError"], ["/deeper'", "base_dir"]),
+    ],
+)
+def test_a_folder_that_can_not_be_made_is_an_error_on_every_rank(unmade, kind, classes, words):
+    _, told = unmade
+    if kind not in told:
+        pytest.skip("root can't mount a file system that is read-only here")
+    base, openings = told[kind]
+    for rank, opening in enumerate(openings):
+        error = opening["error"]
+        assert error is not None, f"rank {rank} opened it below {base}"
+        assert {*classes, "OSError"} <= set(error["classes"]), error
+        assert "RanksMissingError" not in error["classes"], error  # it was told, not left waiting
+        assert all(word in error["message"] for word in words), error["message"]
+        assert opening["seconds"] < PATIENT
+    assert len({opening["error"]["message"] for opening in openings}) == 1
+
+
+def test_where_no_folder_can_be_made_nothing_is(unmade):
+    folder, _ = unmade
+    assert {path.name for path in folder.glob("log_*")} == {"log_after"}  # the run that was opened
+    assert not (folder / "gone").exists()
+    assert (folder / "link").is_symlink()
     assert (folder / "file").read_text() == "in the way"
 
 

@@ -51,6 +51,16 @@ def refusals(out):
         WORLD.Barrier()
 
 
+def no_folder(out, *bases):
+    """Openings below what can't be a folder, one after another, and one that then succeeds."""
+    for base in bases:
+        tell(**{base: attempt(lambda base=base: Logbook("x", base_dir=base))})
+        WORLD.Barrier()
+    with Logbook("after", base_dir=out) as log:
+        pass
+    tell(status=log.status)
+
+
 def overwrite(out, rank):
     with Logbook("taken", base_dir=out, params={"age": "new"}, overwrite=True) as log:
         log.info(f"new line of rank {rank}")
@@ -110,6 +120,7 @@ def params_later(out):
 if __name__ == "__main__":
     modes = (
         refusals,
+        no_folder,
         only_root,
         only_root_others_leave,
         one_missing,
