@@ -152,7 +152,12 @@ def test_help_shows_an_example_of_the_command(command: str) -> None:
 def test_examples_of_the_help_run(command: tuple[str, ...], launch: Launch, sweep: Path) -> None:
     launch("heat")
     launch("killed", close=False)
-    for call in examples(*command):
+    calls = list(examples(*command))
+    # All of them, in one paragraph: none is passed over because it stands elsewhere.
+    told = notata(*command, "--help").stdout.splitlines()
+    assert calls == [line.strip() for line in told if line.startswith("    notata ")]
+    assert calls
+    for call in calls:
         result = notata(*shlex.split(call)[1:])
         assert result.exit_code in (0, ATTENTION), f"{call}: {result.stderr}"  # a run of it failed
         assert result.stdout
