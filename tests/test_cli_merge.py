@@ -10,9 +10,11 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from filelock import FileLock
@@ -88,6 +90,85 @@ def test_a_dry_run_says_what_is_wrong() -> None:
     assert allowed.exit_code == 0
     assert "hole: rank 1's piece of 'x' is missing" in allowed.stdout
     assert tree_of(run) == before
+
+
+# ----- pieces that make no whole -----
+
+
+def sound(log: Logbook) -> None:
+    """A run without any fault."""
+    log.array("good", [log.rank])
+    log.array("T", np.full((2, 3), float(log.rank)))
+    log.array("P", np.full((2, 3), float(log.rank)), start=(2 * log.rank, 0), shape=(6, 3))
+    log.arrays("b", u=np.full(2, float(log.rank)), v=[1.0])
+    log.info(f"here is {log.rank}")
+
+
+def faulty(fault: str) -> Callable[[Logbook], None]:
+    """The same run, where one rank or all wrote something that fits no other rank's pieces."""
+
+    def work(log: Logbook) -> None:
+        sound(log)
+        odd = log.rank == 1
+        place = {"start": (2 * log.rank, 0), "shape": (6, 3)}
+        if fault == "overlap":
+            log.array("P", np.ones((3 if odd else 2, 3)), **place)
+        elif fault == "overlap of all":
+            log.array("P", np.ones((6, 3)), start=(0, 0), shape=(6, 3))
+        elif fault == "types, joined":
+            log.array("T", np.ones((2, 3), "f4" if odd else "f8"))
+        elif fault == "types, placed":
+            log.array("P", np.ones((2, 3), "i8" if odd else "f8"), **place)
+        elif fault == "types, of a key":
+            log.arrays("b", u=np.ones(2, "c16" if odd else "f8"), v=[1.0])
+        else:
+            assert fault == "shapes"
+            log.array("T", np.ones((2, 4 if odd else 3)))
+
+    return work
+
+
+FAULTS = {
+    "overlap": "array 'P' of shape (6, 3): ranks 1-2 overlap at [4:5, 0:3]",
+    "overlap of all": "array 'P' of shape (6, 3): ranks 0-2 overlap at [0:6, 0:3]",
+    "types, joined": "array 'T' has type <f8 on ranks 0, 2, <f4 on rank 1",
+    "types, placed": "array 'P' has type <f8 on ranks 0, 2, <i8 on rank 1",
+    "types, of a key": "array 'b:u' has type <f8 on ranks 0, 2, <c16 on rank 1",
+    "shapes": "array 'T' beyond axis 0 has shape (3,) on ranks 0, 2, (4,) on rank 1",
+}
+
+
+def files_of(run: Path) -> dict[str, tuple[int, int, bytes]]:
+    """What each file holds, which file it is, and when it was last written."""
+    stats = {name: (run / name).stat() for name in tree_of(run)}
+    return {n: (stats[n].st_ino, stats[n].st_mtime_ns, data) for n, data in tree_of(run).items()}
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["never merged", "merged before"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_pieces_that_make_no_whole_are_named_and_nothing_is_written(
+    fault: str, merged: bool
+) -> None:
+    run = write_as(3, "outputs", faulty(fault))
+    if merged:  # as it was, and then ranks wrote other pieces
+        written = run.rename("outputs/written")
+        write_as(3, "outputs", sound)
+        assert merge(run).exit_code == 0
+        shutil.rmtree(run / "ranks")
+        (written / "ranks").rename(run / "ranks")
+    before = files_of(run)
+    assert ({"data/good.npy", "data/P.npy", "merge.json"} <= before.keys()) is merged
+    result = merge(run)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        f"notata: error: {run}: {FAULTS[fault]}",
+        "notata: nothing was written; --allow-missing would go on",
+    ]
+    assert files_of(run) == before
+    assert merged or not (run / "data").exists()
+    assert merge("--allow-missing", run).exit_code == 0  # as was promised
+    assert np.load(run / "data/good.npy").tolist() == [0, 1, 2]
 
 
 # ----- holes, metrics, pruning, verdicts -----
