@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import runpy
 import signal
 import struct
 import subprocess
@@ -167,6 +168,12 @@ def test_hillslope_alone(hillslope_alone):
     assert metrics["relief_after"] == np.ptp(after)
 
 
+def progress_of(log: LogReader) -> list[tuple[int, str]]:
+    """Rank and text of all ranks' lines that tell of the land, without those of its blocks."""
+    told = [(m.rank, m.message) for m in log.messages() if "relief" in m.message]
+    return [(rank, text.split(" blocks: ")[-1]) for rank, text in told]
+
+
 @pytest.mark.mpi
 @pytest.mark.parametrize(
     ("ranks", "bin_"),
@@ -189,11 +196,84 @@ def test_hillslope_on_ranks_is_that_of_one_process_to_the_last_bit(
         shapes = {rank.load_array(log.arrays[0]).shape for rank in log.ranks}
         assert len(shapes) > 1  # 344 and 403 don't divide evenly
         assert not (path / "data").exists()
+    check_reduced(log, hillslope_alone, printed)
     merging = notata("merge", path)
+    check_reduced(LogReader(path), hillslope_alone, printed)
     for name in log.arrays:
         serial = np.load(hillslope_alone.path / "data" / f"{name}.npy")
         assert np.array_equal(np.load(path / "data" / f"{name}.npy"), serial), name
         assert ranks == 1 or name in merging
+
+
+def check_reduced(log: LogReader, alone: LogReader, printed: str) -> None:
+    """What ranks computed together is what one process computes, and told once, by rank 0."""
+    found, expected = log.load_json("metrics"), alone.load_json("metrics")
+    assert found.keys() == expected.keys() == {"relief_before", "relief_after", "volume_km3"}
+    # The highest of the ranks' highest cells is the highest of all: nothing is rounded.
+    assert found["relief_before"] == expected["relief_before"]
+    assert found["relief_after"] == expected["relief_after"] < expected["relief_before"]
+    # A sum depends on its order. NumPy adds a block line by line, and each line in pairs, so that
+    # no cell takes part in more than 403 + 40 additions, and in 5 more between ranks: each of the
+    # two sums, of positive numbers, is off by less than 500 roundings, of 2**-53 of it each.
+    rounding = 2 * 500 * 2.0**-53
+    assert abs(found["volume_km3"] / expected["volume_km3"] - 1) < rounding
+    progress = progress_of(log)
+    assert [text for _, text in progress] == [text for _, text in progress_of(alone)]
+    assert {rank for rank, _ in progress} == {0 if log.size > 1 else None}
+    for name, (_, text) in zip(log.arrays, progress, strict=True):
+        assert f"relief {np.ptp(log.load_array(name)):.1f} m" in text
+        step = int(name[-4:])
+        assert text.startswith(f"step {step} of 12, " if step else "relief ")
+    summary = f"Relief: {found['relief_before']:.1f} m before, {found['relief_after']:.1f} m after"
+    assert printed.splitlines().count(summary) == 1
+    assert len(printed.splitlines()) == 5  # the summary, from rank 0
+
+
+@pytest.fixture
+def drawn(hillslope_alone):
+    """The figure that the example draws of the run of one process."""
+    from matplotlib import pyplot
+
+    pyplot.close("all")
+    runpy.run_path(str(EXAMPLES / "hillslope.py"))["draw"](hillslope_alone.path)
+    assert len(pyplot.get_fignums()) == 1
+    yield pyplot.gcf()
+    pyplot.close("all")
+
+
+def light(z: np.ndarray, dy: float, dx: float) -> np.ndarray:
+    """How much light from the north-west, 45 degrees high, falls on land three times as steep."""
+    down, right = np.gradient(3 * z, dy, dx)
+    return (1 + (down + right) / np.sqrt(2)) / np.sqrt(1 + down**2 + right**2)
+
+
+def test_hillslope_draws_before_after_and_difference_as_hillshades(hillslope_alone, drawn):
+    first, *_, last = hillslope_alone.arrays
+    before, after = (hillslope_alone.load_array(name) for name in (first, last))
+    change = after - before
+    dy, dx = hillslope_alone.params["cell"]
+    panels = [ax for ax in drawn.axes if ax.get_images()]
+    assert [ax.get_title().split()[0] for ax in panels] == ["Before", "After", "Difference"]
+    # In a panel, cells of one colour differ by the light alone: among those of nearly the same
+    # height, or of nearly the same change, brightness follows the land's own shade.
+    for ax, coloured, land in zip(
+        panels, (before, after, change), (before, after, after), strict=True
+    ):
+        (image,) = ax.get_images()
+        brightness = np.asarray(image.get_array(), float)[..., :3].mean(axis=-1)
+        assert brightness.shape == land.shape
+        low, high = np.percentile(coloured, (49, 51))
+        alike = (low <= coloured) & (coloured <= high)
+        shades = [light(z, dy, dx)[alike] for z in (land, before if land is after else after)]
+        own, other = (np.corrcoef(brightness[alike], shade)[0, 1] for shade in shades)
+        assert own > 0.99, ax.get_title()
+        assert own > other, ax.get_title()
+    red, _, blue = np.moveaxis(
+        np.asarray(panels[2].get_images()[0].get_array(), float)[..., :3], -1, 0
+    )
+    assert red.flat[change.argmin()] > blue.flat[change.argmin()]  # most worn off
+    assert red.flat[change.argmax()] < blue.flat[change.argmax()]  # most filled in
+    assert (hillslope_alone.path / "plots" / "hillslope.png").stat().st_size > 100_000
 
 
 @pytest.mark.mpi
