@@ -184,7 +184,7 @@ def files_in(folder: Path) -> dict[str, int]:
     return {
         str(file): file.lstat().st_mtime_ns
         for file in folder.rglob("*")
-        if file.name != "__pycache__" and file.parent.name != "__pycache__"
+        if file.parent.name != "__pycache__" and not file.is_dir()
     }
 
 
