@@ -21,6 +21,7 @@ PARAMS = {"yaml": "params.yaml", "json": "params.json"}
 DATA, PLOTS, ARTIFACTS, RANKS = "data", "plots", "artifacts", "ranks"
 MANIFEST = "manifest.jsonl"
 RANK_RECORD = "rank.json"
+RANK_FAILED = f"{RANKS}/failed.json"  # the first rank that failed, where no communicator tells it
 STACKS = "stacks.txt"  # where a rank stood that gave no sign of life
 MERGE_RECORD = "merge.json"
 MERGE_LOCK = ".merge.lock"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import threading
-import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,7 +12,6 @@ from typing import Any
 from notata import files, folders, jsontext, layout, writers
 from notata.agreement import Record
 from notata.attempts import Attempt, Entry, mirrored
-from notata.disk import Disk
 from notata.errors import NotARunError, RanksDisagreeError, RunExistsError, describe, revive
 from notata.messages import now
 from notata.ranges import ranks_text
@@ -209,63 +207,6 @@ def blamed(rank: int, reason: str, others: int = 0) -> str:
     return f"rank {rank}{more}: {reason}"
 
 
-def speak_for_root(path: str, reason: str, elapsed: float, disk: Disk | None = None) -> bool:
-    """Write down that a run failed, in the place of rank 0, which is gone or does not answer.
-
-    Rank 0 alone writes the metadata, as long as it answers. A rank that failed, and waited for it
-    in vain, is about to end the job, rank 0 with it. Of several such ranks one writes, the first.
-    Should rank 0 be alive after all, it will find that the file is another one than it left, and
-    keep this outcome.
-
-    Args:
-        path: The run's folder.
-        reason: Why it failed.
-        elapsed: Seconds since the run was opened.
-        disk: The disk; by default as it is used where nobody chose a durability.
-
-    Returns:
-        Whether this rank wrote it; if not, it stands there already.
-
-    Raises:
-        OSError: If it can't be written.
-
-    Ranks: independent; of a run whose rank 0 does not answer.
-    """
-    claim = os.path.join(path, layout.SPEAKER)
-    deadline = time.monotonic() + _SPEAKING_SECONDS
-    while (values := _unsaid(path)) is not None:
-        try:
-            files.create(claim, b"")
-        except FileExistsError:
-            if time.monotonic() < deadline:
-                time.sleep(0.02)
-                continue  # another rank is at it; if it died over it, it keeps nobody from it
-        try:
-            if (values := _unsaid(path)) is not None:
-                _say(path, values, reason, elapsed, disk or Disk())
-                return True
-        finally:
-            with suppress(FileNotFoundError):
-                os.unlink(claim)
-    return False
-
-
-_SPEAKING_SECONDS = 2.0  # how long a rank lets another one speak
-
-
-def _unsaid(path: str) -> dict[str, Any] | None:
-    """The metadata of a run that does not say yet how it ended; None where it does, or is gone."""
-    values = read_json(os.path.join(path, layout.METADATA))
-    return None if values is None or values.get("status") in (COMPLETE, FAILED) else values
-
-
-def _say(path: str, values: dict[str, Any], reason: str, elapsed: float, disk: Disk) -> None:
-    values = mirrored(values | outcome_fields(FAILED, reason, elapsed))
-    file = os.path.join(path, layout.METADATA)
-    disk.replace(file, writers.json_bytes(values, "meta"))
-    disk.settle(file)
-
-
 def outcome_fields(status: str, reason: str | None, elapsed: float) -> dict[str, Any]:
     """What the metadata says of a run that has ended.
 
@@ -293,6 +234,7 @@ class Metadata:
         self._path = os.path.join(folder, layout.METADATA)
         self._spoken_for = spoken_for
         self._written = b""
+        self._replaced = False  # whether another run was found in this one's place
         self._lock = threading.RLock()  # a signal is noted from another thread
         self.values: dict[str, Any] = {}
         self.synced = False  # whether the file is, as it was last written
@@ -328,11 +270,31 @@ class Metadata:
         said = {} if "status" in plain else self._said_elsewhere()
         values = {k: v for k, v in (self.values | said).items() if k not in drop} | plain
         values = mirrored(values)
-        if not self._attempt.outdated:
+        if not (self._replaced or self._attempt.outdated):
             data = jsontext.indented(values)
             self._attempt.disk.replace(self._path, data, durable=durable)
             self._written, self.synced = data, durable
         self.values = values
+
+    def heed(self) -> Record:
+        """Take over what somebody else put into the file since, such as a forked child.
+
+        Returns:
+            How the run ended, if that was said there; nothing where another run is there by now,
+            whose metadata are not written from here any more.
+
+        Ranks: root only.
+        """
+        with suppress(OSError):
+            if os.stat(self._path).st_size == len(self._written):
+                return {}  # who adds a field, or says how the run ended, makes the file longer
+        with self._lock:
+            there = read_json(self._path) or {}
+            if there.get("start_time") != self.values.get("start_time"):
+                self._replaced = bool(there)
+                return {}
+            self.values = self.values | {k: v for k, v in there.items() if k not in _OUTCOME}
+        return {key: there[key] for key in _OUTCOME if key in there}
 
     def _said_elsewhere(self) -> dict[str, Any]:
         if not self._spoken_for or not self._written or self.stands:

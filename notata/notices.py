@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from notata import deadline, layout, lifecycle, messages, scheduler
+from notata import deadline, layout, lifecycle, messages, scheduler, speaking
 from notata.lifecycle import Metadata
 from notata.logwriter import LogWriter
 from notata.messages import now
@@ -130,7 +130,7 @@ class Notices:
         time.sleep(_HEAD_START)
         if self._is_untold():
             run, disk = self._folder.run, self._folder.disk
-            lifecycle.speak_for_root(run, reason, self._elapsed(), disk)
+            speaking.speak_for_root(run, reason, self._elapsed(), disk)
 
     def _is_untold(self) -> bool:
         """Whether nobody else has said, or will say, how the run ended.

@@ -80,7 +80,13 @@ class RankFolder:
         self._replacing = False  # whether the run that is there, if one is, gives way
         self._goes_on = False  # whether it is gone on with
         self._lock = threading.Lock()  # a watchdog may claim the folder, too
+        self._pid = os.getpid()  # a forked child writes for the rank
         self._record: dict[str, Any] = {"run_id": run_id, "start_time": now()}
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the rank's record says."""
+        return self._who() | self._record
 
     @property
     def pieces(self) -> int:
@@ -128,13 +134,18 @@ class RankFolder:
         except FileExistsError:
             # With a communicator rank 0 has just made the run, so that nobody else can have been
             # here; a program may have made the folder by itself (`log.datadir.mkdir()`).
-            record = os.path.join(self.path, layout.RANK_RECORD)
+            there = os.path.join(self.path, layout.RANK_RECORD)
             if self._goes_on:
                 self._take_over()
-            elif self.topology.comm is None and os.path.lexists(record):
+            elif self.topology.comm is None and os.path.lexists(there) and not self._is_mine(there):
                 raise RunExistsError(self._taken(self.path)) from None
         self.claimed = True
         self.note()
+
+    def _is_mine(self, path: str) -> bool:
+        """Whether a record is of this rank's own Logbook, claimed by a forked child of it."""
+        there, mine = read_json(path) or {}, self.record
+        return all(there.get(key) == mine[key] for key in ("rank", "host", "pid", "start_time"))
 
     def take_up(self) -> None:
         """Go on in the folder of the attempts before, if this rank wrote anything in them.
@@ -186,7 +197,7 @@ class RankFolder:
 
         Ranks: independent.
         """
-        self._record = self._who() | self._record | fields
+        self._record = self.record | fields
         if self.attempt.outdated:
             return
         self.claim()
@@ -198,7 +209,7 @@ class RankFolder:
             "rank": self.topology.rank,
             "size": self.topology.size,
             "host": hostname(),
-            "pid": os.getpid(),
+            "pid": self._pid,
             "launch": self.topology.launch,
             "status": "initialized",
         }

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from notata import exits, failure, layout, lifecycle, messages, provenance
+from notata import exits, failure, layout, lifecycle, messages, provenance, speaking
 from notata.aborting import end_job
 from notata.agreement import Record
 from notata.errors import RankFailed, RanksMissingError
@@ -88,7 +88,7 @@ class Session(Opened):
             if self.topology.is_root:
                 self._apply(stuck)
             elif not self.attempt.outdated:
-                lifecycle.speak_for_root(self._path, reason, self.elapsed, self.disk)
+                speaking.speak_for_root(self._path, reason, self.elapsed, self.disk)
         finally:
             end_job(self.topology.comm, f"ending the job: {reason}")
 
@@ -154,7 +154,9 @@ class Session(Opened):
         if self._watchdog is not None:
             self._watchdog.spare()
         trouble: list[Exception] = []
-        if self.topology.parallel and (self.folder.claimed or mine.get("raised")):
+        mine = self._heeded(mine)
+        untold = mine["status"] == lifecycle.FAILED and not self._agreement.talks
+        if self.topology.parallel and (self.folder.claimed or mine.get("raised") or untold):
             mine = self._note_end(mine, trouble)
         outcome: Record = {}
         try:
@@ -162,6 +164,8 @@ class Session(Opened):
                 self._close_alone(mine, "on_failure='abort'", asked=False)
             outcome = self._agree_to_close(mine)
             try:
+                if self.topology.parallel and (late := self._heeded(mine)) is not mine:
+                    self._set_outcome(late, {})
                 self._settle()
             except OSError as error:  # raised once all else is done: the run has ended as it says
                 trouble.append(error)
@@ -180,6 +184,11 @@ class Session(Opened):
         if trouble:
             raise trouble[0]
         return outcome
+
+    def _heeded(self, mine: Record) -> Record:
+        if self._agreement.talks or not self.topology.is_root:
+            return mine
+        return speaking.heeded(mine, self.folder, self.metadata, self._mine is not None)
 
     def _settle(self) -> None:
         """Sync what the run's durability promises of a run that is closed, as far as it is ours."""
@@ -207,7 +216,7 @@ class Session(Opened):
                 self._apply({"status": lifecycle.FAILED, "reason": told})
                 self._settle()
             elif no_answer and not self.attempt.outdated:
-                lifecycle.speak_for_root(self._path, told, self.elapsed, self.disk)
+                speaking.speak_for_root(self._path, told, self.elapsed, self.disk)
         finally:
             if no_answer and broke and self._on_failure != "raise":
                 end_job(self.topology.comm, f"{why}: ending the job. {told}\n{self._traceback}")
@@ -241,6 +250,8 @@ class Session(Opened):
                 log_lines_lost=self._log.lost,
             )
             self.folder.sync()
+            if mine["status"] == lifecycle.FAILED and self.topology.comm is None:
+                speaking.note_failure(self.folder, str(mine.get("reason")), self.elapsed)
         except Exception as error:  # the other ranks wait to hear of this one, whatever it met
             trouble.append(error)
             if mine["status"] == lifecycle.COMPLETE:

@@ -6,7 +6,7 @@ import builtins
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Never, Self
 
 from notata import layout, writers
 from notata.arrayverbs import ArrayVerbs
@@ -216,3 +216,18 @@ class Verbs(ArrayVerbs):
     save_json = json
     save_pickle = pickle
     save_bytes = bytes
+
+    # ----- no copies: a file has one writer -----
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> Never:
+        raise TypeError(
+            f"a {type(self).__name__} can't be pickled for another process, which would write the "
+            "same files: let workers return what they have, and log it here; or let each open a "
+            "Logbook of its own"
+        )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from simulated import open_as, program
 
+import notata
 from notata import Logbook, LogReader
 from notata.agreement import Agreement
-from notata.lifecycle import speak_for_root
+from notata.lifecycle import Metadata
+from notata.speaking import speak_for_root
 
 NEVER = "the program ended without closing the run"
 
@@ -68,6 +71,118 @@ def test_a_forked_process_does_not_end_its_parent_s_run(tmp_path: Path) -> None:
     assert program(code, tmp_path).returncode == 0
 
 
+@pytest.mark.parametrize("method", ["fork", "thread"])
+def test_what_a_worker_says_of_the_run_counts(tmp_path: Path, method: str) -> None:
+    code = f"""
+        import multiprocessing, threading
+        from notata import Logbook
+
+        def work(log):
+            log.meta(residual=1e-9)
+            log.mark_failed("solver diverged")
+
+        with Logbook("x") as log:
+            log.meta(operator="ada")
+            kind = multiprocessing.get_context("fork").Process if {method == "fork"} \\
+                else threading.Thread
+            worker = kind(target=work, args=(log,))
+            worker.start()
+            worker.join()
+    """
+    done = program(code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    meta = LogReader(tmp_path / "outputs" / "log_x").meta
+    assert (meta["status"], meta["failure_reason"]) == ("failed", "solver diverged")
+    assert (meta["residual"], meta["operator"]) == (1e-9, "ada")
+
+
+def test_the_program_s_own_word_counts_for_more_than_its_worker_s(tmp_path: Path) -> None:
+    code = """
+        import os
+        from notata import Logbook
+        log = Logbook("x")
+        if os.fork() == 0:
+            log.meta(tried=1)
+            log.mark_failed("first solver diverged")
+            os._exit(0)
+        os.wait()
+        log.mark_complete()
+    """
+    assert program(code, tmp_path).returncode == 0
+    meta = LogReader(tmp_path / "outputs" / "log_x").meta
+    assert (meta["status"], meta.get("failure_reason"), meta["tried"]) == ("complete", None, 1)
+
+
+# ----- ranks that no communicator joins -----
+
+ORDERS = [(0, 1, 2), (1, 0, 2), (2, 1, 0)]
+
+
+@pytest.mark.parametrize("launch", ["launch-1", None], ids=["named", "nameless"])
+@pytest.mark.parametrize("order", ORDERS, ids=str)
+@pytest.mark.parametrize("how", ["raises", "says"])
+def test_a_rank_that_fails_makes_the_run_failed_without_a_communicator(
+    base: Path, launch: str | None, order: tuple[int, ...], how: str
+) -> None:
+    def end(rank: int) -> None:
+        with open_as(rank, 3, base, launch=launch) as log:
+            if rank == 1 and how == "says":
+                log.mark_failed("NaN")
+            elif rank == 1:
+                raise ValueError("NaN")
+
+    for rank in order:
+        with suppress(ValueError):
+            end(rank)
+    meta = LogReader(base / "log_run").meta
+    assert (meta["status"], meta["failure_reason"]) == ("failed", "rank 1: NaN")
+    assert LogReader(base / "log_run").ranks[1].record["status"] == "failed"
+
+
+def test_a_rank_that_fails_while_rank_0_closes_is_heard(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between rank 0's look for such a note and its own word."""
+    root, other = (open_as(rank, 2, base) for rank in (0, 1))
+    update = Metadata.update
+
+    def fail_before(self: Metadata, fields: Any, *args: Any, **more: Any) -> None:
+        monkeypatch.undo()
+        other.mark_failed("NaN")
+        assert LogReader(root.path).meta["status"] == "initialized"
+        update(self, fields, *args, **more)
+
+    monkeypatch.setattr(Metadata, "update", fail_before)
+    root.mark_complete()
+    meta = LogReader(root.path).meta
+    assert (meta["status"], meta["failure_reason"]) == ("failed", "rank 1: NaN")
+
+
+def test_an_older_launch_s_failure_is_not_this_one_s(base: Path) -> None:
+    for launch, fails in (("launch-1", True), ("launch-2", False), ("launch-3", True)):
+        for rank in range(2):
+            options: dict[str, Any] = {"overwrite": True} if launch != "launch-1" else {}
+            log = open_as(rank, 2, base, launch=launch, **options)
+            if fails and rank:
+                log.mark_failed(launch)
+            else:
+                log.mark_complete()
+        meta = LogReader(base / "log_run").meta
+        wanted = ("failed", f"rank 1: {launch}") if fails else ("complete", None)
+        assert (meta["status"], meta.get("failure_reason")) == wanted
+
+
+def test_what_a_failed_rank_noted_is_kept_when_the_run_is_merged_and_pruned(base: Path) -> None:
+    for rank in range(2):
+        log = open_as(rank, 2, base)
+        log.array("x", [float(rank)])
+        log.mark_failed("NaN") if rank else log.mark_complete()
+    notata.merge(base / "log_run", prune=True)
+    run = LogReader(base / "log_run")
+    assert run.meta["failure_reason"] == "rank 1: NaN"
+    assert run.load_array("x").tolist() == [0.0, 1.0]
+
+
 def test_a_run_that_another_one_took_the_place_of_is_left_alone(tmp_path: Path) -> None:
     code = """
         import pathlib, shutil
@@ -78,13 +193,17 @@ def test_a_run_that_another_one_took_the_place_of_is_left_alone(tmp_path: Path) 
         shutil.rmtree(gone.path)
         foreign = Logbook("foreign")
         (foreign.path / "metadata.json").write_text('{"status": "complete"}')
+        closed = Logbook("closed")
+        (closed.path / "metadata.json").write_text('{"status": "complete"}')
+        closed.mark_failed("too late")
     """
     done = program(code, tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     base = tmp_path / "outputs"
     assert LogReader(base / "log_x").meta["status"] == "complete"
-    assert sorted(path.name for path in base.iterdir()) == ["log_foreign", "log_x"]
-    assert (base / "log_foreign" / "metadata.json").read_text() == '{"status": "complete"}'
+    assert sorted(path.name for path in base.iterdir()) == ["log_closed", "log_foreign", "log_x"]
+    for name in ("log_closed", "log_foreign"):
+        assert (base / name / "metadata.json").read_text() == '{"status": "complete"}'
 
 
 def test_what_is_in_place_while_a_run_is_open_is_undone(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
@@ -710,3 +711,14 @@ def test_a_small_array_is_one_open_one_write_and_one_rename(base: Path) -> None:
     assert last == ["openat", "write", "rename"]
     assert "c.npy" in lines[-1]
     assert "b.npy" in lines[-4]
+
+
+def test_a_copy_of_what_holds_a_logbook_shares_it(tmp_path: Path) -> None:
+    with Logbook("a", tmp_path) as log:
+        held = {"log": log, "root": log.root}
+        shared, again = copy.deepcopy(held), copy.copy(log)
+        assert (shared["log"], shared["root"], again) == (log, log.root, log)
+        shared["log"].info("once")
+        with pytest.raises(TypeError, match=r"Logbook can't be pickled.*let workers return"):
+            pickle.dumps(log)
+    assert [m.message for m in LogReader(log.path).messages()].count("once") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -762,3 +763,19 @@ def test_a_lost_rank_is_told_from_a_silent_one(base: Path) -> None:
     shutil.rmtree(lost / "ranks/rank_00001")
     with pytest.raises(MergeError, match=r"\[2:4"):
         notata.merge(lost)
+
+
+def test_a_forked_child_may_be_the_first_to_write_for_its_rank(base: Path) -> None:
+    with open_as(1, 2, base) as log:
+        child = os.fork()
+        if child == 0:
+            log.array("child", [1])
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        log.array("parent", [2])
+    with open_as(0, 2, base):
+        pass
+    run = LogReader(base / "log_run")
+    assert run.ranks[1].load_array("child").tolist() == [1]
+    assert run.ranks[1].load_array("parent").tolist() == [2]
+    assert record(run.path, 1)["pid"] == os.getpid()

@@ -1,0 +1,140 @@
+"""What a rank says of a run in the place of rank 0, which alone writes the metadata else."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import suppress
+from typing import Any
+
+from notata import files, layout, lifecycle, writers
+from notata.agreement import Record
+from notata.attempts import mirrored
+from notata.disk import Disk
+from notata.rankfolder import RankFolder, belongs_to
+from notata.stored import read_json
+from notata.topology import Topology
+
+_ENDED = (lifecycle.COMPLETE, lifecycle.FAILED)
+
+
+def speak_for_root(path: str, reason: str, elapsed: float, disk: Disk | None = None) -> bool:
+    """Write down that a run failed, in the place of rank 0, which is gone or does not answer.
+
+    Rank 0 alone writes the metadata, as long as it answers. A rank that failed, and waited for it
+    in vain, is about to end the job, rank 0 with it. Of several such ranks one writes, the first.
+    Should rank 0 be alive after all, it will find that the file is another one than it left, and
+    keep this outcome.
+
+    Args:
+        path: The run's folder.
+        reason: Why it failed.
+        elapsed: Seconds since the run was opened.
+        disk: The disk; by default as it is used where nobody chose a durability.
+
+    Returns:
+        Whether this rank wrote it; if not, it stands there already.
+
+    Raises:
+        OSError: If it can't be written.
+
+    Ranks: independent; of a run whose rank 0 does not answer.
+    """
+    claim = os.path.join(path, layout.SPEAKER)
+    deadline = time.monotonic() + _SPEAKING_SECONDS
+    while (values := _unsaid(path)) is not None:
+        try:
+            files.create(claim, b"")
+        except FileExistsError:
+            if time.monotonic() < deadline:
+                time.sleep(0.02)
+                continue  # another rank is at it; if it died over it, it keeps nobody from it
+        try:
+            if (values := _unsaid(path)) is not None:
+                _say(path, values, reason, elapsed, disk or Disk())
+                return True
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(claim)
+    return False
+
+
+_SPEAKING_SECONDS = 2.0  # how long a rank lets another one speak
+
+
+def _unsaid(path: str) -> dict[str, Any] | None:
+    """The metadata of a run that does not say yet how it ended; None where it does, or is gone."""
+    values = read_json(os.path.join(path, layout.METADATA))
+    return None if values is None or values.get("status") in _ENDED else values
+
+
+def _say(path: str, values: dict[str, Any], reason: str, elapsed: float, disk: Disk) -> None:
+    values = mirrored(values | lifecycle.outcome_fields(lifecycle.FAILED, reason, elapsed))
+    file = os.path.join(path, layout.METADATA)
+    disk.replace(file, writers.json_bytes(values, "meta"))
+    disk.settle(file)
+
+
+def note_failure(folder: RankFolder, reason: str, elapsed: float) -> None:
+    """Have it known that a rank failed, where no communicator tells rank 0.
+
+    Rank 0 looks for the note once it has written that the run is complete. If it had looked before
+    there was one, its word is there to be seen now, and is put right here.
+
+    Args:
+        folder: The rank's folder, whose record says that it failed.
+        reason: Why.
+        elapsed: Seconds since the rank opened the run.
+
+    Raises:
+        OSError: If it can't be written.
+
+    Ranks: independent; rank 0 has said so already.
+    """
+    place, run = folder.topology, folder.run
+    if place.is_root or folder.attempt.outdated:
+        return
+    note, told = os.path.join(run, layout.RANK_FAILED), lifecycle.blamed(place.rank, reason)
+    data = json.dumps(folder.record | {"failure_reason": told}, indent=2, sort_keys=True).encode()
+    try:
+        folder.disk.create(note, data)
+    except FileExistsError:
+        if failure_noted(run, place) is None:  # it is of a launch before
+            folder.disk.replace(note, data)
+    values = read_json(os.path.join(run, layout.METADATA)) or {}
+    if values.get("status") == lifecycle.COMPLETE and belongs_to(place, values) != "another":
+        _say(run, values, told, elapsed, folder.disk)
+
+
+def failure_noted(run: str, topology: Topology) -> str | None:
+    """Why a rank of this launch failed, if one noted that.
+
+    Ranks: independent.
+    """
+    record = read_json(os.path.join(run, layout.RANK_FAILED))
+    if record is None or belongs_to(topology, record) == "another":
+        return None
+    return str(record.get("failure_reason"))
+
+
+def heeded(mine: Record, folder: RankFolder, metadata: lifecycle.Metadata, said: bool) -> Record:
+    """Rank 0's verdict, unless one who can't tell it has written down that the run failed.
+
+    That is a rank without a communicator, or a forked child of this process.
+
+    Args:
+        mine: Rank 0's verdict.
+        folder: Its folder.
+        metadata: The run's metadata.
+        said: Whether the program gave the verdict itself, which counts for more than its child's.
+
+    Ranks: root only.
+    """
+    reason = failure_noted(folder.run, folder.topology) if folder.topology.parallel else None
+    there = metadata.heed()
+    if reason is None and there.get("status") == lifecycle.FAILED and not said:
+        reason = str(there.get("failure_reason"))
+    if reason is None or mine["status"] == lifecycle.FAILED:
+        return mine
+    return mine | {"status": lifecycle.FAILED, "reason": reason}
