@@ -8,12 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from notata import cells, disk, files, folders, frames, layout, lifecycle, topology, writers
+from notata import disk, files, folders, frames, layout, lifecycle, messages, topology, writers
 from notata.attempts import current_job
-from notata.errors import KeyNotFoundError, RunExistsError
+from notata.errors import RunExistsError
 from notata.index import Index, row_of
 from notata.lock import Held
 from notata.logbook import Logbook
+from notata.naming import kept, named
 from notata.stored import StrPath, read_json
 from notata.sweeping import Point, Sweep
 from notata.sweeps import points_of
@@ -40,6 +41,7 @@ class Experiment:
         base_dir: Folder in which that is made.
         comm: The communicator whose ranks share each run, as for `Logbook`.
         env: Names of environment variables that each run keeps, as for `Logbook`.
+        level: The least level of messages that each run logs, as for `Logbook`.
 
     Example:
         >>> exp = Experiment("decay")
@@ -59,6 +61,7 @@ class Experiment:
         *,
         comm: Any = "auto",
         env: Sequence[str] = (),
+        level: str | int = messages.INFO,
     ) -> None:
         layout.inside(name)
         self.name = name
@@ -66,7 +69,7 @@ class Experiment:
         self.exp_dir = self.base_dir / name
         self.runs_dir = self.exp_dir / layout.RUNS
         self.index_file = self.exp_dir / layout.INDEX
-        self._comm, self._env = comm, env
+        self._comm, self._env, self._level = comm, env, messages.level_number(level)
         self._home = os.path.abspath(self.exp_dir)
         self._index = Index(self._home)
         self._began: dict[str, bytes] = {}  # the table's epoch when each new run began
@@ -102,7 +105,8 @@ class Experiment:
 
         Ranks: collective with a communicator; all ranks get a Logbook, or all get None.
         """
-        values, run_id = self._named(params)
+        values, run_id = named(self.name, params)
+        run_id = kept(os.path.join(self._home, layout.RUNS), self.name, values, run_id)
         # A requeued job goes on in the runs that it began, but not in those that it finished.
         done = skip_existing and current_job().restarts > 0 and self._is_complete(run_id)
         try:
@@ -112,11 +116,6 @@ class Experiment:
             if skip_existing:
                 return None
             raise
-
-    def _named(self, params: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-        """Parameters as plain values, and the id of their run."""
-        values = {key: writers.plain(value, f"parameter {key!r}") for key, value in params.items()}
-        return values, layout.experiment_run_id(self.name, values, writers.digest(values))
 
     def _open(
         self,
@@ -137,6 +136,7 @@ class Experiment:
             resume=resume,
             durability=durability,
             env=self._env,
+            level=self._level,
         )
         self._sync_names(log.durability == disk.NODE)
         if new:  # one that is gone on with may have a row
@@ -204,7 +204,7 @@ class Experiment:
         comm, durability = self._comm if comm is _OURS else comm, disk.chosen(durability)
         points = [
             Point(run_id, values, self._folder(run_id))
-            for values, run_id in map(self._named, points_of(grid))
+            for values, run_id in (named(self.name, params) for params in points_of(grid))
         ]
         durable = durability == disk.NODE
         sweep = Sweep(self._home, points, topology.find(comm), mode, retry, durable=durable)
@@ -334,16 +334,5 @@ class Experiment:
 
         Ranks: independent.
         """
-        rows = self.rows()
-        known = rows[0] if rows else filters
-        for column in filters:
-            if column not in known:
-                names = ", ".join(known)
-                raise KeyNotFoundError(
-                    f"{self.index_file} has no column {column!r}; it has {names}"
-                )
         wanted = {name: writers.plain(value, name) for name, value in filters.items()}
-        columns = {name: [row[name] for row in rows] for name in (known if rows else ())}
-        return frames.frame_of(columns)[
-            [all(cells.same(row[name], value) for name, value in wanted.items()) for row in rows]
-        ]
+        return frames.selected(self.rows(), wanted, self.index_file)

@@ -6,7 +6,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from notata.cells import RUN_ID, TEXT, typed
+from notata.cells import RUN_ID, TEXT, same, typed
+from notata.errors import KeyNotFoundError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +39,28 @@ def frame_of(columns: Mapping[str, Sequence[Any]]) -> Any:
     pd = _pandas()
     made = {name: pd.Series(values, dtype=_dtype(values)) for name, values in columns.items()}
     return pd.DataFrame(made, columns=list(columns))
+
+
+def selected(rows: Sequence[Mapping[str, Any]], wanted: Mapping[str, Any], table: object) -> Any:
+    """The rows whose columns have these values, as a DataFrame.
+
+    Args:
+        rows: The rows of a table, each with all columns.
+        wanted: Plain values by the names of columns.
+        table: The table, for the error.
+
+    Raises:
+        KeyNotFoundError: If there is no such column (a `KeyError`).
+        ImportError: If pandas is not installed.
+
+    Ranks: independent.
+    """
+    known = rows[0] if rows else wanted
+    for column in wanted:
+        if column not in known:
+            raise KeyNotFoundError(f"{table} has no column {column!r}; it has {', '.join(known)}")
+    frame = frame_of({name: [row[name] for row in rows] for name in (known if rows else ())})
+    return frame[[all(same(row[name], v) for name, v in wanted.items()) for row in rows]]
 
 
 def _dtype(values: Sequence[Any]) -> str:

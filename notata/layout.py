@@ -231,7 +231,22 @@ _INT = re.compile(r"-?\d+")
 _HASHED = re.compile(r".*-[0-9a-f]{12}")
 
 
-def experiment_run_id(name: str, params: Mapping[str, object], digest: str) -> str:
+def former_run_id(name: str, params: Mapping[str, object]) -> str:
+    """The run id that notata 0.3.0 gave to a set of parameters, and to others.
+
+    Example:
+        >>> former_run_id("ball", {"dt": 0.0123456789, "kind": "a b"})
+        'ball_dt_0.012346_kind_a_b'
+
+    Ranks: independent.
+    """
+    words = (f"{key}_{_token(value)}" for key, value in sorted(params.items()))
+    return f"{name}_{'_'.join(words)}".replace("/", "_").replace(" ", "_")
+
+
+def experiment_run_id(
+    name: str, params: Mapping[str, object], digest: str, *, taken: bool = False
+) -> str:
     """The run id of a set of parameters: readable, and never that of another set.
 
     The id is `name_key_value_…` with sorted keys. Where that can't be read back as exactly these
@@ -242,6 +257,7 @@ def experiment_run_id(name: str, params: Mapping[str, object], digest: str) -> s
         name: Name of the experiment.
         params: The parameters, as plain values.
         digest: Hexadecimal digest of the exact parameters.
+        taken: Whether the id without a digest is another set's, by a rule that is not this one.
 
     Returns:
         An id that `run_dir` accepts.
@@ -258,6 +274,7 @@ def experiment_run_id(name: str, params: Mapping[str, object], digest: str) -> s
     safe = _UNSAFE.sub("_", _ascii(readable))
     prefix = _UNSAFE.sub("_", _ascii(name)) if "/" in name else name
     exact = safe == readable and len(safe) <= _ID_LENGTH and _same(_parse(safe), params)
+    exact = exact and not taken
     return f"{prefix}_{safe}" if exact else f"{prefix}_{safe[:_ID_LENGTH]}-{digest[:12]}"
 
 

@@ -106,11 +106,15 @@ class RankFolder:
 
         Raises:
             RunExistsError: If an earlier launch wrote it.
+            NotADirectoryError: If something above it is no folder, so that rank 0 can't make it.
 
         Ranks: independent.
         """
         metadata = read_json(os.path.join(self.run, layout.METADATA))
-        if metadata is not None and belongs_to(self.topology, metadata) == "another":
+        if metadata is None:
+            with suppress(FileNotFoundError):  # rank 0 has not made it yet
+                os.stat(self.run)
+        elif belongs_to(self.topology, metadata) == "another":
             raise RunExistsError(self._taken(self.run))
 
     def claim(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from simulated import answer, program, tree
 
-from notata import Logbook, LogReader
+from notata import Experiment, Logbook, LogReader
 from notata.errors import DamagedError
 
 OURS = ["run_status", "failure_reason", "start_time", "runtime_sec"]
@@ -351,3 +351,38 @@ def test_what_a_tag_says_is_never_done(
     with pytest.raises(DamagedError, match=r"params\.yaml"):
         _ = LogReader(tmp_path / "log_a").params
     assert not (tmp_path / "hit").exists()
+
+
+BEGIN_EXPERIMENT = """
+    from notata import Experiment
+
+    exp = Experiment("exp", "out")
+    for params in [{"dt": 0.123456}, {"dt": 0.1 + 0.2}, {"x": "a b"}, {"n": 3}, {"y": "c/d"}]:
+        log = exp.add(**params)
+        log.json("metrics", {"loss": 1.0})
+        log.mark_complete()
+"""
+
+
+def test_an_experiment_that_030_began_is_gone_on_with(tmp_path: Path) -> None:
+    """Its ids are cut; what it has done is not done again, and what it hasn't is not skipped."""
+    folder = write(BEGIN_EXPERIMENT, tmp_path / "theirs", peer=True)
+    done = [{"dt": 0.123456}, {"dt": 0.1 + 0.2}, {"x": "a b"}, {"n": 3}, {"y": "c/d"}]
+    new = [{"dt": 0.12346}, {"dt": 0.3}, {"x": "a_b"}, {"x": "a/b"}, {"n": "3"}, {"y": "c d"}]
+    exp = Experiment("exp", folder / "out")
+    for params in done:
+        assert exp.add(skip_existing=True, **params) is None
+        with pytest.raises(FileExistsError):
+            exp.add(**params)
+    for params in new:
+        with exp.add(skip_existing=True, **params) as log:
+            log.json("metrics", {"loss": 2.0})
+        assert exp.add(skip_existing=True, **params) is None
+    assert exp.rebuild_index() == len(done) + len(
+        new
+    )  # 0.3.0 wrote all under the first row's header
+    rows = exp.rows()
+    assert len(rows) == len({row["run_id"] for row in rows}) == len(done) + len(new)
+    for params, loss in [(one, 1.0) for one in done] + [(one, 2.0) for one in new]:
+        ((key, value),) = params.items()
+        assert [row["loss"] for row in rows if row[key] == value] == [loss]

@@ -8,7 +8,10 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
 from simulated import answer, program, theirs_and_ours, tree
+
+from notata import Experiment
 
 
 def test_numpy_numbers_arrays_paths_enums_tuples_and_dates_are_stored_plainly(
@@ -211,6 +214,17 @@ def test_debug_messages_can_be_had(tmp_path: Path) -> None:
         print(json.dumps("DEBUG residual 1e-9" in log.log_path.read_text()))
     """
     assert theirs_and_ours(code, tmp_path) == (False, True)
+
+
+def test_an_experiment_s_runs_log_from_its_level_on(tmp_path: Path) -> None:
+    exp = Experiment("exp", tmp_path, level="DEBUG")
+    logs = [exp.add(a=1), *exp.sweep({"b": [2]})]
+    for log in logs:
+        log.debug("residual 1e-9")
+        log.mark_complete()
+        assert "DEBUG residual 1e-9" in log.log_path.read_text()
+    with pytest.raises(ValueError, match="level 'LOUD'"):
+        Experiment("exp", tmp_path, level="LOUD")
 
 
 RUN_IDS = """

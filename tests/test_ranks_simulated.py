@@ -779,3 +779,12 @@ def test_a_forked_child_may_be_the_first_to_write_for_its_rank(base: Path) -> No
     assert run.ranks[1].load_array("child").tolist() == [1]
     assert run.ranks[1].load_array("parent").tolist() == [2]
     assert record(run.path, 1)["pid"] == os.getpid()
+
+
+@pytest.mark.parametrize("name", ["file", "file/below"])
+def test_below_a_file_each_rank_is_told_without_a_communicator(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    for rank in (2, 0, 1):
+        with pytest.raises(NotADirectoryError, match=rf"rank {rank}.*file"):
+            open_as(rank, 3, tmp_path / name)
+    assert (tmp_path / "file").read_bytes() == b""

@@ -1,0 +1,56 @@
+"""Which run of an experiment a set of parameters is: its id, in one that 0.3.0 began too."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from notata import layout, writers
+from notata.errors import DamagedError
+from notata.stored import read_params
+
+
+def named(name: str, params: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Parameters as plain values, and the id of their run.
+
+    Args:
+        name: Name of the experiment.
+        params: The parameters.
+
+    Raises:
+        UnsupportedValueError: If one can't be stored plainly; the message names it.
+
+    Ranks: independent.
+    """
+    values = {key: writers.plain(value, f"parameter {key!r}") for key, value in params.items()}
+    return values, layout.experiment_run_id(name, values, writers.digest(values))
+
+
+def kept(runs: str, name: str, values: Mapping[str, Any], run_id: str) -> str:
+    """The id of a run in an experiment where notata 0.3.0 may have named some.
+
+    It cut floats to five digits and made one of several characters, so that sets of parameters
+    shared an id. A run that it made of this very set is found under the id that it gave. Where it
+    gave that to another set, this one has an id with a digest.
+
+    Args:
+        runs: Folder of the experiment's runs.
+        name: Name of the experiment.
+        values: The parameters, as plain values.
+        run_id: Their id in a new experiment.
+
+    Ranks: independent.
+    """
+    former = layout.former_run_id(name, values)
+    folder = os.path.join(runs, f"{layout.RUN_PREFIX}{former}")
+    try:
+        stored = read_params(folder) if os.path.lexists(folder) else {}
+    except (DamagedError, OSError, ValueError):
+        return run_id
+    there = {key: stored[key] for key in values if key in stored}
+    if there == values:
+        return former
+    if former == run_id and layout.former_run_id(name, there) == run_id:
+        return layout.experiment_run_id(name, values, writers.digest(values), taken=True)
+    return run_id
