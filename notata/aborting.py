@@ -39,23 +39,24 @@ def end_job(comm: Any, why: str) -> None:
     os._exit(1)
 
 
-# What MPI may still write to: requests with their buffers; and the communicator whose ranks may be
-# ended for their sake.
-_abandoned: list[tuple[Any, Sequence[Any], Any]] = []
+# What MPI may still write to: requests with their buffers; the communicator whose ranks may be
+# ended for their sake; and the time before which they may not.
+_abandoned: list[tuple[Any, Sequence[Any], Any, float]] = []
 
 
-def abandon(comm: Any, requests: Sequence[Any], buffers: Any) -> None:
+def abandon(comm: Any, requests: Sequence[Any], buffers: Any, spare: float = 0.0) -> None:
     """Wait no more for requests that may never complete, until the interpreter exits.
 
     Args:
         comm: The communicator whose ranks may be ended for that; None if they may not.
         requests: The requests.
         buffers: What they read and write, which has to stay as long as they are pending.
+        spare: Seconds from now before which no rank is ended.
 
     Ranks: independent.
     """
     exits.add(_abort_if_stuck, _abort_if_stuck, last=True)
-    _abandoned.append((comm, requests, buffers))
+    _abandoned.append((comm, requests, buffers, time.monotonic() + spare))
 
 
 def _abort_if_stuck() -> None:
@@ -66,8 +67,8 @@ def _abort_if_stuck() -> None:
     """
     mpi = sys.modules["mpi4py.MPI"]
     told = "some ranks never came to open or close a run that this one waited for"
-    for comm, requests, buffers in _abandoned:
-        if mpi.Is_finalized() or _complete(requests):
+    for comm, requests, buffers, spared in _abandoned:
+        if mpi.Is_finalized() or _complete(requests, spared if comm is not None else 0.0):
             continue
         if comm is not None:
             end_job(comm, f"{told}; ending the job, since MPI could not be finalised")
@@ -75,14 +76,16 @@ def _abort_if_stuck() -> None:
         _keep_for_ever(buffers)
 
 
-def _complete(requests: Sequence[Any]) -> bool:
+def _complete(requests: Sequence[Any], spared: float) -> bool:
     """Whether requests are complete, once MPI had the time for what has arrived meanwhile."""
-    deadline = time.monotonic() + _LAST_LOOK
-    while not (done := sys.modules["mpi4py.MPI"].Request.Testall(requests)):
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.01)
-    return bool(done)
+    deadline = max(spared, time.monotonic() + _LAST_LOOK)
+    done = False
+    with suppress(KeyboardInterrupt):  # who is tired of waiting wants the job to end
+        while not (done := bool(sys.modules["mpi4py.MPI"].Request.Testall(requests))):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.01)
+    return done
 
 
 def _keep_for_ever(buffers: Any) -> None:

@@ -239,7 +239,10 @@ class Agreement:
             time.sleep(pause)
 
     def _abandon(self, requests: Sequence[Any], buffers: Any) -> None:
-        abandon(self._topology.comm if self._may_abort else None, requests, buffers)
+        # Before there is a duplicate no rank can tell another. Those that came later than this one
+        # hear of it from their own patience, if they live as long.
+        spare = self.grace if self._comm is None else 0.0
+        abandon(self._topology.comm if self._may_abort else None, requests, buffers, spare)
         self.gave_up = True
         self._comm = self._voting = None
 

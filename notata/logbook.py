@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from notata import deadline, disk, layout, lifecycle, messages, topology, watchdog
+from notata.agreement import DEFAULT_GRACE, grace_seconds
 from notata.errors import UnsafeNameError
 from notata.failure import policy
 from notata.logwriter import handler
@@ -127,10 +128,10 @@ class Logbook(Verbs, Steering):
             durability = disk.chosen(durability)
             timeout, numbers = watchdog.seconds(), numbers_of(signals)
             deadline.end_time()
-            self._margin = float(margin)
+            self._margin, grace = float(margin), grace_seconds(grace)
         except ValueError as error:  # the ranks that wait for this one have to hear of it
             failure, level, on_failure, timeout = error, messages.INFO, "grace", 0.0
-            numbers, durability = (), disk.CLOSE
+            numbers, durability, grace = (), disk.CLOSE, DEFAULT_GRACE
         used = disk.Disk(durability, place.rank if place.parallel else None)
         self.durability, folder = durability, RankFolder(path, place, self.run_id, used)
         own, root = places_of(path, os.fspath(self.path), folder, level)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -270,6 +272,13 @@ def test_the_traceback_is_on_disk_before_a_rank_tells_anybody(
 def test_what_is_no_way_to_meet_a_failure_is_refused(base: Path, on_failure: Any) -> None:
     with pytest.raises(ValueError, match="grace, abort, raise"):
         Logbook("x", base, on_failure=on_failure)
+    assert not base.exists()
+
+
+@pytest.mark.parametrize("grace", [0, -1.5, math.nan, "soon", ""])
+def test_what_is_no_grace_period_is_refused(base: Path, grace: Any) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"grace={grace!r} (NOTATA_GRACE) is not")):
+        Logbook("x", base, grace=grace)
     assert not base.exists()
 
 

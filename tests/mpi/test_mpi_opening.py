@@ -38,6 +38,7 @@ def refusals(flavour, launch_in, tmp_path_factory):
         ("bad_params_on_one", ["UnsupportedValueError", "TypeError"], ["rank 1", "bad"]),
         ("bad_id", ["UnsafeNameError", "ValueError"], ["../escaped"]),
         ("bad_level_on_one", ["Exception"], ["rank 2", "LOUD"]),
+        ("bad_grace_on_one", ["ValueError"], ["rank 2", "soon", "positive number"]),
         ("overwrite_no_run", ["NotARunError", "ValueError"], ["log_foreign"]),
     ],
 )
@@ -156,22 +157,30 @@ def test_overwriting_replaces_what_all_ranks_wrote(refusals):
     assert not list(run.path.rglob(".notata-*"))
 
 
-@pytest.mark.parametrize("mode", ["only_root", "only_root_others_leave", "one_missing"])
+@pytest.mark.parametrize(
+    ("mode", "argument", "variable", "there"),
+    [
+        pytest.param("only_root", (), GRACE, {0}, id="only_root"),
+        pytest.param("only_root_others_leave", (GRACE,), 3600, {0}, id="grace_as_an_argument"),
+        # Rank 1 comes so late that rank 0 is about to end when rank 1 gives up as well.
+        pytest.param("one_missing", (0.6 * GRACE,), GRACE, {0, 1}, id="one_missing"),
+    ],
+)
 def test_ranks_that_do_not_come_are_waited_for_no_longer_than_the_grace_period(
-    launch, tmp_path, mode
+    launch, tmp_path, mode, argument, variable, there
 ):
-    done = launch(RANKS, "opening", mode, tmp_path, check=False, NOTATA_GRACE=f"{GRACE:g}")
+    done = launch(
+        *(RANKS, "opening", mode, tmp_path, *argument), check=False, NOTATA_GRACE=f"{variable:g}"
+    )
     assert done.status != 0
-    # Of two ranks that wait, the first to give up may end the job before the other has told of it.
-    assert set(done.told) <= {0, 1} if mode == "one_missing" else set(done.told) == {0}
-    assert done.told
+    assert set(done.told) == there  # each rank that is there, and waits, gets its own error
     for told in done.told.values():
         opening = told["opening"]
         assert {"RanksMissingError", "TimeoutError"} <= set(opening["error"]["classes"])
         message = opening["error"]["message"]
         assert all(word in message for word in ("comm=None", "log.root", "lonely", "NOTATA_GRACE"))
         assert GRACE <= opening["seconds"] < GRACE + 2
-    assert done.seconds < GRACE + SLACK
+    assert done.seconds < 2 * GRACE + SLACK  # the job ends when none can be waiting any more
     assert not (tmp_path / "log_lonely").exists()
 
 

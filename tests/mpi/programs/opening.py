@@ -43,6 +43,9 @@ def refusals(out):
         "bad_level_on_one": lambda: Logbook(
             "level", base_dir=out, level="LOUD" if rank == 2 else "INFO"
         ),
+        "bad_grace_on_one": lambda: Logbook(
+            "grace", base_dir=out, grace="soon" if rank == 2 else None
+        ),
         "overwrite_no_run": lambda: Logbook("foreign", base_dir=out, overwrite=True),
         "overwrite": lambda: overwrite(out, rank),
     }
@@ -75,16 +78,18 @@ def only_root(out):
     WORLD.Barrier()
 
 
-def only_root_others_leave(out):
+def only_root_others_leave(out, grace):
     """The same, where the others are already at the end of the program."""
     if WORLD.rank == 0:
-        tell(opening=attempt(lambda: Logbook("lonely", base_dir=out)))
+        tell(opening=attempt(lambda: Logbook("lonely", base_dir=out, grace=float(grace))))
         raise SystemExit(3)
 
 
-def one_missing(out):
-    """All but the last rank open the run."""
+def one_missing(out, late):
+    """All but the last rank open the run, rank 1 some seconds after rank 0."""
+    WORLD.Barrier()
     if WORLD.rank < WORLD.size - 1:
+        time.sleep(float(late) * WORLD.rank)
         tell(opening=attempt(lambda: Logbook("lonely", base_dir=out)))
         raise SystemExit(3)
     time.sleep(60)
