@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,6 +207,21 @@ def test_a_rank_with_other_parameters_is_told_which(launch, tmp_path):
     assert all(key in warning.message for key in ("kappa", "extra", "steps"))
     assert "shared" not in warning.message
     assert len(warning.message) < 200
+
+
+def test_a_digest_of_the_parameters_travels_and_not_they(launch, tmp_path):
+    done = launch(RANKS, "opening", "what_travels", tmp_path)
+    digests = []
+    for rank in range(RANKS):
+        told = done.told[rank]
+        assert told["bytes"] < 50_000  # of parameters of 200,000
+        assert not [word for word in ("mesh", "finer", "kappa", "0.01") if word in told["text"]]
+        digests.append(re.findall(r'"params": "(\w+)"', told["text"]))
+    assert [len(found) for found in digests] == [2, 2, 2]  # at opening and at closing
+    assert len(set(digests[0] + digests[1])) == len(set(digests[2])) == 1
+    assert digests[1] != digests[2]
+    (warning,) = LogReader(tmp_path / "log_watched").messages(level="WARNING")
+    assert (warning.rank, warning.message.split(": ")[1].split(" ")[0]) == (2, "kappa")
 
 
 def test_parameters_that_come_later_are_compared_at_the_end(launch, tmp_path):

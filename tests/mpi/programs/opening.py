@@ -3,6 +3,7 @@
 opening.py MODE OUT
 """
 
+import pickle
 import time
 from pathlib import Path
 
@@ -12,6 +13,28 @@ from tell import attempt, main, tell
 from notata import Logbook
 
 WORLD = MPI.COMM_WORLD
+GIVEN = []
+
+
+class Watched(MPI.Intracomm):
+    """A communicator that notes what its calls are given, as its duplicates do."""
+
+    def __getattribute__(self, name):
+        found = super().__getattribute__(name)
+
+        def noted(*args, **named):
+            GIVEN.extend(map(as_bytes, (*args, *named.values())))
+            return found(*args, **named)
+
+        return noted if callable(found) else found
+
+
+def as_bytes(value):
+    """What MPI sends of a buffer, and mpi4py of an object."""
+    try:
+        return bytes(memoryview(value[0] if isinstance(value, list) else value))
+    except TypeError:
+        return pickle.dumps(value)
 
 
 def refusals(out):
@@ -114,6 +137,15 @@ def params_differ(out):
         log.info("here")
 
 
+def what_travels(out):
+    """Long parameters, of which rank 2 has another one."""
+    params = {"mesh": "finer" * 40_000, "kappa": 0.02 if WORLD.rank == 2 else 0.01}
+    with Logbook("watched", base_dir=out, params=params, comm=Watched(WORLD)):
+        pass
+    sent = b"".join(GIVEN)
+    tell(bytes=len(sent), text=sent[:100_000].decode("latin-1"))
+
+
 def params_later(out):
     """Parameters that are added after opening; rank 3 has another value of one of them."""
     with Logbook("later", base_dir=out, params={"a": 1}) as log:
@@ -131,6 +163,7 @@ if __name__ == "__main__":
         one_missing,
         one_late,
         params_differ,
+        what_travels,
         params_later,
     )
     main({mode.__name__: mode for mode in modes})
