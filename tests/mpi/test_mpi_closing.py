@@ -6,7 +6,9 @@ import os
 
 import pytest
 
+import notata
 from notata import LogReader
+from notata.errors import MergeError
 
 pytestmark = pytest.mark.mpi
 
@@ -148,3 +150,62 @@ def test_closing_after_mpi_is_finalised_is_an_error_on_disk_too(launch, tmp_path
         assert told["closing"]["error"]["classes"][0] == "RanksMissingError"
         assert "close the run before" in told["closing"]["error"]["message"]
     assert run.meta["status"] == "failed"
+
+
+# ----- without a communicator -----
+
+
+@pytest.fixture(scope="module")
+def unconnected(flavour, launch_in, tmp_path_factory):
+    """The folder of programs/unconnected.py's runs, and what each rank told of them."""
+    folder = tmp_path_factory.mktemp(flavour.name)
+    done = launch_in(folder)(RANKS, "unconnected", folder)
+    assert [done.told[rank]["uses_mpi"] for rank in range(RANKS)] == [False] * RANKS
+    return folder, done.told
+
+
+def outcome_of(run):
+    facts = run.meta["parallel"]
+    assert (facts["size"], facts["mpi"], facts["communicator"]) == (RANKS, None, False)
+    return run.meta["status"], run.meta.get("failure_reason")
+
+
+def test_without_mpi_an_exception_on_all_ranks_fails_the_run_with_its_reason(unconnected):
+    folder, told = unconnected
+    run = LogReader(folder / "log_all")
+    assert outcome_of(run) == ("failed", "dt is too large")
+    for rank in range(RANKS):
+        error = told[rank]["all_raise"]["error"]
+        assert error["classes"][0] == "UnstableError"
+        assert (error["message"], error["notes"]) == ("dt is too large", [])
+        record = run.ranks[rank].record
+        assert (record["status"], record["failure_reason"]) == ("failed", "dt is too large")
+        assert 'raise UnstableError("dt is too large")' in record["traceback"]
+    assert list(run.load_array("x")) == list(range(RANKS))
+
+
+def test_without_mpi_rank_0_can_say_that_the_run_failed(unconnected):
+    folder, told = unconnected
+    assert [told[rank]["root_marks_failed"]["error"] for rank in range(RANKS)] == [None] * RANKS
+    run = LogReader(folder / "log_marked")
+    assert outcome_of(run) == ("failed", "residual grows")
+    texts = [m.message for m in run.messages(ranks=[0])]
+    assert texts.count("Marked failed: residual grows") == 1
+    assert "Marked complete" not in texts
+
+
+def test_without_mpi_one_rank_that_breaks_says_so_in_its_own_record(unconnected):
+    folder, told = unconnected
+    errors = [told[rank]["one_raises"]["error"] for rank in range(RANKS)]
+    assert [error and error["classes"][0] for error in errors] == [None, "UnstableError", None]
+    run = LogReader(folder / "log_one")
+    assert outcome_of(run) == ("complete", None)  # rank 0 hears of no other rank
+    assert [path.name for path in (run.path / "ranks").iterdir()] == ["rank_00001"]
+    record = run.ranks[1].record
+    assert (record["status"], record["error"]) == ("failed", "UnstableError")
+    assert record["failure_reason"] == "NaN in cell 7"
+    assert 'raise UnstableError("NaN in cell 7")' in record["traceback"]
+    (message,) = run.messages(level="ERROR")
+    assert (message.rank, message.message) == (1, record["traceback"])
+    with pytest.raises(MergeError, match=r"rank 1 failed \(NaN in cell 7\), though the run says"):
+        notata.merge(run.path)
