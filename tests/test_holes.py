@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from calling import notata as command
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from richrun import answers, counted, rich, tree_of
@@ -107,6 +108,35 @@ def test_a_rank_whose_folder_is_missing(base: Path) -> None:
     np.testing.assert_array_equal(np.load(run / "data/T.npy"), [0, 0, NAN, NAN, 2, 2])
     np.testing.assert_array_equal(np.load(run / "data/s.npy"), [[0, 0], [0, 0], [2, 2]])
     assert len(np.load(run / "data/x.npy")) == 4  # nobody knows how many rows it had
+
+
+@pytest.mark.parametrize(
+    ("with_counts", "first"),
+    [
+        pytest.param(True, "rank 1 wrote 5 pieces, but its folder is missing", id="communicator"),
+        pytest.param(False, "rank 1 left nothing, and without a communicator", id="launcher"),
+    ],
+)
+def test_the_command_names_a_rank_whose_folder_is_missing(
+    base: Path, with_counts: bool, first: str
+) -> None:
+    run = write_as(3, base, rows_of_3)
+    if with_counts:
+        counted(run)
+    shutil.rmtree(row(run, 1))
+    before = tree_of(run)
+    for options in ([], ["--jobs", 2], ["--prune"]):
+        result = command("merge", *options, run)
+        assert (result.exit_code, result.stdout.strip()) == (2, "")
+        told = result.stderr.splitlines()
+        assert told[0].startswith(f"notata: error: {run}: {first}")
+        assert told[1:] == [
+            f"notata: error: {run}: array 'T' of shape (6,): nothing covers [2:4] (rank 1 left no "
+            "piece of it)",
+            f"notata: error: {run}: array 's' has one row per rank, but rank 1 wrote none",
+            "notata: nothing was written; --allow-missing would go on",
+        ]
+        assert tree_of(run) == before
 
 
 @pytest.mark.parametrize("prune", [False, True])
