@@ -14,15 +14,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 import yaml
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
+from richrun import counted
 from ruamel.yaml import YAML
 from simulated import open_as, write_as
 
 import notata
 from notata import Logbook, LogReader, layout, writers
-from notata.errors import UnsafeNameError, UnsupportedValueError
+from notata.errors import MergeError, UnsafeNameError, UnsupportedValueError
 
 settings.register_profile(
     "notata",
@@ -236,6 +238,71 @@ def test_any_name_that_is_taken_is_listed_and_loads(names: list[str], keys: list
         for name, content in texts.items():
             assert (log.artifactsdir / name).read_text(encoding="utf-8") == content
         log.mark_complete()
+
+
+Shares = list[list[tuple[str, list[str]]]]
+
+
+@st.composite
+def shares(draw: st.DrawFn) -> Shares:
+    """What two or three ranks write, of a few names: arrays, and bundles of some keys."""
+    names = st.sampled_from(draw(st.lists(NAMES, min_size=1, max_size=4, unique=True)))
+    options = {"name", "compressed", "self", "start", "shape", "halo", "join"}
+    words = st.lists(NAMES.filter(lambda key: key not in options), min_size=1, max_size=3)
+    keys = st.lists(st.sampled_from(draw(words)), max_size=2, unique=True)  # none: an array
+    share = st.lists(st.tuples(names, keys), max_size=3)
+    return draw(st.lists(share, min_size=2, max_size=3))
+
+
+def taken_by(log: Logbook, share: list[tuple[str, list[str]]]) -> dict[str, dict[str, list[int]]]:
+    """Write a rank's share; what is taken: by file, and by the name it has to be listed under."""
+    files: dict[str, dict[str, list[int]]] = {}
+    for number, (name, keys) in enumerate(share):
+        values = {key: [log.rank, number, place] for place, key in enumerate(keys)}
+        try:
+            if keys:
+                log.arrays(name, compressed=False, **values)
+                files[f"{name}.npz"] = {f"{name}:{key}": value for key, value in values.items()}
+            else:
+                log.array(name, [log.rank, number])
+                files[f"{name}.npy"] = {name: [log.rank, number]}
+        except (UnsafeNameError, OSError):
+            pass  # refused, or a folder of this name is in the way
+    return files
+
+
+@settings(max_examples=40)
+@given(of_ranks=shares())
+@example(of_ranks=[[("a", []), ("a", ["b"])], [("a", ["c"]), ("a", ["b"])]])
+@example(of_ranks=[[], [("x/y", [])], [("x", []), ("x/y", ["z/w"])]])
+@example(of_ranks=[[("x", [])], [("x.npy/y", [])]])
+def test_any_name_that_ranks_are_given_is_listed_and_loads(of_ranks: Shares) -> None:
+    with folder() as base:
+        each: list[dict[str, dict[str, list[int]]]] = []
+        path = write_as(
+            len(of_ranks), base, lambda log: each.append(taken_by(log, of_ranks[log.rank]))
+        )
+        whole: dict[str, list[int]] = {}
+        file_of: dict[str, str] = {}
+        for file, arrays in (pair for files in each for pair in files.items()):
+            for name, value in arrays.items():
+                assume(file_of.setdefault(name, file) == file)  # "a:b", or key "b" of "a"
+                whole[name] = [*whole.get(name, []), *value]
+        files = {PurePosixPath(file) for file in file_of.values()}
+        clash = any(file in another.parents for file in files for another in files)
+        run = LogReader(counted(path))
+        for _ in range(2):  # before and after the merge
+            assert run.arrays == sorted(whole)
+            assert {name: run.load_array(name).tolist() for name in run.arrays} == whole
+            for rank, written in zip(run.ranks, each, strict=True):
+                own = {name: value for arrays in written.values() for name, value in arrays.items()}
+                assert rank.arrays == sorted(own)
+                assert {name: rank.load_array(name).tolist() for name in rank.arrays} == own
+            if clash:  # one rank's file is where another one has a folder: no place for both
+                with pytest.raises(MergeError, match="would have this name"):
+                    notata.merge(path)
+            else:
+                notata.merge(path)
 
 
 @settings(max_examples=200)

@@ -1,4 +1,4 @@
-"""What the README says besides its commands, which `test_newcomer.py` follows; what is installed."""
+"""What the README says besides its commands, which `test_newcomer.py` follows; what is needed."""
 
 from __future__ import annotations
 
