@@ -27,13 +27,13 @@ $ eval "$(_NOTATA_COMPLETE=bash_source notata)"
 
 
 def page() -> str:
-    """The page, with the help of each command as it prints it on a line of 100 characters."""
+    """The page, with the help of each command on lines of 80 characters: the page shows no more."""
     context = click.Context(main, info_name="notata", **main.context_settings)
     parts = [INTRODUCTION]
     for name in main.list_commands(context):
         command = main.get_command(context, name)
         inner = click.Context(
-            command, info_name=name, parent=context, terminal_width=100, max_content_width=100
+            command, info_name=name, parent=context, terminal_width=80, max_content_width=80
         )
         parts.append(
             f"## notata {name}\n\n% not run: it is a command's help\n```text\n"

@@ -2,6 +2,7 @@
 
 Each run integrates two neighbouring states for one value of rho, keeps the trajectory, and says as
 metrics how fast they part (the largest Lyapunov exponent: above 0 is chaos) and how high z goes.
+For rho around 20 the motion looks chaotic for long before it comes to rest: give it more --steps.
 Alone it does all points; as the tasks of a job array each does the next that nobody has claimed,
 and a second call does what is left. Then look at the whole sweep:
 

@@ -184,7 +184,7 @@ class Logbook(Verbs, Steering):
 
     @property
     def rank_dir(self) -> Path:
-        """Folder that only this rank writes to: the run's own in a run of one rank.
+        """Folder that only this rank writes to; the run's own in a run of one rank.
 
         Ranks: independent.
         """
@@ -238,7 +238,7 @@ class Logbook(Verbs, Steering):
 
     @property
     def params(self) -> Params:
-        """The parameters: call it to add some, index it to see one.
+        """The parameters; call it to add some, index it to see one.
 
         Example:
             >>> log.params(omega=2.0, dt=1e-3)

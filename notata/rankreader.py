@@ -38,7 +38,7 @@ class RankReader(stored.Shelf):
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the rank said of itself: host, status, traceback; empty if it wrote nothing.
+        """What the rank said of itself (host, status, traceback); empty if it wrote nothing.
 
         Ranks: independent.
         """

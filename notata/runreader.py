@@ -65,7 +65,7 @@ class LogReader(Shelf):
 
     @property
     def meta(self) -> dict[str, Any]:
-        """The metadata: status, times, and what else was noted.
+        """The metadata (status, times, and what else was noted).
 
         Raises:
             DamagedError: If the file is no JSON object (a `ValueError`).

@@ -35,7 +35,7 @@ class Steering:
 
     @property
     def should_stop(self) -> bool:
-        """Whether it is time to save and leave: after a warning signal, or close to the time limit.
+        """Whether it is time to save and leave, after a warning signal, or close to the time limit.
 
         Ranks may see it in different steps; `agree` lets them leave in the same one.
 

@@ -51,6 +51,28 @@ def run(base: Path) -> Path:
     return log.path
 
 
+@pytest.mark.parametrize(
+    ("options", "title"),
+    [
+        (["field"], "x: field"),
+        (["field", "--region", ":2,:"], "x: field[0:2, :]"),
+        (["cube"], "x: cube[2, :, :]"),
+    ],
+)
+def test_a_title_names_a_part_but_not_the_whole(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], title: str
+) -> None:
+    titles = []
+
+    def spy(found: View, text: str) -> object:
+        titles.append(text)
+        return picture(found, text)
+
+    monkeypatch.setattr(drawing, "picture", spy)
+    assert notata("plot", run, *options, "--out", tmp_path / "x.png").exit_code == 0
+    assert titles == [title]
+
+
 def seen(run: Path, name: str, region: str | None = None) -> View:
     return view(open_array(run, name), None if region is None else parse(region))
 

@@ -116,8 +116,8 @@ def test_the_same_message_of_many_ranks_is_one(base: Path) -> None:
     for log in logs[::2]:
         log.info("steady")
     printed = notata("show", logs[0].path).stdout
-    assert "INFO     [0-5] ready" in printed
-    assert "INFO     [10 ranks] steady" in printed
+    assert "INFO [0-5]      ready" in printed
+    assert "INFO [10 ranks] steady" in printed
     for log in reversed(logs):
         log.mark_complete()
 

@@ -181,6 +181,24 @@ def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ]
 
 
+def test_a_hint_where_all_is_well_is_no_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = [Check("exclusive create on this node", "ok", "20 names", "Try two nodes")]
+    monkeypatch.setattr("notata.doctor.examine", lambda folder: (0, found))
+    names = {
+        80: (23, "exclusive create on", "this node"),
+        140: (32, "exclusive create on this node", ""),
+    }
+    for width, (wide, first, second) in names.items():
+        done = CliRunner().invoke(main, ["doctor", str(tmp_path)], env={"COLUMNS": str(width)})
+        lines = [line.rstrip() for line in done.stdout.splitlines()]
+        assert lines[2:] == [
+            f"{first:{wide}}ok        20 names",
+            f"{second:{wide}}          Try two nodes",
+        ]
+
+
 def test_the_table_fits_80_columns(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["doctor", str(tmp_path)], env={"COLUMNS": "80"})
     assert done.exit_code == 0, done.stdout

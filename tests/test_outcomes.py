@@ -462,6 +462,14 @@ def test_status_groups_states_and_reasons(sweep: Sweep) -> None:
     assert lines[-1].startswith("1 run never got to say so: `notata reconcile")
 
 
+def test_status_has_no_column_of_jobs_where_there_are_none(base: Path) -> None:
+    experiment = Experiment("alone", base)
+    experiment.add(k=1).mark_failed("diverged")
+    lines = [line.split() for line in command("status", experiment.exp_dir).stdout.splitlines()]
+    assert ["run", "state", "why"] in lines
+    assert ["alone_k_1", "failed", "diverged"] in lines
+
+
 def test_status_as_json(sweep: Sweep) -> None:
     sweep.run("ok", "complete", scheduler=task_facts(1, high=3))
     sweep.run("killed", scheduler=task_facts(2, high=3))

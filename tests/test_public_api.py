@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 from collections.abc import Iterator
@@ -153,6 +154,17 @@ def test_each_docstring_says_what_ranks_may_do(name: str, text: str | None) -> N
     assert text is not None, name
     said = re.search(r"^ *Ranks: +\S", text, re.MULTILINE)
     assert said is not None, f"{name} has no line that begins with 'Ranks:'"
+
+
+def test_no_property_begins_with_a_colon_that_sphinx_takes_for_a_type() -> None:
+    first_lines = {
+        f"{cls.__name__}.{name}": (member.__doc__ or "").partition("\n")[0]
+        for cls in (Logbook, RootView, LogReader, RankReader, ExperimentReader, Experiment)
+        for name, member in inspect.getmembers_static(cls)
+        if isinstance(member, property | functools.cached_property) and not name.startswith("_")
+    }
+    assert len(first_lines) > 30
+    assert {name: line for name, line in first_lines.items() if ":" in line} == {}
 
 
 def test_every_error_is_of_the_library_and_a_builtin() -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from notata.cli.printing import ATTENTION, KEEP, cell, json_text, new_table, show
+from notata.cli.printing import ATTENTION, KEEP, cell, console, json_text, new_table, show
 
 if TYPE_CHECKING:
     from notata.doctor import Check
@@ -26,6 +26,8 @@ inside DIR and leaves nothing behind.
 
 Exit status: 0 if all is well or merely slow, 1 if something could lose data, 2 for wrong use.
 """
+
+_WIDE, _NARROW = 100, 20  # characters: of a wide terminal, and of a check's name on others
 
 
 @click.command(help=_HELP)
@@ -67,12 +69,16 @@ def _show(checks: list[Check]) -> None:
 
     colours = {"ok": "green", "warn": "yellow", "bad": "bold red"}
     table = new_table("check")
+    if console().width < _WIDE:
+        table.columns[0].max_width = _NARROW  # room for the findings
     table.add_column("verdict", no_wrap=True)
     table.add_column("finding and remedy", overflow="fold")
     for check in checks:
         verdict = Text(check.verdict, style=colours[check.verdict])
         told = cell(check.finding)
         if check.remedy:
-            told.append("\nRemedy: ", style="bold").append(cell(check.remedy))
+            # Where all is well there is nothing to remedy, but something else to try.
+            label = "" if check.verdict == "ok" else "Remedy: "
+            told.append(f"\n{label}", style="bold").append(cell(check.remedy))
         table.add_row(check.name, verdict, told)
     show(table)

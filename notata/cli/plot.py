@@ -86,7 +86,8 @@ def _array(path: str, name: str, region: str | None) -> tuple[Figure, dict[str, 
             raise
         raise click.BadParameter(str(error), param_hint="--region") from None
     told = {"array": name, "shape": opened.shape, "drawn": found.region}
-    return picture(found, f"{reader.run_id}: {name}[{found.region}]"), told
+    part = "" if set(found.region) <= set(":, ") else f"[{found.region}]"
+    return picture(found, f"{reader.run_id}: {name}{part}"), told
 
 
 def _sweep(path: str, options: dict[str, Any]) -> tuple[Figure, dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -91,7 +91,7 @@ def _show(found: Overview) -> None:
         "arrays": _arrays(found.arrays),
         "artifacts": _names(found.artifacts, width),
         "plots": _names(found.plots, width),
-        "messages": [_message(one) for one in list(folded(found.messages))[-_SHOWN:]],
+        "messages": _messages(list(folded(found.messages))[-_SHOWN:]),
     }
     parts = {name: lines for name, lines in parts.items() if lines}
     shares = _shares({name: len(lines) for name, lines in parts.items()}, height - 3)
@@ -251,14 +251,24 @@ def _arrays(arrays: list[ArrayFacts]) -> Lines:
     return lines
 
 
-def _message(one: Folded) -> Text:
+def _messages(shown: list[Folded]) -> Lines:
+    """Time, level, ranks and message, one under the other and no wider than these need."""
     from rich.text import Text
 
-    record = one.first
     styles = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "bold red"}
-    line = Text().append(f"{record.time[11:19]} ", style="dim")
-    line.append(f"{printable(record.level):8}", style=styles.get(record.level, ""))
-    if one.ranks:
-        ranks = compact(one.ranks)
-        line.append(f" [{ranks if len(ranks) <= _LONG else counted(len(one.ranks), 'rank')}]")
-    return line.append(f" {printable(record.message)}", style=styles.get(record.level, ""))
+    rows = [(printable(one.first.level), _who(one.ranks), one.first) for one in shown]
+    level_width, who_width = (max((len(row[i]) for row in rows), default=0) for i in (0, 1))
+    lines = []
+    for level, who, record in rows:
+        style = styles.get(record.level, "")
+        line = Text().append(f"{record.time[11:19]} ", style="dim")
+        line.append(f"{level:{level_width}} ", style=style)
+        line.append(f"{who:{who_width}} " if who_width else "")
+        lines.append(line.append(printable(record.message), style=style))
+    return lines
+
+
+def _who(numbers: Collection[int]) -> str:
+    ranks = compact(numbers) if numbers else ""
+    told = ranks if len(ranks) <= _LONG else counted(len(numbers), "rank")
+    return f"[{told}]" if told else ""

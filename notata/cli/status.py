@@ -116,14 +116,16 @@ def _show(found: Survey, groups: list[tuple[str, str, int]], bad: list[Outcome])
 
 
 def _show_runs(bad: list[Outcome]) -> None:
+    shown = bad[:_SHOWN]
+    jobs = any(outcome.job for outcome in shown)  # a column of nothing takes room from the reasons
     table = new_table("run")
-    for heading in ("state", "job"):
+    for heading in ("state", "job") if jobs else ("state",):
         table.add_column(heading, no_wrap=True)
     table.add_column("why", overflow="fold")
-    for outcome in bad[:_SHOWN]:
-        why = _without_place(outcome.reason or "")
-        state = status_text(outcome.state)
-        table.add_row(cell(outcome.run_id), state, cell(outcome.job), cell(why))
+    for outcome in shown:
+        job = [cell(outcome.job)] if jobs else []
+        why = cell(_without_place(outcome.reason or ""))
+        table.add_row(cell(outcome.run_id), status_text(outcome.state), *job, why)
     show(table)
     if len(bad) > _SHOWN:
         click.echo(f"and {len(bad) - _SHOWN} more, which `notata failed` lists")

@@ -218,7 +218,7 @@ def clock(folder: str) -> Check:
     _write(path, b"tick")
     after, stamped = time.time(), os.stat(path).st_mtime
     off = before - stamped if stamped < before else min(0.0, after - stamped)
-    return judge_clock("clock", off, "the file server's")
+    return judge_clock("clock", off, "the file system's")
 
 
 def judge_clock(name: str, off: float, other: str) -> Check:

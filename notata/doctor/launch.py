@@ -114,7 +114,7 @@ def judge_mpi(place: topology.Topology, told: Told) -> Check:
             )
         return Check("MPI", "bad", finding, advice)
     if "size" not in told:
-        return Check("MPI", "ok", f"{told['library']}; not started, since no launcher is there")
+        return Check("MPI", "ok", f"{told['library']}; not started, as no launcher started this")
     finding = f"{told['library']} agrees: rank {told['rank']} of {told['size']}"
     if told["notes"]:
         advice = "notata goes by MPI; remove variables that an outer job has left behind"

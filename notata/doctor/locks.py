@@ -170,8 +170,8 @@ def _judge_locks(told: Sequence[Told], journal: str, name: str, remedy: str) -> 
         finding = f"the {len(told)} processes took turns one after the other and never met"
         return Check(name, "warn", finding, "Run notata doctor again, on nodes that are less busy")
     finding = (
-        f"{turns} turns of {len(told)} processes, never two at once, by both detectors; the lock "
-        f"changed hands {hands} times"
+        f"{turns} turns of {len(told)} processes, never two at once; the lock changed hands "
+        f"{hands} times"
     )
     error = next((one["flock"] for one in told if one["flock"]), None)
     if error:
@@ -235,7 +235,8 @@ def _judge_appends(told: Sequence[Told], journal: str, name: str, remedy: str) -
 def _judge_claims(told: Sequence[Told], name: str) -> Check:
     won = [number for one in told for number in one["won"]]
     if sorted(won) == list(range(_NAMES)):
-        return Check(name, "ok", f"{_NAMES} names, each made by exactly one of {len(told)}")
+        finding = f"{_NAMES} names, each made by exactly one of {len(told)} processes"
+        return Check(name, "ok", finding)
     finding = f"{len(won)} processes made {_NAMES} names, which just one each should have"
     advice = "Use another file system: here two ranks may take the same folder for their own"
     return Check(name, "bad", finding, advice)
