@@ -3,7 +3,8 @@
 from notata import __version__
 
 project = "notata"
-author = "the notata authors"
+author = "the notata for clusters authors"
+copyright = f"2026, {author}"
 release = version = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
