@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from notata import layout, pulse, scheduler
+from notata import files, layout, pulse, scheduler
 from notata.attempts import job_of
+from notata.jobs import JobId
 from notata.stored import read_json
 
 FREE, COMPLETE, FAILED, RUNNING, LOST = "free", "complete", "failed", "running", "lost"
 _CLOCK_LASTS = 5.0  # seconds for which the file system's time is not asked for again
 
-Gone = Callable[[Iterable[str]], Mapping[str, bool | None]]
+Gone = Callable[[Iterable[JobId]], Mapping[JobId, bool | None]]
 
 
 class Claims:
@@ -29,7 +30,7 @@ class Claims:
     Args:
         runs: The folders of all of them.
         experiment: Folder of the experiment.
-        gone: Says of job ids whether they are gone: True, False, or None where it isn't known.
+        gone: Says of jobs whether they are gone: True, False, or None where it isn't known.
         began: When the sweep began, by the file system's clock; what changed later is of the sweep.
     """
 
@@ -38,7 +39,7 @@ class Claims:
     ) -> None:
         self._runs, self._gone, self._experiment = runs, gone, experiment
         self._began = began
-        self._answers: dict[str, bool | None] = {}
+        self._answers: dict[JobId, bool | None] = {}
         self._clock: tuple[float, pulse.Clock] | None = None
 
     def state(self, run: str) -> str:
@@ -70,7 +71,7 @@ class Claims:
         silence = self._silence(run)
         if silence <= 2 * pulse.interval():
             return False
-        job = _slurm_job(metadata)
+        job = _slurm_job(run, metadata)
         gone = None if job is None else self._is_gone(job)
         return silence > pulse.bound() if gone is None else gone
 
@@ -83,19 +84,23 @@ class Claims:
             sign = os.stat(run).st_mtime if sign is None else sign
         return 0.0 if sign is None else self._clock[1].now - sign
 
-    def _is_gone(self, job: str) -> bool | None:
+    def _is_gone(self, job: JobId) -> bool | None:
         """What the scheduler says of a job; it is asked once for all that are not known to run."""
         if job not in self._answers:
             silent = {job}
             for run in self._runs:
                 metadata = read_json(os.path.join(run, layout.METADATA)) or {}
-                other = _slurm_job(metadata)
+                other = _slurm_job(run, metadata)
                 if other is not None and metadata.get("status") not in (COMPLETE, FAILED):
                     silent.add(other)
-            self._answers |= self._gone(sorted(silent - self._answers.keys()))
+            asked = sorted(silent - self._answers.keys(), key=lambda other: other.name)
+            self._answers |= self._gone(asked)
         return self._answers.get(job)
 
 
-def _slurm_job(metadata: Mapping[str, Any]) -> str | None:
-    told = metadata.get("scheduler")
-    return job_of(metadata).id if isinstance(told, dict) and told.get("name") == "slurm" else None
+def _slurm_job(run: str, metadata: Mapping[str, Any]) -> JobId | None:
+    told, job = metadata.get("scheduler"), job_of(metadata).id
+    if job is None or not isinstance(told, dict) or told.get("name") != "slurm":
+        return None
+    user = files.owner(os.path.join(run, layout.METADATA))
+    return JobId(job, str(told.get("cluster") or ""), user)

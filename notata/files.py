@@ -204,6 +204,16 @@ def share(path: StrPath) -> None:
             os.chmod(path, (mine.st_mode | bits) & 0o7777)
 
 
+def owner(path: StrPath) -> int | None:
+    """The number of the user whose file it is, or None if there is none.
+
+    Ranks: independent.
+    """
+    with suppress(OSError):
+        return os.stat(path).st_uid
+    return None
+
+
 def open_append(path: StrPath) -> int:
     """Open a file so that each `os.write` lands at its end; make it, and its folder, if need be.
 

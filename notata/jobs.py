@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -18,6 +19,20 @@ RUNNING = frozenset(
 TELLING = frozenset(
     ("OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL", "CANCELLED", "PREEMPTED", "DEADLINE", "BOOT_FAIL")
 )
+
+
+class JobId(NamedTuple):
+    """A job, and whose it is: elsewhere its number may be another job's.
+
+    Attributes:
+        name: Its id as people write it.
+        cluster: The cluster that gave the id, or empty where unknown.
+        user: Number of the user that it runs for, or None where unknown.
+    """
+
+    name: str
+    cluster: str = ""
+    user: int | None = None
 
 
 class Record(NamedTuple):
@@ -92,12 +107,16 @@ class Answer:
     Attributes:
         source: The program that answered, or None if none did.
         refusals: Why the programs that were tried before it did not, one sentence each.
+        queue: Name of the cluster of which it lists all jobs that wait or run, else empty.
         jobs: The jobs, by their names and by their plain ids.
     """
 
-    def __init__(self, source: str | None = None, refusals: Iterable[str] = ()) -> None:
+    def __init__(
+        self, source: str | None = None, refusals: Iterable[str] = (), queue: str = ""
+    ) -> None:
         self.source = source
         self.refusals = list(refusals)
+        self.queue = queue
         self.jobs: dict[str, Job] = {}
 
     def find(self, facts: Mapping[str, Any]) -> Job | None:
@@ -113,6 +132,18 @@ class Answer:
         if job is None or (cluster and job.newest.cluster not in ("", cluster)):
             return None
         return job
+
+    def lacks(self, job: JobId) -> bool:
+        """Whether a job is gone, since the queue that it would be in doesn't list it.
+
+        That proves nothing of jobs of another cluster, nor of another user's, which a site may hide
+        from everybody but root.
+
+        Ranks: independent.
+        """
+        ours = bool(self.queue) and job.cluster == self.queue
+        facts = {"job_id": job.name, "cluster": job.cluster}
+        return ours and os.geteuid() in (0, job.user) and self.find(facts) is None
 
     def add(self, name: str, plain: str, step: str, record: Record) -> None:
         """Take in what was told of a job.

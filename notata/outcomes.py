@@ -10,10 +10,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
-from notata import layout, lifecycle, pulse, silence, slurm, worklist
+from notata import files, layout, lifecycle, pulse, silence, slurm, worklist
 from notata.errors import NotARunError, RunNotFoundError
 from notata.jobs import WAITING as JOB_WAITS
-from notata.jobs import Answer, Job, Record, job_name
+from notata.jobs import Answer, Job, JobId, Record, job_name
 from notata.messages import stamp_seconds
 from notata.phrases import duration_text
 from notata.stored import DAMAGED, StrPath, read_json, run_folders
@@ -71,7 +71,8 @@ class Survey(NamedTuple):
         folder: The experiment's folder, or that of a run.
         outcomes: The runs, by name.
         waiting: Array tasks without a run that the scheduler has yet to end.
-        unbegun: Array tasks that ended without a run, each with a reason.
+        unbegun: Array tasks that ended without a run, each with a reason; of a saved grid, those
+            whose points still have none, if the scheduler knows it.
         unclear: Arrays of which it isn't known which tasks they had.
         grid: The grid that `sweep` saved, if it did.
         points: Numbers of its points that have no run.
@@ -89,6 +90,22 @@ class Survey(NamedTuple):
     answer: Answer
     asked: int
 
+    @property
+    def never(self) -> list[str]:
+        """Why runs never began and won't: a reason for each point of a grid, or else each task."""
+        if self.grid is None:
+            return list(self.unbegun.values())
+        if self.grid.array is not None:
+            tasks = map(self.grid.task, self.points)
+            return [self.unbegun[task] for task in tasks if task in self.unbegun]
+        # Any task may do any point: as long as one is under way, they all may begin.
+        return [] if _busy(self) else list(self.unbegun.values())[: len(self.points)]
+
+    @property
+    def pending(self) -> int:
+        """How many runs have not begun, and may still do so."""
+        return len(self.waiting) if self.grid is None else len(self.points) - len(self.never)
+
 
 class _Run(NamedTuple):
     path: str
@@ -98,6 +115,10 @@ class _Run(NamedTuple):
     def facts(self) -> Mapping[str, Any]:
         told = (self.meta or {}).get("scheduler")
         return told if isinstance(told, dict) else {}
+
+    @property
+    def user(self) -> int | None:
+        return files.owner(os.path.join(self.path, layout.METADATA))
 
     @property
     def is_open(self) -> bool:
@@ -128,14 +149,19 @@ def survey(folder: StrPath, ask: Callable[[Iterable[str]], Answer] = slurm.ask) 
     answer = ask(ids | {array for array, tasks in missing.items() if tasks} | set(unclear))
     judge = _Judge(folder, answer, alone=[run.path for run in runs] == [folder])
     outcomes = [judge.outcome(run) for run in runs]
-    waiting, unbegun = worklist.without_runs(missing, unclear, jobs, answer)
+    arrays = {str(run.facts["array_job_id"]): run for run in runs if worklist.is_task(run.facts)}
+    users = {array: run.user for array, run in arrays.items()}
+    tasks = worklist.without_runs(missing, unclear, jobs, users, answer)
     left = [place for place, name in enumerate(grid.runs) if name not in there] if grid else []
     unknown = [
         array for array in unclear if not any(n.startswith(f"{array}_") for n in answer.jobs)
     ]
+    unbegun = dict(sorted((tasks.never | tasks.unknown).items()))
     if grid is not None:  # its points say what there is to do, whatever the tasks were
-        unbegun, unknown = {}, []
-    return Survey(folder, outcomes, waiting, unbegun, unknown, grid, left, answer, len(open_runs))
+        owners, unknown = set(map(grid.task, left)), []
+        unbegun = {task: why for task, why in tasks.never.items() if owners & {task, None}}
+    more = grid, left, answer, len(open_runs)
+    return Survey(folder, outcomes, tasks.waiting, unbegun, unknown, *more)
 
 
 def _read(path: str) -> dict[str, Any] | None:
@@ -201,7 +227,7 @@ class _Judge:
         job = self._answer.find(run.facts) if run.facts.get("name") == "slurm" else None
         if job is not None and not _is_another(job, run.meta):
             return self._by_job(told, job)
-        return self._by_sign(told)
+        return self._by_sign(told, run.user)
 
     def _by_job(self, told: Outcome, job: Job) -> Outcome:
         newest = job.newest
@@ -220,13 +246,13 @@ class _Judge:
         where = f"Slurm {job.name}, {nodes}" if nodes else f"Slurm {job.name}"
         return told._replace(state=FAILED, reason=f"{record.why} ({where})", ended=ended)
 
-    def _by_sign(self, told: Outcome) -> Outcome:
+    def _by_sign(self, told: Outcome, user: int | None) -> Outcome:
         if self._lives(told.sign):
             return told._replace(state=RUNNING)
         age = "" if told.sign is None else f" for {self._age(told.sign)}"
         silent = f"no sign of life{age}"
-        if self._answer.source in ("squeue", "scontrol") and told.facts.get("name") == "slurm":
-            # These list every job that waits or runs.
+        job = JobId(told.job, str(told.facts.get("cluster") or ""), user)
+        if told.facts.get("name") == "slurm" and self._answer.lacks(job):
             why = f"{silent}, and its job is gone (Slurm {told.job})"
             return told._replace(state=FAILED, reason=why, ended=told.sign)
         return told._replace(state=LOST, reason=silent)
@@ -309,8 +335,8 @@ def _points_again(found: Survey, grid: worklist.Grid, runs: list[Outcome]) -> Ag
     seen = {outcome.task for outcome in found.outcomes if outcome.task is not None}
     if not seen:
         return Again(runs, sorted(left), [])  # no array has run yet: a task a point
-    # Any task may do any point: first those that failed, then others, a task a point.
-    first = {outcome.task for outcome in runs if outcome.task is not None}
+    # Any task may do any point, a task a point: first those that failed or never began.
+    first = {outcome.task for outcome in runs if outcome.task is not None} | set(found.unbegun)
     busy = _busy(found)
     order = [*sorted(first - busy), *sorted(seen - first - busy)]
     return Again(runs, sorted(order[: len(left)]), [])

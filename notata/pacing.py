@@ -25,8 +25,8 @@ class Now(NamedTuple):
 
     Attributes:
         folder: The experiment's folder.
-        states: How many runs are in each state; those that never began are `waiting`, and tasks
-            that ended without a run are `failed`.
+        states: How many runs are in each state; those that have yet to begin are `waiting`,
+            and those whose tasks ended without a run are `failed`.
         ended: How many runs have ended, well or not.
         left: How many are still to end, as far as is known.
         begun: Whether there is anything to follow yet: a run, or a point of a grid.
@@ -91,9 +91,8 @@ class Pace:
         found = survey(self._folder, self._patiently)
         found = found._replace(outcomes=[self._given_time(outcome) for outcome in found.outcomes])
         states = Counter(outcome.state for outcome in found.outcomes)
-        pending = len(found.waiting if found.grid is None else found.points)
-        states[WAITING] += pending
-        states["failed"] += len(found.unbegun)
+        states[WAITING] += found.pending
+        states["failed"] += len(found.never)
         at_work = [o for o in found.outcomes if o.state in (RUNNING, WAITING)]
         over = [o for o in found.outcomes if o.state not in (RUNNING, WAITING)]
         self._note({outcome.path for outcome in over})
@@ -103,9 +102,9 @@ class Pace:
             self._folder,
             {state: count for state, count in states.items() if count},
             len(over),
-            len(at_work) + pending,
-            bool(found.outcomes or pending or found.grid is not None),
-            bool(pending and not at_work and not found.waiting),
+            len(at_work) + found.pending,
+            bool(found.outcomes or found.pending or found.grid is not None),
+            bool(found.pending and not at_work and not found.waiting),
             self._rate(),
             sorted(running, key=lambda outcome: outcome.sign or 0.0, reverse=True),
             bad[::-1],

@@ -13,7 +13,7 @@ import subprocess
 import time
 from collections.abc import Iterable, Iterator
 
-from notata.jobs import RUNNING, WAITING, Answer, Record
+from notata.jobs import RUNNING, WAITING, Answer, JobId, Record
 
 _PATIENCE = 60.0  # seconds for an answer
 _LONGEST_LIST = 100_000  # characters of job ids in one command; the system takes 131,072
@@ -36,9 +36,11 @@ def ask(ids: Iterable[str]) -> Answer:
         return Answer()
     for source, ask_it in (("sacct", _sacct), ("squeue", _squeue), ("scontrol", _scontrol)):
         try:
-            answer = Answer(source, refusals)
-            for line in ask_it(wanted):
-                answer.add(*line)
+            lines = list(ask_it(wanted))
+            queue = "" if source == "sacct" else _cluster()
+            answer = Answer(source, refusals, queue)
+            for name, plain, step, record in lines:
+                answer.add(name, plain, step, record._replace(cluster=record.cluster or queue))
             return answer.finish()
         except OSError as error:
             refusals.append(f"{source}: {error.strerror or error}")
@@ -47,24 +49,25 @@ def ask(ids: Iterable[str]) -> Answer:
     return Answer(None, refusals)
 
 
-def gone(ids: Iterable[str]) -> dict[str, bool | None]:
+def gone(ids: Iterable[JobId]) -> dict[JobId, bool | None]:
     """Whether jobs are gone: proof for taking over what one of them began.
 
     Args:
-        ids: Ids of jobs, or of tasks such as `4711_3`.
+        ids: Jobs, or tasks such as `4711_3`.
 
     Returns:
-        For each id, True if the job has ended and won't begin again, False if it waits or runs,
-        None if nobody knows.
+        For each, True if the job has ended and won't begin again, False if it waits or runs, None
+        if nobody knows.
 
     Ranks: independent; one process is enough.
     """
-    wanted = list(dict.fromkeys(map(str, ids)))
-    answer = ask(wanted)
-    absent = True if answer.source in ("squeue", "scontrol") else None  # they list what isn't over
-    return {
-        name: answer.jobs[name].newest.over if name in answer.jobs else absent for name in wanted
-    }
+    wanted = list(dict.fromkeys(ids))
+    answer = ask(job.name for job in wanted)
+    told: dict[JobId, bool | None] = {}
+    for job in wanted:
+        found = answer.find({"job_id": job.name, "cluster": job.cluster})
+        told[job] = found.newest.over if found else answer.lacks(job) or None
+    return told
 
 
 def array_limit() -> tuple[int, int] | None:
@@ -75,15 +78,25 @@ def array_limit() -> tuple[int, int] | None:
 
     Ranks: independent.
     """
-    try:
-        config = _run("scontrol", "show", "config")
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return None
+    config = _config()
     size = re.search(r"^MaxArraySize\s*=\s*(\d+)", config, re.MULTILINE)
     if size is None:
         return None
     tasks = re.search(r"max_array_tasks=(\d+)", config)
     return int(size[1]), min(int(size[1]), int(tasks[1]) if tasks else int(size[1]))
+
+
+def _cluster() -> str:
+    """The name of the cluster whose queue is listed, or empty where it can't be had."""
+    name = re.search(r"^ClusterName\s*=\s*(\S+)", _config(), re.MULTILINE)
+    return name[1] if name else ""
+
+
+def _config() -> str:
+    try:
+        return _run("scontrol", "show", "config")
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return ""
 
 
 # ----- asking -----
@@ -148,7 +161,7 @@ def _sacct_line(line: str) -> _Line:
 
 def _squeue(ids: list[str]) -> Iterator[_Line]:
     for batch in _batches(ids):
-        options = ("--noheader", "--array", "--states=all", "--format=%i|%A|%T|%N|%S|%e")
+        options = ("--all", "--noheader", "--array", "--states=all", "--format=%i|%A|%T|%N|%S|%e")
         try:
             told = _run("squeue", *options, f"--jobs={batch}")
         except ValueError as error:
@@ -164,7 +177,7 @@ def _squeue(ids: list[str]) -> Iterator[_Line]:
 
 def _scontrol(ids: list[str]) -> Iterator[_Line]:
     wanted = {name.partition("_")[0] for name in ids}
-    for line in _run("scontrol", "--oneliner", "show", "job").splitlines():
+    for line in _run("scontrol", "--all", "--oneliner", "show", "job").splitlines():
         facts = dict(part.partition("=")[::2] for part in line.split(" ") if "=" in part)
         plain, array = facts.get("JobId", ""), facts.get("ArrayJobId", "")
         if not wanted & {plain, array}:

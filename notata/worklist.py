@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from notata import layout, writers
-from notata.jobs import Answer
+from notata.jobs import Answer, JobId
 from notata.stored import read_json
 
 _DEEPEST = 5  # folders in an experiment's name
@@ -57,46 +57,69 @@ def missing_tasks(jobs: Iterable[Mapping[str, Any]]) -> tuple[dict[str, list[int
     return missing, unclear
 
 
+class Unbegun(NamedTuple):
+    """The array tasks without a run.
+
+    Attributes:
+        waiting: Those that wait or run, and may still begin one.
+        never: Those that never will, each with a reason.
+        unknown: Those of which nobody knows, each with a reason.
+    """
+
+    waiting: list[int]
+    never: dict[int, str]
+    unknown: dict[int, str]
+
+
 def without_runs(
     missing: Mapping[str, list[int]],
     unclear: Iterable[str],
     jobs: Iterable[Mapping[str, Any]],
+    users: Mapping[str, int | None],
     answer: Answer,
-) -> tuple[list[int], dict[int, str]]:
+) -> Unbegun:
     """Part the tasks without a run into those that may still begin one and those that won't.
 
     Args:
         missing: The tasks of each array that have no run.
         unclear: The arrays whose tasks the scheduler has to name.
         jobs: What the metadata of all runs say of their jobs.
+        users: Numbers of the users whose arrays they are.
         answer: What the scheduler answered.
-
-    Returns:
-        The tasks that wait or run; and the others, each with a reason.
 
     Ranks: independent.
     """
+    jobs = list(jobs)
+    clusters = {str(f["array_job_id"]): str(f.get("cluster") or "") for f in jobs if is_task(f)}
     seen = {facts["array_task_id"] for facts in jobs if is_task(facts)}
     known = {array: set(tasks) for array, tasks in missing.items()}
     for array in unclear:
         named = (name for name in answer.jobs if name.startswith(f"{array}_"))
         known[array] = {int(name.rpartition("_")[2]) for name in named} - seen
     waiting: set[int] = set()
-    unbegun: dict[int, str] = {}
+    never: dict[int, str] = {}
+    unknown: dict[int, str] = {}
     for array, tasks in known.items():
         for task in tasks:
-            job = answer.jobs.get(f"{array}_{task}")
+            name = JobId(f"{array}_{task}", clusters[array], users.get(array))
+            job = answer.find({"job_id": name.name, "cluster": name.cluster})
             if job is None and answer.source is None:
-                unbegun[task] = "no run, and no scheduler to ask"
+                unknown[task] = "no run, and no scheduler to ask"
+            elif job is None and answer.lacks(name):
+                never[task] = f"no run, and its job is gone (Slurm {name.name})"
             elif job is None:
-                unbegun[task] = f"no run, and its job is unknown (Slurm {array}_{task})"
+                unknown[task] = f"no run, and its job is unknown (Slurm {name.name})"
             elif job.newest.state == "COMPLETED":
                 pass  # it found nothing to do
             elif job.newest.over:
-                unbegun[task] = f"no run: {job.newest.why} (Slurm {array}_{task})"
+                never[task] = f"no run: {job.newest.why} (Slurm {name.name})"
             else:
                 waiting.add(task)
-    return sorted(waiting), {t: unbegun[t] for t in sorted(unbegun) if t not in waiting}
+    return Unbegun(
+        sorted(waiting),
+        {task: never[task] for task in sorted(never.keys() - waiting)},
+        {task: unknown[task] for task in sorted(unknown.keys() - waiting - never.keys())},
+    )
 
 
 class Grid(NamedTuple):

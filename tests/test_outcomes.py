@@ -172,13 +172,41 @@ def test_signs_of_life_tell_where_the_scheduler_does_not_know(sweep: Sweep) -> N
 
 @pytest.mark.parametrize("source", ["squeue", "scontrol"])
 def test_a_silent_run_whose_job_is_not_in_the_queue_has_failed(sweep: Sweep, source: str) -> None:
-    sweep.answer.source = source
+    sweep.answer.source, sweep.answer.queue = source, "c"
     sweep.run("alive", sign=sweep.now, scheduler=task_facts(1))
     sweep.run("silent", scheduler=task_facts(2))
     states = sweep.states()
     assert states["alive"] == ("running", None)
     assert states["silent"][0] == "failed"
     assert str(states["silent"][1]).endswith("and its job is gone (Slurm 4711_2)")
+
+
+def test_a_silent_run_of_another_cluster_or_user_is_not_taken_for_failed(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this queue doesn't list may run on elsewhere, or be hidden from us."""
+    sweep.answer.source, sweep.answer.queue = "squeue", "c"
+    sweep.run("elsewhere", scheduler=task_facts(1) | {"cluster": "d"})
+    sweep.run("anywhere", scheduler={k: v for k, v in task_facts(2).items() if k != "cluster"})
+    sweep.run("mine", scheduler=task_facts(3))
+    sweep.run("theirs", scheduler=task_facts(4))
+    sweep.run("known", scheduler=task_facts(5))
+    sweep.says("4711_5", Record("TIMEOUT", "", "", "n2", cluster="c"))
+    sweep.says("4711_1", Record("TIMEOUT", "", "", "n2", cluster="c"))  # not the same job
+    theirs = {str(sweep.folder / "runs" / f"log_{name}") for name in ("theirs", "known")}
+    monkeypatch.setattr(
+        outcomes.files, "owner", lambda path: 4001 if os.path.dirname(path) in theirs else 1000
+    )
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    states = {name: state for name, (state, _) in sweep.states().items()}
+    assert states == {
+        "elsewhere": "lost",
+        "anywhere": "lost",
+        "mine": "failed",
+        "theirs": "lost",
+        "known": "failed",
+    }
+    assert sorted(o.run_id for o in reconcile(sweep.folder).written) == ["known", "mine"]
 
 
 def test_an_older_job_of_the_same_id_says_nothing(sweep: Sweep) -> None:
@@ -364,6 +392,7 @@ def test_the_specification_is_split_where_the_site_asks(
     assert "tasks 8 are left out: MaxArraySize is 8 here" in done.stderr
 
 
+GRID_OF_5 = {"omega": [1.0, 2.0, 3.0, 4.0, 5.0]}
 GRID = {"omega": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}
 
 
@@ -403,6 +432,96 @@ def test_points_of_a_grid_are_counted_begun_or_not(
     found = survey(base / "waves", lambda ids: Answer("sacct"))
     assert again(found).tasks == expected
     assert len(found.points) == (3 if mode == "claim" else 2 * (3 - len(done_by)))
+
+
+def done_in(
+    base: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tasks: Mapping[int, int],
+    mode: str,
+    grid: dict[str, list[float]] | None = None,
+) -> None:
+    """Do so many points of a grid in tasks of the array from 10 to 15."""
+    for task, most in tasks.items():
+        in_task(monkeypatch, task, 10, 15)
+        logs = Experiment("waves", base).sweep(grid or GRID, mode=mode)
+        for number, log in enumerate(logs):
+            log.mark_complete()
+            if number + 1 == most:
+                break
+
+
+def told(*lines: tuple[str, Record]) -> Any:
+    """What the commands are to see, with this answer of the scheduler."""
+    answer = Answer("sacct")
+    for name, record in lines:
+        answer.add(name, name, "", record)
+    original = survey
+    return lambda folder, ask=None: original(folder, lambda ids: answer.finish())
+
+
+CANCELLED, PENDING = Record("CANCELLED", "1000"), Record("PENDING")
+
+
+def test_tasks_of_a_grid_that_never_began_wait_or_have_a_reason(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the array 10-15: one is done, one found nothing to do, two are cancelled, two wait."""
+    done_in(base, monkeypatch, {10: 9}, mode="static")
+    ends = [("4711_11", Record("COMPLETED")), ("4711_[12-13]", CANCELLED)]
+    waits = [("4711_[14-15%2]", PENDING)]
+    monkeypatch.setattr(outcomes, "survey", told(*ends, *waits))
+    monkeypatch.setattr(slurm, "array_limit", lambda: None)
+    shown = json.loads(command("status", "--json", base / "waves").stdout)
+    # The points of the task that found nothing to do may still be done by hand: they wait.
+    assert shown["states"] == {"complete": 1, "failed": 2, "waiting": 3}
+    reason = {"state": "failed", "reason": "no run: CANCELLED by 1000", "runs": 2}
+    assert reason in shown["reasons"]
+    why = {str(task): f"no run: CANCELLED by 1000 (Slurm 4711_{task})" for task in (12, 13)}
+    assert shown["tasks_without_run"] == why
+    assert command("status", base / "waves").exit_code == 1
+    again = command("failed", "--array", base / "waves")
+    assert (again.exit_code, again.stdout) == (0, "11-13\n")
+    listed = " ".join(command("failed", base / "waves").stdout.split())
+    assert "no run: CANCELLED by 1000 (Slurm 4711_12)" in listed
+
+
+def test_a_task_that_never_began_is_of_no_concern_once_its_points_are_done(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done_in(base, monkeypatch, dict.fromkeys(range(10, 15), 9), mode="static", grid=GRID_OF_5)
+    monkeypatch.setattr(outcomes, "survey", told(("4711_15", CANCELLED)))
+    done = command("status", "--json", base / "waves")
+    assert (done.exit_code, json.loads(done.stdout)["states"]) == (0, {"complete": 5})
+
+
+@pytest.mark.parametrize("others_wait", [True, False])
+def test_a_claimed_grid_waits_as_long_as_a_task_may_do_it(
+    base: Path, monkeypatch: pytest.MonkeyPatch, others_wait: bool
+) -> None:
+    """Two tasks did a point each and ended; two are cancelled, and two wait or are cancelled."""
+    done_in(base, monkeypatch, {10: 1, 11: 1}, mode="claim")
+    rest = ("4711_[14-15]", PENDING if others_wait else CANCELLED)
+    monkeypatch.setattr(outcomes, "survey", told(("4711_[12-13]", CANCELLED), rest))
+    monkeypatch.setattr(slurm, "array_limit", lambda: None)
+    done = command("status", "--json", base / "waves")
+    expected = {"complete": 2, "waiting": 4} if others_wait else {"complete": 2, "failed": 4}
+    assert json.loads(done.stdout)["states"] == expected
+    assert done.exit_code == (0 if others_wait else 1)
+    # Those that never began come first: a task for each point that is left.
+    again = command("failed", "--array", base / "waves").stdout
+    assert again == ("10-13\n" if others_wait else "12-15\n")
+
+
+def test_of_tasks_that_nobody_knows_points_still_wait(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No proof that they won't begin; to be submitted again all the same, if somebody asks."""
+    done_in(base, monkeypatch, dict.fromkeys(range(10, 14), 9), mode="static")
+    for answer in (Answer("sacct"), Answer(None)):
+        found = survey(base / "waves", lambda ids, answer=answer: answer)
+        assert (found.pending, found.never, found.unbegun) == (2, [], {})
+        assert again(found).tasks == [14, 15]
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("static", [10, 12]), ("claim", [10])])

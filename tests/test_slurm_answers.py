@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from notata import slurm
-from notata.jobs import Answer, Job, Record, job_name
+from notata.jobs import Answer, Job, JobId, Record, job_name
 from notata.ranges import task_specs, tasks_of
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -33,6 +34,10 @@ def provide(folder: Path, name: str, answer: str | Path, status: int = 0) -> Non
         f'#!/bin/sh\necho "$*" >> {folder}/{name}.asked\n/bin/cat {text} >&{where}\nexit {status}\n'
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
+
+
+def gone(*names: str) -> dict[str, bool | None]:
+    return {job.name: told for job, told in slurm.gone(map(JobId, names)).items()}
 
 
 def states(answer: Answer) -> dict[str, list[str]]:
@@ -73,7 +78,8 @@ def test_each_program_tells_the_same_states(source: str, programs: Path) -> None
     assert states(answer) == EXPECTED
     assert answer.jobs["11"].newest.nodes == "n[2-3]"
     assert answer.jobs["13"].name == "7_1"
-    assert len((programs / f"{source}.asked").read_text().splitlines()) == 1
+    asked = (programs / f"{source}.asked").read_text().splitlines()
+    assert len([line for line in asked if line != "show config"]) == 1
 
 
 def test_sacct_tells_how_jobs_ended(programs: Path) -> None:
@@ -113,7 +119,7 @@ def test_refusals_are_kept_and_the_next_program_is_asked(programs: Path) -> None
 def test_without_slurm_there_is_no_answer(programs: Path) -> None:
     answer = slurm.ask(["1"])
     assert (answer.source, answer.jobs, len(answer.refusals)) == (None, {}, 3)
-    assert slurm.gone(["1"]) == {"1": None}
+    assert gone("1") == {"1": None}
     assert slurm.array_limit() is None
 
 
@@ -132,8 +138,7 @@ def test_garbage_is_a_refusal(programs: Path) -> None:
 
 def test_jobs_are_gone_when_they_are_over(programs: Path) -> None:
     provide(programs, "sacct", RECORDED / "sacct.txt")
-    asked = ["1", "6", "7_1", "13", "7_2", "7_4", "99"]
-    assert slurm.gone(asked) == {
+    assert gone("1", "6", "7_1", "13", "7_2", "7_4", "99") == {
         "1": True,
         "6": True,
         "7_1": True,
@@ -144,9 +149,36 @@ def test_jobs_are_gone_when_they_are_over(programs: Path) -> None:
     }
 
 
-def test_a_job_that_the_queue_does_not_list_is_gone(programs: Path) -> None:
-    provide(programs, "squeue", "slurm_load_jobs error: Invalid job id specified\n", status=1)
-    assert slurm.gone(["99"]) == {"99": True}
+@pytest.mark.parametrize("source", ["squeue", "scontrol"])
+def test_a_job_that_its_own_clusters_queue_does_not_list_is_gone(
+    source: str, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if source == "squeue":
+        provide(programs, "squeue", "slurm_load_jobs error: Invalid job id specified\n", status=1)
+    provide(programs, "scontrol", "ClusterName             = c\n")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    mine, hidden, unknown = JobId("99", "c", 1000), JobId("99", "c", 1001), JobId("99", "c")
+    elsewhere, anywhere = JobId("99", "d", 1000), JobId("99", "", 1000)
+    asked = [mine, hidden, unknown, elsewhere, anywhere]
+    assert slurm.gone(asked) == {mine: True} | dict.fromkeys(asked[1:])
+    monkeypatch.setattr(os, "geteuid", lambda: 0)  # from whom no job is hidden
+    assert slurm.gone(asked) == dict.fromkeys(asked[:3], True) | dict.fromkeys(asked[3:])
+
+
+def test_a_queue_of_a_cluster_without_a_name_proves_nothing(programs: Path) -> None:
+    provide(programs, "squeue", "")
+    asked = [JobId("99", "c", os.getuid()), JobId("99", "", os.getuid())]
+    assert slurm.gone(asked) == dict.fromkeys(asked)
+
+
+def test_a_job_of_the_same_number_in_this_queue_says_nothing_of_another_clusters(
+    programs: Path,
+) -> None:
+    provide(programs, "squeue", RECORDED / "squeue.txt")
+    provide(programs, "scontrol", "ClusterName = c\n")
+    ours, theirs = JobId("1", "c", os.getuid()), JobId("1", "d", os.getuid())
+    assert slurm.gone([ours, theirs]) == {ours: True, theirs: None}
+    assert slurm.ask(["1"]).find({"job_id": "1", "cluster": "d"}) is None
 
 
 def test_ten_thousand_ids_fit_into_commands(programs: Path) -> None:
@@ -189,7 +221,7 @@ def test_a_requeued_job_has_a_record_for_each_run(programs: Path) -> None:
     answer = slurm.ask(["5"])
     assert states(answer) == {"5": ["NODE_FAIL", "PENDING"]}
     assert answer.jobs["5"].newest.over is False
-    assert slurm.gone(["5"]) == {"5": False}
+    assert gone("5") == {"5": False}
 
 
 def test_a_job_of_another_cluster_is_not_ours(programs: Path) -> None:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from notata import Experiment, LogReader, sweeping
 from notata.errors import LockTimeoutError, SettingError, UnsupportedValueError
+from notata.jobs import JobId
 from notata.lock import locked
 from notata.sweeps import Tasks, in_turn, points_of, share, tasks_of
 from notata.topology import ALONE
@@ -296,12 +297,13 @@ def test_a_silent_run_is_lost_only_after_the_bound(base: Path) -> None:
 def test_the_scheduler_is_asked_once_and_believed(base: Path) -> None:
     """The jobs are made up here: what Slurm really says is tested on a real one."""
     for k, (job, minutes) in enumerate((("11", 3), ("12", 99), ("13", 3), ("14", 99), ("15", 1))):
-        abandoned(base, k, float(minutes), SLURM_JOB_ID=job)
-    asked: list[list[str]] = []
+        abandoned(base, k, float(minutes), SLURM_JOB_ID=job, SLURM_CLUSTER_NAME="c")
+    asked: list[list[JobId]] = []
 
-    def gone(jobs: Iterable[str]) -> dict[str, bool | None]:
+    def gone(jobs: Iterable[JobId]) -> dict[JobId, bool | None]:
         asked.append(list(jobs))
-        return {"11": True, "12": False, "13": None, "14": None, "15": True}
+        told = {"11": True, "12": False, "13": None, "14": None, "15": True}
+        return {job: told[job.name] for job in asked[-1]}
 
     exp = Experiment("s", base)
     points = [
@@ -311,7 +313,8 @@ def test_the_scheduler_is_asked_once_and_believed(base: Path) -> None:
     done = list(sweep.opened(lambda point, resume: (point.params["k"], resume)))
     # 12 runs, whatever its silence; nobody knows 13 and 14, and 13 may only be slow; 15 just was.
     assert done == [(0, True), (3, True)]
-    assert asked == [["11", "12", "13", "14", "15"]]
+    mine = os.getuid()
+    assert asked == [[JobId(job, "c", mine) for job in ("11", "12", "13", "14", "15")]]
 
 
 def test_a_requeued_task_goes_on_where_it_was(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

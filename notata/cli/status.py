@@ -63,7 +63,7 @@ def status(ctx: click.Context, experiment: str, as_json: bool) -> None:
         click.echo(json_text(_plain(found, groups, bad)))
     else:
         _show(found, groups, bad)
-    if bad or found.unbegun:
+    if bad or found.never:
         ctx.exit(ATTENTION)
 
 
@@ -79,11 +79,10 @@ def _groups(found: Survey) -> Iterator[tuple[str, str, int]]:
     for outcome in found.outcomes:
         text = _without_place(outcome.reason or "")
         reasons.setdefault((outcome.state, re.sub(r"\d+", "#", text)), []).append(text)
-    for text in found.unbegun.values():
+    for text in found.never:
         reasons.setdefault(("failed", _without_place(text)), []).append(_without_place(text))
-    pending = len(found.waiting if found.grid is None else found.points)
-    if pending:
-        reasons.setdefault(("waiting", ""), []).extend(["not begun"] * pending)
+    if found.pending:
+        reasons.setdefault(("waiting", ""), []).extend(["not begun"] * found.pending)
     order = {state: place for place, state in enumerate(STATES)}
     for (state, pattern), texts in sorted(
         reasons.items(), key=lambda item: (order.get(item[0][0], len(order)), -len(item[1]))
