@@ -6,8 +6,11 @@ Nothing here asks a scheduler; it only reads what the scheduler told the process
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from notata.ranges import tasks_of
 
 
 class Scheduler(NamedTuple):
@@ -128,13 +131,35 @@ def _told_by(scheduler: Scheduler, environ: Mapping[str, str]) -> dict[str, Any]
     facts |= _read(scheduler.facts, environ)
     if scheduler.name == "lsf" and facts.get("array_task_id") == 0:
         del facts["array_task_id"]  # LSF counts from 1, and says 0 outside of arrays
-    if "array_task_id" in facts and (array := _read(scheduler.array, environ)):
-        facts["array"] = array
+    if "array_task_id" in facts:
+        array = _read(scheduler.array, environ)
+        if scheduler.name == "lsf":
+            name, task = environ.get("LSB_JOBNAME", ""), facts["array_task_id"]
+            array |= _lsf_array(name, task, array.get("max", task))
+        if array:
+            facts["array"] = array
     if "nodes" not in facts and (file := environ.get(scheduler.node_file)):
         facts["nodes"] = _first_words(file)
     if scheduler.name == "lsf" and "nodes" in facts:
         facts["nodes"] = " ".join(dict.fromkeys(facts["nodes"].split()))  # one for each slot
     return {key: value for key, value in facts.items() if value != ""}
+
+
+def _lsf_array(name: str, task: int, end: int) -> dict[str, int]:
+    """The array of an LSF job by its name, such as `waves[5-10]`: else nobody says where it begins.
+
+    Empty where the name doesn't list the task, or may be that of the task alone.
+    """
+    listed = re.search(r"\[([\d,:\s-]+)\]", name)
+    try:
+        tasks = sorted(set(tasks_of(listed[1]))) if listed else []
+    except ValueError:
+        tasks = []
+    if task not in tasks or (len(tasks) == 1 and task != end):
+        return {}
+    first, last, step = tasks[0], tasks[-1], (tasks[1] - tasks[0] if len(tasks) > 1 else 1)
+    plain = tasks == list(range(first, last + 1, step))
+    return {"min": first, "max": last, "step": step if plain else 1, "count": len(tasks)}
 
 
 def _read(table: tuple[tuple[str, str], ...], environ: Mapping[str, str]) -> dict[str, Any]:

@@ -67,9 +67,10 @@ def tasks_of(
 ) -> Tasks | None:
     """The tasks among which points are divided, or None in a process that is no array task.
 
-    Slurm and SGE say which tasks an array has. LSF says the last number and the step, and its
-    arrays begin at 1. PBS and Flux say nothing, so that `NOTATA_ARRAY=1-100` in the job script
-    has to. A list such as `3,7-9,21` (Slurm) is part of an array that was submitted before.
+    Slurm and SGE say which tasks an array has, and LSF in the job's name; where that has no list,
+    LSF's last number and step count, and its arrays are taken to begin at 1. PBS and Flux say
+    nothing, so that `NOTATA_ARRAY=1-100` in the job script has to. A list such as `3,7-9,21`
+    (Slurm, LSF) is part of an array that was submitted before.
 
     Args:
         job: What the scheduler told of this process's job.

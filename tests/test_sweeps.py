@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notata import Experiment, LogReader, sweeping
+from notata import Experiment, LogReader, scheduler, sweeping
 from notata.errors import LockTimeoutError, SettingError, UnsupportedValueError
 from notata.jobs import JobId
 from notata.lock import locked
@@ -129,9 +129,40 @@ def test_the_place_of_a_task(
 
 
 @pytest.mark.parametrize(
+    ("name", "task", "place"),
+    [
+        ("waves[5-10]", 5, (0, 6)),
+        ("waves[5-10]%2", 10, (5, 6)),
+        ("waves[2-10:4]", 6, (1, 3)),
+        ("waves[10]", 10, (0, 1)),
+        ("waves[7]", 7, (6, 10)),  # its own number, since there are others behind it
+        ("waves", 5, (4, 10)),
+        ("waves[all]", 5, (4, 10)),
+    ],
+)
+def test_an_lsf_array_begins_where_its_name_says(
+    name: str, task: int, place: tuple[int, int]
+) -> None:
+    told = {"LSB_JOBID": "9", "LSB_JOBINDEX": str(task), "LSB_JOBNAME": name}
+    told |= {"LSB_JOBINDEX_END": "10", "LSB_JOBINDEX_STEP": "1"}
+    tasks = tasks_of(scheduler.job(told), None, {})
+    assert tasks is not None
+    assert (tasks.place(task), tasks.size) == place
+
+
+def test_an_lsf_array_that_is_no_range_is_part_of_one_before() -> None:
+    told = {"LSB_JOBID": "9", "LSB_JOBINDEX": "7", "LSB_JOBNAME": "waves[3,7-9]"}
+    with pytest.raises(SettingError, match="submit the whole array once, set NOTATA_ARRAY"):
+        tasks_of(scheduler.job(told), None, {})
+    tasks = tasks_of(scheduler.job(told), Tasks(1, 10), {})
+    assert tasks == Tasks(1, 10)
+
+
+@pytest.mark.parametrize(
     ("job", "environ"),
     [
         ({"name": "pbs", "array_task_id": 7}, {}),
+        ({"name": "lsf", "array_task_id": 7}, {}),
         ({"name": "pbs", "array_task_id": 7}, {"NOTATA_ARRAY": "1-5"}),
         ({"name": "pbs", "array_task_id": 7}, {"NOTATA_ARRAY": "all"}),
         ({"name": "pbs", "array_task_id": 7}, {"NOTATA_ARRAY": "9-1"}),
