@@ -171,8 +171,8 @@ class Experiment:
             grid: Values for each parameter, of which every combination is a point; or the points,
                 each a dict of parameters.
             mode: `"claim"`: take the next point that nobody has begun, until none is left, so that
-                fast tasks do more. `"static"`: do this array task's share of the points. Slurm and
-                SGE tell a task which tasks there are; LSF too, of arrays that begin at 1; for PBS
+                fast tasks do more. `"static"`: do this array task's share of the points. Slurm,
+                SGE and LSF tell a task which tasks there are (LSF in the job's name); for PBS
                 and Flux the job script sets `NOTATA_ARRAY=1-100`, to what the array was submitted
                 with. A process that is no array task has all points as its share.
             retry: What is done again, as the run's next attempt: `"failed"` runs; `"lost"` ones,

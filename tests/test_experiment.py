@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulated import tree
+from simulated import answer, tree
 
 from notata import Experiment, ExperimentReader, Logbook, LogReader
 from notata.errors import RunExistsError, UnsafeNameError, UnsupportedValueError
@@ -32,6 +32,36 @@ def table(exp: Experiment) -> list[dict[str, str]]:
     assert all(len(row) == len(header) for row in rows), rows
     assert len(set(header)) == len(header), header
     return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+WITHOUT_PANDAS = """
+    import json, sys
+    sys.modules["pandas"] = None  # to import it fails, as where it is not installed
+    from notata import Experiment
+    exp = Experiment("s", ".")
+    for k, extra in enumerate([1, None, "a, b", [1, 2]]):
+        with exp.add(k=k, half=k / 2, odd=k % 2 == 1) as log:
+            if extra is not None:
+                log.json("metrics", {"extra": extra})
+    rows = [{key: row[key] for key in ("k", "half", "odd", "extra")} for row in exp.rows()]
+    refused = []
+    for ask in (exp.to_dataframe, lambda: exp.select(k=1)):
+        try:
+            ask()
+        except ImportError as error:
+            refused.append(str(error))
+    print(json.dumps([rows, refused]))
+"""
+
+
+def test_rows_need_no_pandas(tmp_path: Path) -> None:
+    rows, refused = answer(WITHOUT_PANDAS, tmp_path)
+    extras = [1, None, "a, b", [1, 2]]
+    assert rows == [
+        {"k": k, "half": k / 2, "odd": k % 2 == 1, "extra": extras[k]} for k in range(4)
+    ]
+    assert [type(row["half"]) for row in rows] == [float] * 4
+    assert refused == ["a DataFrame needs pandas: pip install 'notata[pandas]'"] * 2
 
 
 def header(exp: Experiment) -> list[str]:

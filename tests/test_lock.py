@@ -397,8 +397,7 @@ def test_a_group_shares_the_table(kind: str, umask: str) -> None:
             path.chmod(0o2775)
 
         def add(user: int, k: int, umask: str) -> None:
-            as_user = ["setpriv", f"--reuid={user}", "--regid=4242", "--clear-groups"]
-            command = [*as_user, sys.executable, "-B", "-c", ADD, str(folder), str(k), umask]
+            command = [*_as(user), sys.executable, "-B", "-c", ADD, str(folder), str(k), umask]
             done = subprocess.run(
                 command, capture_output=True, text=True, check=False, cwd="/", env=_plain()
             )
@@ -415,6 +414,65 @@ def test_a_group_shares_the_table(kind: str, umask: str) -> None:
                 assert path.stat().st_mode & 0o060 == 0o060, path
     finally:
         shutil.rmtree(folder)
+
+
+HOLD_WITH_A_MASK = "import os, sys; os.umask(int(sys.argv[2], 8))\n" + HOLD
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two users")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is missing")
+@pytest.mark.parametrize("umask", ["002", "077"])
+@pytest.mark.parametrize("kind", [FLOCK, TURNS])
+def test_a_colleague_who_holds_the_lock_is_named_and_waited_for(kind: str, umask: str) -> None:
+    """Of two users in a group's folder one holds the table's lock; then that one is killed."""
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="notata-group-"))  # pytest's own is root's alone
+    try:
+        folder.chmod(0o755)
+        exp = folder / "s"
+        (exp / "runs").mkdir(parents=True)
+        lock_file = exp / ".index.csv.lock"
+        if kind == TURNS:
+            lock_file.with_name(f"{lock_file.name}.turns").mkdir()
+        for path in (exp, *exp.iterdir()):
+            os.chown(path, 0, 4242)
+            path.chmod(0o2775)
+
+        def added(k: int, seconds: str) -> str:
+            done = subprocess.run(
+                [*_as(4002), sys.executable, "-B", "-c", ADD, str(folder), str(k), "002"],
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd="/",
+                env={**_plain(), "NOTATA_LOCK_TIMEOUT": seconds},
+            )
+            assert (done.returncode, done.stderr) == (0, "")
+            return done.stdout
+
+        assert added(0, "60") == "[]\n"
+        command = [*_as(4001), sys.executable, "-B", "-c", HOLD_WITH_A_MASK, str(lock_file), umask]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, cwd="/", env=_plain()
+        ) as colleague:
+            assert colleague.stdout is not None
+            assert colleague.stdout.readline() == "held\n"
+            said = added(1, "1")
+            assert f"by process {colleague.pid} on {os.uname().nodename}" in said
+            assert "no row in" in said
+            colleague.kill()
+        assert added(2, "60") == "[]\n"
+        assert [row["m"] for row in Experiment("s", folder).rows()] == [0, 2]
+        assert Experiment("s", folder).rebuild_index() == 3  # the run is whole without its row
+        assert sorted(row["m"] for row in Experiment("s", folder).rows()) == [0, 1, 2]
+    finally:
+        shutil.rmtree(folder)
+
+
+def _as(user: int) -> list[str]:
+    """What lets a command run as a member of the group."""
+    return ["setpriv", f"--reuid={user}", "--regid=4242", "--clear-groups"]
 
 
 def _plain() -> dict[str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -324,6 +326,55 @@ def test_one_run_can_be_reconciled_by_itself(sweep: Sweep) -> None:
     sweep.says("4711_4", "TIMEOUT")
     assert [outcome.run_id for outcome in reconcile(folder).written] == ["t3"]
     assert not (sweep.folder / "index.csv").exists()
+
+
+# A sacct that has its answer at hand, and gives it once everybody has asked.
+LATE_SACCT = """#!/bin/sh
+touch {folder}/asked.$$
+while set -- {folder}/asked.*; [ $# -lt {number} ]; do sleep 0.02; done
+cat {folder}/answer
+"""
+
+
+def test_reconciliations_at_once_write_each_run_once(sweep: Sweep, tmp_path: Path) -> None:
+    """As from cron on several machines: all know the same before the first writes."""
+    number, lines = 4, []
+    ended = [f"{stamp(sweep.began + seconds)}|" for seconds in (1, 100)]
+    for task in range(1, 31):
+        attempts = [{"status": "initialized", "job": "1"}, {"status": "initialized", "job": "9"}]
+        facts = task_facts(task, high=30)
+        folder = sweep.run(f"t{task}", scheduler=facts, attempts=attempts)
+        (folder / ".attempt-2").write_text("{}")
+        lines.append(f"4711_{task}|{4711 + task}|TIMEOUT|0:0|n2|{''.join(ended)}c\n")
+    sweep.run("ok", "complete")
+    (tmp_path / "answer").write_text("".join(lines))
+    (tmp_path / "sacct").write_text(LATE_SACCT.format(folder=tmp_path, number=number))
+    (tmp_path / "sacct").chmod(0o755)
+    command = [sys.executable, "-m", "notata", "reconcile", "--json", str(sweep.folder)]
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    at_once = [
+        subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for _ in range(number)
+    ]
+    told = [json.loads(process.communicate(timeout=100)[0]) for process in at_once]
+    assert [process.returncode for process in at_once] == [0] * number
+    marked = [outcome["run_id"] for each in told for outcome in each["marked"]]
+    skipped = [outcome["run_id"] for each in told for outcome in each["skipped"]]
+    names = [f"t{task}" for task in range(1, 31)]
+    assert sorted(marked) == sorted(names)
+    assert sorted(skipped) == sorted(names * (number - 1))
+    for task in range(1, 31):
+        folder = sweep.folder / "runs" / f"log_t{task}"
+        meta = json.loads((folder / "metadata.json").read_text())
+        assert meta["failure_reason"] == f"TIMEOUT (Slurm 4711_{task}, n2)"
+        told_of = [(attempt["status"], attempt["job"]) for attempt in meta["attempts"]]
+        assert told_of == [("initialized", "1"), ("failed", "9")]
+        assert sorted(os.listdir(folder)) == [
+            *(".attempt-2", "log.txt", "metadata.json", "params.yaml"),
+        ]
+    with (sweep.folder / "index.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(row["run_id"] for row in rows) == sorted([*names, "ok"])
+    assert {row["run_status"] for row in rows if row["run_id"] != "ok"} == {"failed"}
 
 
 # ----- what to submit again -----

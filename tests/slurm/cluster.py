@@ -24,6 +24,7 @@ NEEDED = (
     *("munged", "slurmctld", "slurmd", "slurmdbd", "mariadbd", "mariadb-install-db"),
     *("sbatch", "srun", "scancel", "sacct", "squeue", "scontrol", "sinfo", "unshare", "setpriv"),
 )
+ARRAY_TASKS = 200  # that an array may have here
 PATIENCE = 60.0  # seconds for a daemon to answer, on a machine that is busy with other things
 
 # Ports, counted from the first of the block.
@@ -58,7 +59,7 @@ MpiDefault=none
 Epilog={folder}/epilog
 # Jobs start as soon as they can.
 SchedulerType=sched/backfill
-SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=2000,bf_interval=1,default_queue_depth=1000
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=2000,bf_interval=1,default_queue_depth=1000,max_array_tasks={array_tasks}
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 # A node that is gone is missed after a multiple of this.
@@ -236,6 +237,7 @@ class Cluster:
             "nodes": nodes,
             "steady": ",".join(self.steady),
             "fragile": ",".join(self.fragile),
+            "array_tasks": ARRAY_TASKS,
         }
         texts = {
             "slurm.conf": CONFIG,
