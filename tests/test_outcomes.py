@@ -338,11 +338,11 @@ cat {folder}/answer
 
 def test_reconciliations_at_once_write_each_run_once(sweep: Sweep, tmp_path: Path) -> None:
     """As from cron on several machines: all know the same before the first writes."""
-    number, lines = 4, []
+    number, runs, lines = 4, 60, []
     ended = [f"{stamp(sweep.began + seconds)}|" for seconds in (1, 100)]
-    for task in range(1, 31):
+    for task in range(1, runs + 1):
         attempts = [{"status": "initialized", "job": "1"}, {"status": "initialized", "job": "9"}]
-        facts = task_facts(task, high=30)
+        facts = task_facts(task, high=runs)
         folder = sweep.run(f"t{task}", scheduler=facts, attempts=attempts)
         (folder / ".attempt-2").write_text("{}")
         lines.append(f"4711_{task}|{4711 + task}|TIMEOUT|0:0|n2|{''.join(ended)}c\n")
@@ -359,10 +359,10 @@ def test_reconciliations_at_once_write_each_run_once(sweep: Sweep, tmp_path: Pat
     assert [process.returncode for process in at_once] == [0] * number
     marked = [outcome["run_id"] for each in told for outcome in each["marked"]]
     skipped = [outcome["run_id"] for each in told for outcome in each["skipped"]]
-    names = [f"t{task}" for task in range(1, 31)]
+    names = [f"t{task}" for task in range(1, runs + 1)]
     assert sorted(marked) == sorted(names)
     assert sorted(skipped) == sorted(names * (number - 1))
-    for task in range(1, 31):
+    for task in range(1, runs + 1):
         folder = sweep.folder / "runs" / f"log_t{task}"
         meta = json.loads((folder / "metadata.json").read_text())
         assert meta["failure_reason"] == f"TIMEOUT (Slurm 4711_{task}, n2)"

@@ -16,6 +16,7 @@ import pytest
 from cluster import JOBS, Cluster
 
 from notata import slurm
+from notata.jobs import JobId
 from notata.outcomes import survey
 from notata.reconciling import reconcile
 
@@ -218,15 +219,32 @@ def test_a_requeued_job_goes_on_in_its_run(fates: Fates) -> None:
 
 def test_whether_jobs_are_gone_is_known(fates: Fates, in_cluster: Cluster) -> None:
     jobs = fates.jobs
-    asked = [jobs["exit"], jobs["running"], jobs["requeued"], "999999"]
+    names = [jobs["exit"], jobs["running"], jobs["requeued"], "999999"]
+    asked = [JobId(name, "notata", os.getuid()) for name in names]
     # The accounting may hear of a later attempt's end after it has told of its beginning.
-    in_cluster.wait_until(lambda: bool(slurm.gone(asked)[jobs["requeued"]]), 60)
-    assert slurm.gone(asked) == {
-        jobs["exit"]: True,
-        jobs["running"]: False,
-        jobs["requeued"]: True,
-        "999999": None,
-    }
+    in_cluster.wait_until(lambda: bool(slurm.gone(asked)[asked[2]]), 60)
+    assert list(slurm.gone(asked).values()) == [True, False, True, None]
+
+
+@pytest.mark.parametrize("programs", [("squeue", "scontrol"), ("scontrol",)])
+def test_a_queue_proves_that_jobs_of_its_own_cluster_are_gone(
+    programs: tuple[str, ...],
+    fates: Fates,
+    in_cluster: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in programs:
+        (tmp_path / name).symlink_to(str(shutil.which(name)))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    running = fates.jobs["running"]
+    asked = [
+        JobId(name, cluster, os.getuid())
+        for name in (running, "999999")
+        for cluster in ("notata", "elsewhere", "")
+    ]
+    # Without a cluster's name a job is looked for, too, but its absence proves nothing.
+    assert list(slurm.gone(asked).values()) == [False, None, False, True, None, None]
 
 
 def test_provenance_names_the_job(fates: Fates, cluster: Cluster) -> None:
