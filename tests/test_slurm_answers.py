@@ -204,7 +204,7 @@ def test_the_users_own_formats_change_nothing(
     assert "SLURM_BITSTR_LEN='0'" in told
 
 
-# Not recorded: memory limits need cgroups, which the Slurm of the tests does without.
+# Not recorded: memory limits need cgroups, which not every machine has.
 OUT_OF_MEMORY = """\
 4711_3|4714|OUT_OF_MEMORY|0:125|n2|2026-11-25T10:00:00|2026-11-25T10:05:00|c
 4711_3.batch|4714.batch|OUT_OF_MEMORY|0:125|n2|2026-11-25T10:00:00|2026-11-25T10:05:00|c

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -171,6 +171,8 @@ class Cluster:
     steady = ("n1", "n2", "n3", "n4")
     fragile = ("n5",)
     processors = 8  # of each node
+    config = CONFIG
+    more: Mapping[str, str] = {}  # other files beside slurm.conf, by their names
 
     def __init__(self, folder: Path) -> None:
         """Prepare; nothing is started yet.
@@ -240,11 +242,12 @@ class Cluster:
             "array_tasks": ARRAY_TASKS,
         }
         texts = {
-            "slurm.conf": CONFIG,
+            "slurm.conf": self.config,
             "epilog": EPILOG,
             "slurmdbd.conf": DATABASE_DAEMON_CONFIG,
             "mariadbd.cnf": DATABASE_CONFIG,
             "setup.sql": DATABASE_SETUP,
+            **self.more,
         }
         for name, text in texts.items():
             secret = "{password}" in text
