@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import time
@@ -12,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from notata import files
+from notata.descriptors import out_of_the_way, was_closed
 from notata.messages import INDENT, INFO, level_name, level_number
 
 if TYPE_CHECKING:
@@ -124,18 +124,29 @@ class LogWriter:
     def _write_otherwise(self, data: bytes, error: OSError) -> None:
         """Write to a file that is not open; if it is, the disk takes no more."""
         with self._opening:
-            if self._descriptor >= 0 and error.errno != errno.EBADF:
-                self._lose(error)
-                return
             try:
+                if self._descriptor >= 0 and not was_closed(error):
+                    raise error
                 if self._descriptor < 0:  # else another thread has opened it meanwhile
-                    self._descriptor = self._opener(self.path)
-                if os.write(self._descriptor, data) != len(data):
+                    self._open()
+                try:
+                    taken = os.write(self._descriptor, data)
+                except OSError as another:
+                    if not was_closed(another):
+                        raise
+                    self._open()  # the program has closed it, with all that it knew nothing of
+                    taken = os.write(self._descriptor, data)
+                if taken != len(data):
                     self._cut_off()
                 if not self._keep_open:
                     self.close()
             except OSError as another:
                 self._lose(another)
+
+    def _open(self) -> None:
+        self._descriptor = -1
+        descriptor = self._opener(self.path)
+        self._descriptor = out_of_the_way(descriptor) if self._keep_open else descriptor
 
     def _cut_off(self) -> None:
         """Let go of a file that ends within a line: whoever opens it to append ends that line."""
@@ -175,8 +186,9 @@ class LogWriter:
             descriptor, self._descriptor = self._descriptor, -1
             try:
                 os.close(descriptor)
-            except OSError as error:  # NFS had taken lines that its server has no room for
-                self._lose(error)
+            except OSError as error:
+                if not was_closed(error):  # NFS had taken lines that its server has no room for
+                    self._lose(error)
 
     def fileno(self) -> int:
         """The descriptor of the file, or -1 where it is not open."""
@@ -192,13 +204,21 @@ class LogWriter:
         if signs == self._synced:
             return
         with suppress(FileNotFoundError):  # nothing was written
-            if self._descriptor >= 0:
-                os.fsync(self._descriptor)
-            else:
+            if self._descriptor < 0 or not self._sync_open():
                 files.sync(self.path)
             if not self._named:
                 files.sync(os.path.dirname(self.path) or ".")
             self._synced, self._named = signs, True
+
+    def _sync_open(self) -> bool:
+        """Whether the file is still open, and was synced by that."""
+        try:
+            os.fsync(self._descriptor)
+        except OSError as error:
+            if not was_closed(error):
+                raise
+            return False
+        return True
 
     def settle(self, disk: Disk) -> None:
         """Sync what was written, where the run's durability says so at its end.

@@ -12,6 +12,7 @@ from typing import Any
 
 from notata import layout
 from notata.attempts import Attempt
+from notata.descriptors import out_of_the_way, was_closed
 from notata.disk import Disk
 from notata.errors import RunExistsError
 from notata.messages import now, stamp_seconds
@@ -234,15 +235,24 @@ class RankFolder:
         Ranks: independent.
         """
         path = os.path.join(self.path, layout.MANIFEST)
-        if self._manifest < 0:
-            self._manifest = self.disk.open_append(path)
+        lines = b"".join(piece.line() for piece in pieces)
         try:
-            self.disk.append(self._manifest, path, b"".join(piece.line() for piece in pieces))
+            self._append(path, lines)
+        except OSError as error:
+            if not was_closed(error):
+                raise
+            self._append(path, lines)  # the program has closed it, with all that it knew nothing of
+        self._counts |= {piece.file: len(pieces) for piece in pieces}
+
+    def _append(self, path: str, lines: bytes) -> None:
+        if self._manifest < 0:
+            self._manifest = out_of_the_way(self.disk.open_append(path))
+        try:
+            self.disk.append(self._manifest, path, lines)
         except OSError:  # a line may be cut off: whoever opens the file again ends it
             with suppress(OSError):
                 self.close()
             raise
-        self._counts |= {piece.file: len(pieces) for piece in pieces}
 
     def open_log(self, path: str) -> int:
         """Open the rank's log to append to, claiming the folder first.
@@ -259,4 +269,8 @@ class RankFolder:
         """
         if self._manifest >= 0:
             descriptor, self._manifest = self._manifest, -1
-            os.close(descriptor)
+            try:
+                os.close(descriptor)
+            except OSError as error:
+                if not was_closed(error):
+                    raise

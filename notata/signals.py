@@ -105,6 +105,8 @@ class _Ears:
     def open(self, numbers: Iterable[int]) -> None:
         if self._wakeup < 0:
             self._set_wakeup()
+        else:
+            self._follow()
         # Each run does so: `_signal` doesn't make enums of all that it takes and gives.
         found = {n: _signal.getsignal(n) for n in numbers}
         missing = {n: b for n, b in found.items() if b not in (signal.SIG_IGN, self._handle)}
@@ -145,6 +147,17 @@ class _Ears:
         other = signal.set_wakeup_fd(self._wakeup, warn_on_full_buffer=False)
         self._others = other, _inode(other)
 
+    def _follow(self) -> None:
+        """Have signals go where the thread listens now: the program may have closed its pipe."""
+        writing = self._task.start()
+        if writing == self._wakeup:
+            return
+        now = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        if now == self._wakeup:
+            self._wakeup = writing
+        else:
+            signal.set_wakeup_fd(now)  # the program has put its own there
+
     def _unset_wakeup(self) -> None:
         now = signal.set_wakeup_fd(-1)
         if now != self._wakeup:
@@ -160,8 +173,9 @@ class _Ears:
         wanted = [listener for listener in _listeners if number in listener.numbers]
         for listener in wanted:
             listener.warned = True
-        if wanted:  # again, since the program may have put another descriptor there
+        if wanted:  # again, since the program may have put another descriptor there, or closed ours
             self._task.ring(_HANDLED + number)
+            self._follow()
         else:
             self.close()
         if isinstance(before, _Foreign):

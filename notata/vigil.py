@@ -19,6 +19,8 @@ import time
 import weakref
 from collections.abc import Callable
 
+from notata.descriptors import BELLS, out_of_the_way, was_closed
+
 _JOIN = 1.0  # seconds that a fork waits for the thread, which may hang in a dead file server
 _LONGEST = 60.0  # seconds until the thread looks again whether there is anything to do
 _BELL, _SETTLE = 0, 255  # no signals
@@ -71,10 +73,14 @@ class Task:
 
         Ranks: independent.
         """
-        thread = _thread_now
-        if thread is not None:
-            with contextlib.suppress(OSError):  # full: it will wake anyway
-                os.write(thread.writing, bytes([byte]))
+        for _ in range(2):
+            thread = _thread_now
+            if thread is None:
+                return
+            with contextlib.suppress(OSError):
+                if thread.ring(byte):
+                    return
+                thread.give_way()
 
     def settle(self, patience: float) -> None:
         """Wait until the bytes that have come are dealt with, at most for so many seconds.
@@ -105,7 +111,7 @@ class _Thread:
     def __init__(self, pipe: tuple[int, int]) -> None:
         self.reading, self.writing = pipe
         self.wakes = 0.0  # when it looks at its tasks again by itself
-        self._paused = False
+        self._paused = self._lost = False
         self._ended = _thread.allocate_lock()
         self._ended.acquire()
         _thread.start_new_thread(self._run, ())
@@ -113,24 +119,46 @@ class _Thread:
     def pause(self, patience: float) -> None:
         """Let the thread end, and keep the pipe for the next one."""
         self._paused = True
-        with contextlib.suppress(BlockingIOError):
-            os.write(self.writing, bytes([_BELL]))
+        self.ring(_BELL)
         self._ended.acquire(timeout=patience)
+
+    def ring(self, byte: int) -> bool:
+        """Wake it with a byte; false if its pipe is gone, which the program has closed."""
+        with contextlib.suppress(BlockingIOError):  # full: it will wake anyway
+            try:
+                os.write(self.writing, bytes([byte]))
+            except OSError as error:
+                if was_closed(error):
+                    return False
+                raise
+        return True
+
+    def give_way(self) -> None:
+        """Let a thread with a new pipe take the place of this one, whose pipe is gone."""
+        global _thread_now
+        with _lock:
+            self._lost = True
+            if _thread_now is self:
+                _thread_now = _Thread(_pipe())
 
     def _run(self) -> None:
         try:
             poll = select.poll()
             poll.register(self.reading, select.POLLIN)
-            while not self._paused and (_tasks or not self._retire()):
+            while not (self._paused or self._lost) and (_tasks or not self._retire()):
                 now = time.monotonic()
                 self.wakes = min([*(task.due for task in list(_tasks.values())), now + _LONGEST])
                 ready = poll.poll(max(0.0, self.wakes - now) * 1000)
+                if self._lost:
+                    break
                 data = os.read(self.reading, 4096) if ready else b""
                 self._do(data.translate(None, bytes([_BELL, _SETTLE])))
                 while _SETTLE in data and _waiting:
                     _waiting.pop().release()
+        except OSError:  # of the pipe, as nothing else is asked for here
+            self.give_way()
         finally:
-            if not self._paused:
+            if not (self._paused or self._lost):
                 self.close()
             self._ended.release()
 
@@ -148,8 +176,9 @@ class _Thread:
             _lock.release()
 
     def close(self) -> None:
-        os.close(self.reading)
-        os.close(self.writing)
+        for descriptor in (self.reading, self.writing):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
     def _do(self, data: bytes) -> None:
         for task in list(_tasks.values()):
@@ -167,7 +196,8 @@ _thread_now: _Thread | None = None
 
 
 def _pipe() -> tuple[int, int]:
-    return os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    return out_of_the_way(reading, BELLS), out_of_the_way(writing, BELLS)
 
 
 def _before_fork() -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from notata import layout, vigil
+from notata.descriptors import out_of_the_way
 from notata.logwriter import LogWriter
 from notata.rankfolder import RankFolder
 from notata.topology import hostname
@@ -112,7 +113,7 @@ class Watchdog:
 
     def _arm(self) -> None:
         if self._spare < 0 and self._log.fileno() >= 0:
-            self._spare = os.dup(self._log.fileno())
+            self._spare = out_of_the_way(os.dup(self._log.fileno()))
         target: Any = self._spare if self._spare >= 0 else sys.__stderr__
         with suppress(OSError, ValueError, AttributeError, RuntimeError):  # no standard error
             faulthandler.dump_traceback_later(self._timeout + 2 * self._pause, file=target)
