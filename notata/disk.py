@@ -233,7 +233,12 @@ class Disk:
         Ranks: independent.
         """
         with self.explaining(path):
-            self.name(folders.claim_dir(path))
+            made = folders.claim_dir(path)
+            try:
+                self.name(made)
+            except OSError:  # nobody is told that it was had
+                folders.take_back(path)
+                raise
 
     def make_folders(self, path: str) -> None:
         """Make a folder, and those above it, where they are missing.

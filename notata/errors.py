@@ -171,11 +171,13 @@ def describe(error: BaseException) -> dict[str, object]:
         error: Any exception.
 
     Returns:
-        Its class name, message and, for an `OSError`, number and file name.
+        Its class name, message and notes and, for an `OSError`, number and file name.
 
     Ranks: independent.
     """
     told: dict[str, object] = {"kind": type(error).__name__, "message": str(error)}
+    if notes := getattr(error, "__notes__", None):
+        told["notes"] = [str(note) for note in notes]
     if isinstance(error, OSError) and error.errno is not None:
         told |= {
             "errno": error.errno,
@@ -193,6 +195,14 @@ def revive(told: dict[str, object]) -> Exception:
 
     Ranks: independent.
     """
+    error = _revived(told)
+    notes = told.get("notes")
+    for note in notes if isinstance(notes, list) else []:
+        error.add_note(str(note))
+    return error
+
+
+def _revived(told: dict[str, object]) -> Exception:
     kind, message = str(told["kind"]), str(told["message"])
     if kind in _BY_NAME:
         return _BY_NAME[kind](message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from notata import freshness, layout
@@ -77,6 +77,37 @@ def claim_dir(path: StrPath) -> list[str]:
             raise NotADirectoryError(errno.ENOTDIR, why, error.filename) from None
         _make_folder(path, errno.ENOENT)
     return [*made, os.fspath(path)]
+
+
+def listed(folder: StrPath) -> list[str]:
+    """The names in a folder; none where it is missing.
+
+    Ranks: independent.
+    """
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def take_back(folder: StrPath, within: Sequence[str] = ()) -> bool:
+    """Take away a folder that this process has made, unless anything is in it by now.
+
+    What another process has put there stays, and who is about to makes the folder again.
+
+    Args:
+        folder: The folder.
+        within: Folders in it that this process may have made, too.
+
+    Returns:
+        Whether it is gone.
+
+    Ranks: independent.
+    """
+    for name in (*within, ""):
+        with suppress(OSError):
+            os.rmdir(os.path.join(folder, name))
+    return not os.path.lexists(folder)
 
 
 def discard(folder: StrPath, keep: Callable[[str], bool] = lambda name: False) -> None:

@@ -58,13 +58,23 @@ def make_run_folder(
             attempt.check_size()
             return attempt.claim()
         if not overwrite:
-            raise RunExistsError(
-                f"run folder {path} already exists; choose another run id, or pass resume=True to "
-                "go on in that run, or overwrite=True to replace it"
-            ) from None
+            raise RunExistsError(_taken(path)) from None
         _check_holds_run(path, "overwritten")
         _clear(path, topology)
     return []
+
+
+def _taken(path: str) -> str:
+    if os.path.lexists(os.path.join(path, layout.METADATA)):
+        return (
+            f"run folder {path} already exists; choose another run id, or pass resume=True to go "
+            "on in that run, or overwrite=True to replace it"
+        )
+    return (
+        f"run folder {path} already exists, without {layout.METADATA}: either another process "
+        "opens the run just now, or one failed or was killed while it did; then remove it, or "
+        "begin the run anew with overwrite=True"
+    )
 
 
 def _check_holds_run(path: str, what: str) -> None:
@@ -84,7 +94,7 @@ def _clear(path: str, topology: Topology) -> None:
         return
     # The other ranks can't be waited for: each takes its own old folder away, by `retire`.
     folders.discard(path, keep=lambda name: name == layout.RANKS)
-    for name in _listed(os.path.join(path, layout.RANKS)):
+    for name in folders.listed(os.path.join(path, layout.RANKS)):
         rank = layout.rank_of(name)
         if rank == 0 or (rank is not None and rank >= topology.size):
             RankFolder(path, topology._replace(rank=rank), "").retire()
@@ -92,18 +102,13 @@ def _clear(path: str, topology: Topology) -> None:
 
 def _holds_only_our_ranks(path: str, topology: Topology) -> bool:
     """Whether ranks of this launch, which nobody could tell to wait, came before rank 0."""
-    if not topology.parallel or set(_listed(path)) - {layout.RANKS}:
+    if not topology.parallel or set(folders.listed(path)) - {layout.RANKS}:
         return False
     ranks = os.path.join(path, layout.RANKS)
-    records = [read_json(os.path.join(ranks, name, layout.RANK_RECORD)) for name in _listed(ranks)]
+    records = [
+        read_json(os.path.join(ranks, name, layout.RANK_RECORD)) for name in folders.listed(ranks)
+    ]
     return all(record is None or belongs_to(topology, record) != "another" for record in records)
-
-
-def _listed(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except FileNotFoundError:
-        return []
 
 
 _LONGEST_PATH = 200  # in a record; longer ones are cut, and told apart by a digest

@@ -7,9 +7,19 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from notata import clocks, jsontext, layout, lifecycle, messages, provenance, pulse, writers
+from notata import (
+    clocks,
+    folders,
+    jsontext,
+    layout,
+    lifecycle,
+    messages,
+    provenance,
+    pulse,
+    writers,
+)
 from notata.agreement import Agreement, Record
-from notata.errors import DamagedError
+from notata.errors import DamagedError, NotataError
 from notata.logwriter import LogWriter
 from notata.messages import now
 from notata.notices import Notices
@@ -18,6 +28,7 @@ from notata.pulse import Beat
 from notata.rankfolder import RankFolder
 from notata.stored import params_format, read_params
 
+_USUAL = (layout.DATA, layout.PLOTS, layout.ARTIFACTS)  # folders
 # What a run's metadata say of its newest attempt alone.
 _OF_AN_ATTEMPT = ("end_time", "runtime_sec", "failure_reason", "scheduler", "log_lines_lost")
 
@@ -149,7 +160,23 @@ class Opened:
     ) -> Record:
         """Make the run; what goes wrong is explained before the other ranks hear of it."""
         with self.disk.explaining(self._path):
-            return self._open(records, overwrite, preallocate, resume)
+            try:
+                return self._open(records, overwrite, preallocate, resume)
+            except BaseException as error:
+                self._take_back(error)
+                raise
+
+    def _take_back(self, error: BaseException) -> None:
+        """Undo an opening that failed, as far as nothing of anybody's can be lost by that."""
+        self._log.close()
+        if self.attempt.is_new and folders.take_back(self._path, _USUAL):
+            return
+        begun = os.path.lexists(os.path.join(self._path, layout.METADATA))
+        if os.path.isdir(self._path) and not begun and not isinstance(error, NotataError):
+            error.add_note(
+                f"notata: the run has not begun, and {self._path} is left half-made: remove it, or "
+                "begin the run anew with overwrite=True"
+            )
 
     def _open(
         self, records: list[Record], overwrite: bool, preallocate: bool, resume: bool | None
@@ -162,7 +189,7 @@ class Opened:
             self._path, attempt, place, overwrite=overwrite, resume=resume
         )
         if preallocate:
-            for name in (layout.DATA, layout.PLOTS, layout.ARTIFACTS):
+            for name in _USUAL:
                 self.disk.make_folders(os.path.join(self._path, name))
         if history:
             self._merge_params()

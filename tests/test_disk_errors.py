@@ -230,6 +230,112 @@ def test_a_read_only_disk(tmp_path: Path) -> None:
             Experiment("s", point)
 
 
+@needs_root
+@pytest.mark.parametrize("preallocate", [False, True])
+@pytest.mark.parametrize("params", [{}, {"a": 1}])
+def test_a_run_that_finds_no_room_to_begin_leaves_nothing(
+    small: Path, params: dict[str, int], preallocate: bool
+) -> None:
+    fill(small)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        Logbook("run", small, params=params, preallocate=preallocate)
+    assert caught.value.errno == errno.ENOSPC
+    assert not hasattr(caught.value, "__notes__")
+    assert [path.name for path in small.iterdir()] == ["filler"]
+    (small / "filler").unlink()
+    with Logbook("run", small, params=params) as log:
+        pass
+    assert LogReader(log.path).meta["status"] == "complete"
+    assert "attempts" not in LogReader(log.path).meta
+
+
+@needs_root
+def test_an_experiment_can_add_a_run_again_that_found_no_room(small: Path) -> None:
+    exp = Experiment("s", small)
+    fill(small)
+    with pytest.raises(OSError, match="No space left on device"):
+        exp.add(k=1)
+    (small / "filler").unlink()
+    with exp.add(k=1):
+        pass
+    assert [row["run_status"] for row in exp.rows()] == ["complete"]
+
+
+@contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("way_out", ["overwrite", "resume", "removed"])
+def test_a_run_that_could_not_begin_says_so_and_how_to_begin_it(base: Path, way_out: str) -> None:
+    """Room for its parameters, but not for its metadata."""
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with no_file_above(200), pytest.raises(OSError, match="File too large") as caught:
+        Logbook("run", base, params={"a": 1})
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    folder = base / "log_run"
+    (note,) = caught.value.__notes__
+    assert note == (
+        f"notata: the run has not begun, and {folder} is left half-made: remove it, or begin the "
+        "run anew with overwrite=True"
+    )
+    assert {path.name for path in folder.iterdir()} == {"params.yaml", "log.txt"}
+    with pytest.raises(FileExistsError, match=r"without metadata\.json.*overwrite=True"):
+        Logbook("run", base)
+    if way_out == "removed":
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+    with Logbook("run", base, **({} if way_out == "removed" else {way_out: True})) as log:
+        pass
+    assert LogReader(log.path).meta["status"] == "complete"
+
+
+def test_what_another_process_put_into_a_half_made_run_stays(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = os.replace
+
+    def meet(temporary: str, path: str) -> None:
+        if str(path).endswith("metadata.json"):
+            (base / "log_run" / "ranks" / "rank_00001").mkdir(parents=True)
+            (base / "log_run" / "data").mkdir()
+            (base / "log_run" / "data" / "T.npy").write_bytes(b"another's")
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        replace(temporary, path)
+
+    monkeypatch.setattr(os, "replace", meet)
+    with pytest.raises(OSError, match="write elsewhere") as caught:
+        Logbook("run", base)
+    assert "is left half-made" in caught.value.__notes__[0]
+    assert (base / "log_run" / "data" / "T.npy").read_bytes() == b"another's"
+    assert (base / "log_run" / "ranks" / "rank_00001").is_dir()
+    assert litter(base) == []
+
+
+def test_a_folder_whose_name_can_not_be_synced_is_not_left(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base.mkdir(exist_ok=True)
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        with pytest.raises(OSError, match="Input/output error"):
+            Logbook("run", base, durability="node")
+    assert list(base.iterdir()) == []
+    with Logbook("run", base, durability="node") as log:
+        pass
+    assert LogReader(log.path).meta["status"] == "complete"
+
+
 def test_no_permission(tmp_path: Path) -> None:
     program = """
         import sys

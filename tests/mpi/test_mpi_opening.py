@@ -40,6 +40,8 @@ def refusals(flavour, launch_in, tmp_path_factory):
         ("bad_id", ["UnsafeNameError", "ValueError"], ["../escaped"]),
         ("bad_level_on_one", ["Exception"], ["rank 2", "LOUD"]),
         ("bad_grace_on_one", ["ValueError"], ["rank 2", "soon", "positive number"]),
+        ("no_room", ["OSError"], ["File too large", "rank 0 on ", "metadata.json"]),
+        ("no_room_for_metadata", ["OSError"], ["File too large", "rank 0 on "]),
         ("overwrite_no_run", ["NotARunError", "ValueError"], ["log_foreign"]),
     ],
 )
@@ -57,7 +59,9 @@ def test_a_refusal_reaches_every_rank(refusals, name, kinds, words):
 
 def test_a_refused_run_leaves_nothing(refusals):
     folder, _ = refusals
-    assert {path.name for path in folder.glob("log_*")} == {"log_taken", "log_foreign"}
+    begun_later = {"log_no_room_0", "log_no_room_1"}
+    there = {path.name for path in folder.glob("log_*")}
+    assert there == {"log_taken", "log_foreign"} | begun_later
     assert [path.name for path in (folder / "log_foreign").iterdir()] == ["thesis.tex"]
     assert not list(folder.glob("folder_*"))
     assert (folder / "file").read_text() == "in the way"
@@ -139,6 +143,17 @@ def test_where_no_folder_can_be_made_nothing_is(unmade):
     assert not (folder / "gone").exists()
     assert (folder / "link").is_symlink()
     assert (folder / "file").read_text() == "in the way"
+
+
+def test_a_run_that_found_no_room_can_be_begun_when_there_is(refusals):
+    folder, told = refusals
+    for rank in range(RANKS):
+        assert told[rank]["room_again"]["error"] is None, told[rank]["room_again"]
+        assert told[rank]["no_room"]["error"]["notes"] == []
+        (note,) = told[rank]["no_room_for_metadata"]["error"]["notes"]
+        assert "log_no_room_1 is left half-made" in note
+    for name in ("log_no_room_0", "log_no_room_1"):
+        assert LogReader(folder / name).meta["status"] == "complete"
 
 
 def test_overwriting_replaces_what_all_ranks_wrote(refusals):

@@ -4,6 +4,7 @@ opening.py MODE OUT
 """
 
 import pickle
+import resource
 import time
 from pathlib import Path
 
@@ -70,6 +71,9 @@ def refusals(out):
             "grace", base_dir=out, grace="soon" if rank == 2 else None
         ),
         "overwrite_no_run": lambda: Logbook("foreign", base_dir=out, overwrite=True),
+        "no_room": lambda: no_room(out, rank, {}),
+        "no_room_for_metadata": lambda: no_room(out, rank, {"a": 1}),
+        "room_again": lambda: room_again(out),
         "overwrite": lambda: overwrite(out, rank),
     }
     for name, play in plays.items():
@@ -85,6 +89,22 @@ def no_folder(out, *bases):
     with Logbook("after", base_dir=out) as log:
         pass
     tell(status=log.status)
+
+
+def no_room(out, rank, params):
+    """Rank 0 can make the folder, but no file of more than 200 bytes in it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if rank == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200, hard))
+    try:
+        Logbook(f"no_room_{len(params)}", base_dir=out, params=params)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def room_again(out):
+    with Logbook("no_room_0", base_dir=out), Logbook("no_room_1", out, overwrite=True):
+        pass
 
 
 def overwrite(out, rank):
