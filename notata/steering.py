@@ -19,8 +19,8 @@ class Steering:
         """Seconds until the job's time is up, below 0 after that; infinite where nobody says.
 
         Newer versions of Slurm say so (`SLURM_JOB_END_TIME`, as the job was started; a limit that
-        was changed since is not seen), 22.05 does not. Elsewhere a batch script can:
-        `export NOTATA_END_TIME=$(($(date +%s) + 3600))`.
+        was changed since is not seen), 22.05 does not. There, and elsewhere, a batch script can:
+        `export NOTATA_END_TIME=$(date +%s -d "$(squeue -h -j "$SLURM_JOB_ID" -o %e)")`.
 
         Raises:
             SettingError: If `NOTATA_END_TIME` is not a number of seconds since 1970.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from cluster import JOBS, Cluster
+from simulated import ROOT
 from test_slurm_scripts import MPIS, variables
 
 from notata import LogReader
@@ -36,8 +38,9 @@ def test_a_warning_reaches_the_program(
     cluster: Cluster, tmp_path: Path, way: str, options: tuple[str, ...]
 ) -> None:
     run_id = "warned"
-    # Slurm 22.05 does not tell its jobs when they end.
-    limit = "export NOTATA_END_TIME=$(($(date +%s) + 300))"
+    # Slurm 22.05 does not tell its jobs when they end: the line that the page has for that.
+    page = (ROOT / "docs" / "howto" / "survive-limits.md").read_text()
+    (limit,) = re.findall("export NOTATA_END_TIME=.*", page)
     script = f"{limit}\n{way} {PROGRAM} {tmp_path} {run_id}"
     if way.startswith("trap"):
         script += " & wait; wait"
