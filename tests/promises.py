@@ -155,6 +155,42 @@ def check(base: Path, told: Path, size: int = 1, *, oldest: int = 1, lossy: bool
             assert LogReader(run).meta["status"] == "complete"
 
 
+def check_after_power_loss(base: Path, told: Path, durability: str, size: int = 1) -> None:
+    """What is promised of a run whose power was cut."""
+    run = run_in(base)
+    for rank in range(size):
+        said = acknowledged(Path(f"{told}.{rank}"))
+        got, expected = newest(said), []
+        if durability == "node":
+            found = versions(run, rank, size) if "open" in got else {}
+            for verb in got:
+                if _is_file(verb) and (rank == 0 or verb not in OF_ROOT):
+                    assert got[verb] <= found[verb] <= 2, (rank, verb, got[verb], found)
+            kept = [a for a in said if a.get("verb") in LINES]
+            warnings = [n for n, a in enumerate(kept) if a["verb"] != "info"]
+            expected = kept[: warnings[-1] + 1] if warnings else []
+        if durability != "process" and "close" in got:
+            if rank == 0:
+                check_closed(base)
+            expected = [a for a in said if a.get("verb") in LINES]
+        there = lines(run, rank, size) if expected else set()
+        for answer in expected:
+            assert LINES[answer["verb"]].format(answer["version"]) in there, (rank, answer)
+
+
+def check_closed(base: Path) -> None:
+    """A run that was closed says so, and has its row."""
+    reader = LogReader(run_in(base))
+    assert reader.meta["status"] == "complete"
+    assert reader.meta["note"] == 2
+    assert reader.params == {"k": 1, "p": 2}
+    assert [(row["p"], row["m"]) for row in Experiment("s", base).rows()] == [(2, 2)]
+
+
+def _is_file(verb: str) -> bool:
+    return verb not in (*LINES, "path", "open", "close")
+
+
 def check_table(base: Path, told: Path) -> None:
     """The table has the rows that were acknowledged, and can be made anew."""
     exp = Experiment("s", base)
