@@ -15,7 +15,7 @@ from simulated import open_as, program
 
 import notata
 from notata import Logbook, LogReader
-from notata.agreement import Agreement
+from notata.agreement import Agreement, grace_seconds
 from notata.lifecycle import Metadata
 from notata.speaking import speak_for_root
 
@@ -280,6 +280,17 @@ def test_what_is_no_grace_period_is_refused(base: Path, grace: Any) -> None:
     with pytest.raises(ValueError, match=re.escape(f"grace={grace!r} (NOTATA_GRACE) is not")):
         Logbook("x", base, grace=grace)
     assert not base.exists()
+
+
+def test_how_long_ranks_wait_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTATA_GRACE", raising=False)
+    assert grace_seconds(None) == 30
+    monkeypatch.setenv("NOTATA_GRACE", "7.5")
+    assert grace_seconds(None) == 7.5
+    assert grace_seconds(2) == 2
+    monkeypatch.setenv("NOTATA_GRACE", "soon")
+    with pytest.raises(ValueError, match=r"grace='soon' \(NOTATA_GRACE\)"):
+        grace_seconds(None)
 
 
 # ----- speaking for rank 0 -----

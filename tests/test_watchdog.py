@@ -62,6 +62,30 @@ def test_a_stuck_process_writes_where_it_stands_and_that_it_went_on(base: Path) 
     assert log.status == "complete"
 
 
+def test_nothing_watches_over_a_run_that_is_closed(tmp_path: Path) -> None:
+    """Neither Python nor faulthandler's own timer, which needs no Python."""
+    done = program(
+        """
+        import ctypes
+        from notata import Logbook
+        with Logbook("x") as log:
+            log.watch(timeout=0.4)
+            log.info("step")
+        others = [Logbook(f"y{n}") for n in range(4)]  # may have the descriptors of the first
+        ctypes.PyDLL(None).usleep(1_000_000)  # holds Python's lock
+        ctypes.CDLL(None).usleep(1_000_000)  # lets it go
+        for other in others:
+            other.mark_complete()
+        """,
+        tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list(tmp_path.rglob("stacks.txt"))
+    logs = list(tmp_path.rglob("log.txt"))
+    assert len(logs) == 5
+    assert not [log for log in logs if "most recent call first" in log.read_text()]
+
+
 def test_a_rank_of_several_writes_into_its_own_folder(base: Path) -> None:
     root, other = open_as(0, 3, base), open_as(1, 3, base)
     for log in (root, other):

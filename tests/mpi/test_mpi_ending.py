@@ -140,6 +140,19 @@ def test_ranks_of_a_part_of_the_job(launch, tmp_path):
     assert run.size == 2
 
 
+def test_lines_that_a_rank_lost_are_said_once_and_counted_for_the_run(launch, tmp_path):
+    done, run, outcome = ending(launch, tmp_path, "loses_lines")
+    assert (done.status, outcome) == (0, ("complete", None)), done.output
+    assert done.output.count("a log line could not be written to ") == 1
+    assert "rank_00001/log.txt: [Errno 27] File too large" in done.output
+    assert run.meta["log_lines_lost"] == run.ranks[1].record["log_lines_lost"] == 3
+    assert run.meta["parallel"]["log_lines_lost"] == {"0": "0,2", "3": "1"}
+    for rank in run.ranks:
+        texts = [message.message for message in rank.messages()]
+        assert [text for text in texts if text in ("here", "lost", "there")] == ["here", "there"]
+    assert list(run.load_array("x")) == [0, 1, 2]
+
+
 def test_no_rank_of_a_run_that_was_not_watched_has_stacks(mpich, tmp_path):
     _, run, _ = ending(mpich, tmp_path, "root_hangs")
     assert survey(str(run.path), RANKS).groups == []

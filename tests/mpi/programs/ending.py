@@ -5,6 +5,7 @@ ending.py MODE OUT
 
 import json
 import os
+import resource
 import sys
 import threading
 import time
@@ -182,6 +183,22 @@ def own_communicator(out):
         part.Barrier()
 
 
+def loses_lines(out):
+    """Rank 1's log takes no more from some line on; the program goes on, and so do arrays."""
+    with Logbook("run", base_dir=out) as log:
+        log.info("here")
+        log.array("x", np.array([log.rank]))
+        if IT:
+            limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+            size = log.log_path.stat().st_size
+            resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+            for _ in range(3):
+                log.info("lost")
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        log.info("there")
+    tell(status=log.status)
+
+
 if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)
     modes = (
@@ -200,5 +217,6 @@ if __name__ == "__main__":
         answers_too_late,
         root_hangs,
         own_communicator,
+        loses_lines,
     )
     main({mode.__name__: mode for mode in modes})
