@@ -151,7 +151,7 @@ class LogWriter:
     def _cut_off(self) -> None:
         """Let go of a file that ends within a line: whoever opens it to append ends that line."""
         self._lose(OSError("only a part of the line was taken; the disk may be full"))
-        self._let_go()
+        self.release()
 
     def apart(self) -> LogWriter:
         """A writer for another thread, which shares nothing with this one but the file."""
@@ -181,7 +181,8 @@ class LogWriter:
                     file=sys.stderr,
                 )
 
-    def _let_go(self) -> None:
+    def release(self) -> None:
+        """Let go of the file, which may be refused, until the next record."""
         if self._descriptor >= 0:
             descriptor, self._descriptor = self._descriptor, -1
             try:
@@ -238,7 +239,7 @@ class LogWriter:
     def close(self) -> None:
         """Let go of the file. A later record opens it for itself alone."""
         self._keep_open = False
-        self._let_go()
+        self.release()
 
     @property
     def closed(self) -> bool:

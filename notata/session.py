@@ -53,6 +53,7 @@ class Session(Opened):
         self._ended = ended
         self._mine: Record | None = None  # this rank's verdict, once it has one
         self._traceback = ""  # of the exception that ended this rank's part
+        self._lost_told = 0  # lost lines of this rank that the metadata tell of
         self._entered = self._closed = False
         self._watchdog: Watchdog | None = None
 
@@ -138,7 +139,8 @@ class Session(Opened):
             return
         failed, reason = self.status == lifecycle.FAILED, verdict.get("reason")
         fields = lifecycle.outcome_fields(self.status, reason, self.elapsed)
-        fields |= {"log_lines_lost": self._log.lost} if self._log.lost else {}
+        self._lost_told = self._log.lost
+        fields |= {"log_lines_lost": self._lost_told} if self._lost_told else {}
         durable = self._closed and self.disk.at_close
         self.metadata.update(fields | dict(facts), drop=["failure_reason"], durable=durable)
         self._log.write(messages.INFO, f"Marked failed: {reason}" if failed else "Marked complete")
@@ -192,14 +194,15 @@ class Session(Opened):
 
     def _settle(self) -> None:
         """Sync what the run's durability promises of a run that is closed, as far as it is ours."""
-        lost = self._log.lost
         self._log.settle(self.disk)
-        nothing = not self.disk.at_close and self._log.lost == lost
+        self._log.release()
+        more, self._lost_told = self._log.lost - self._lost_told, self._log.lost
+        nothing = not (self.disk.at_close or more)
         if nothing or not self.topology.is_root or self.attempt.outdated:
             return
-        if self._log.lost > lost:  # the last lines were, or were never synced
-            more = self.metadata.values.get("log_lines_lost", 0) + self._log.lost - lost
-            self.metadata.update({"log_lines_lost": more})
+        if more:  # the last lines were refused, or were never synced
+            told = self.metadata.values.get("log_lines_lost", 0)
+            self.metadata.update({"log_lines_lost": told + more})
         names = [*layout.PARAMS.values(), *([] if self.metadata.synced else [layout.METADATA])]
         if self.attempt.number > 1:
             names.append(layout.attempt_file(self.attempt.number))
@@ -242,6 +245,7 @@ class Session(Opened):
         try:
             self.folder.close()  # NFS may have no room for its last lines, and says so now
             self._log.settle(self.disk)
+            self._log.release()
             self.folder.note(
                 status=mine["status"],
                 failure_reason=mine.get("reason"),
@@ -277,6 +281,8 @@ class Session(Opened):
             self._set_outcome(verdict, facts)
         else:
             self.metadata.update(facts)  # told inside the block already; now for all ranks
+        if any(lost):
+            self._lost_told = lost[0]
         return verdict | {"params": records[0]["params"], "new": new}
 
     def note_status(self, status: str, reason: str | None) -> None:

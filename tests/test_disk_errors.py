@@ -200,6 +200,52 @@ def test_a_rank_reports_its_lost_lines(small: Path) -> None:
     assert LogReader(log.path).ranks[1].record["log_lines_lost"] == log._log.lost > 100
 
 
+@pytest.mark.parametrize("durability", ["process", "close"])
+@pytest.mark.parametrize("call", ["write", "close"])
+def test_the_last_line_is_counted_too(
+    base: Path, monkeypatch: pytest.MonkeyPatch, call: str, durability: str
+) -> None:
+    """What says that the run is complete, or the closing of the log, which NFS may refuse."""
+    log = Logbook("run", base, durability=durability)
+    log.info("before")
+    log.array("T", np.zeros(2))
+    whole, refused = getattr(os, call), []
+
+    def refuse(descriptor: int, *data: bytes) -> int | None:
+        log_s = os.readlink(f"/proc/self/fd/{descriptor}").endswith("log.txt")
+        told = whole(descriptor, *data) if call == "close" or not log_s else None
+        if log_s and (call == "close" or b"Marked complete" in data[0]):
+            refused.append(descriptor)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return told
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, refuse)
+        log.mark_complete()
+    assert len(refused) > 0
+    assert LogReader(log.path).meta["log_lines_lost"] == log._log.lost == len(refused)
+
+
+def test_a_rank_counts_a_line_that_is_refused_when_its_log_is_closed(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_as(0, 2, base).mark_complete()
+    log = open_as(1, 2, base)
+    log.info("before")
+    close = os.close
+
+    def refuse(descriptor: int) -> None:
+        log_s = os.readlink(f"/proc/self/fd/{descriptor}").endswith("log.txt")
+        close(descriptor)
+        if log_s:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", refuse)
+        log.mark_complete()
+    assert LogReader(log.path).ranks[1].record["log_lines_lost"] == log._log.lost == 1
+
+
 def test_a_log_that_can_not_be_synced_is_counted_as_lost(
     base: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
