@@ -327,19 +327,20 @@ def again(found: Survey) -> Again:
 
 
 def _points_again(found: Survey, grid: worklist.Grid, runs: list[Outcome]) -> Again:
-    bad = {os.path.basename(os.path.abspath(outcome.path)) for outcome in runs}
+    bad = {os.path.basename(os.path.abspath(outcome.path)): outcome for outcome in runs}
+    others = [bad[name] for name in sorted(bad.keys() - set(grid.runs))]
     left = set(found.points) | {place for place, name in enumerate(grid.runs) if name in bad}
     if grid.array is not None:
         tasks = {task for task in map(grid.task, left) if task is not None}
-        return Again(runs, sorted(tasks - _busy(found)), [])
+        return Again(runs, sorted(tasks - _busy(found)), others)
     seen = {outcome.task for outcome in found.outcomes if outcome.task is not None}
     if not seen:
-        return Again(runs, sorted(left), [])  # no array has run yet: a task a point
+        return Again(runs, sorted(left), others)  # no array has run yet: a task a point
     # Any task may do any point, a task a point: first those that failed or never began.
     first = {outcome.task for outcome in runs if outcome.task is not None} | set(found.unbegun)
     busy = _busy(found)
     order = [*sorted(first - busy), *sorted(seen - first - busy)]
-    return Again(runs, sorted(order[: len(left)]), [])
+    return Again(runs, sorted(order[: len(left)]), others)
 
 
 def _busy(found: Survey) -> set[int]:

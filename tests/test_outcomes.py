@@ -609,6 +609,18 @@ def test_a_grid_without_an_array_is_a_task_a_point(base: Path) -> None:
 # ----- commands -----
 
 
+def test_failed_runs_that_are_no_points_of_the_last_sweep_are_named(base: Path) -> None:
+    experiment = Experiment("waves", base)
+    for k in (1, 2):
+        for log in experiment.sweep({"k": [k]}):
+            log.mark_failed("no")
+    done = command("failed", "--array", experiment.exp_dir)
+    assert (done.exit_code, done.stdout) == (1, "0\n")
+    assert "waves_k_1 had no point in the last sweep: submit them by themselves" in done.stderr
+    told = json.loads(command("failed", "--array", "--json", experiment.exp_dir).stdout)
+    assert [run["run_id"] for run in told["runs"]] == ["waves_k_1", "waves_k_2"]
+
+
 def test_status_groups_states_and_reasons(sweep: Sweep) -> None:
     sweep.run("ok", "complete")
     for number in range(3):

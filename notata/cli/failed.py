@@ -80,7 +80,8 @@ def _remarks(found: Survey, todo: Again, size: int | None) -> list[str]:
     if todo.others:
         names = ", ".join(outcome.run_id for outcome in todo.others[:3])
         more = f" and {len(todo.others) - 3} more" if len(todo.others) > 3 else ""
-        told.append(f"{names}{more} did not run in an array: submit them by themselves")
+        why = "did not run in an array" if found.grid is None else "had no point in the last sweep"
+        told.append(f"{names}{more} {why}: submit them by themselves")
     if size is not None and (beyond := [task for task in todo.tasks if task >= size]):
         told.append(
             f"tasks {compact(beyond)} are left out: MaxArraySize is {size} here, which allows task "
