@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from notata.pieces import Piece, Shape
+from notata.pieces import Identity, Piece, Shape, by_ways, label_of
 from notata.ranges import ranks_text
 
 
@@ -48,42 +48,59 @@ class Whole(NamedTuple):
     problems: tuple[str, ...]
 
     @property
+    def identity(self) -> Identity:
+        """Its name and key, which tell it from all others."""
+        return self.name, self.key
+
+    @property
     def label(self) -> str:
-        """The name that a reader loads it by: `T`, or `bundle:key`."""
-        return self.name if self.key is None else f"{self.name}:{self.key}"
+        """The name that a reader loads it by, if no other array goes before it."""
+        return label_of(self.identity)
 
 
-def assemble(pieces: Mapping[int, Iterable[Piece]], size: int) -> dict[str, Whole]:
-    """Put all ranks' pieces together by name.
+def assemble(pieces: Mapping[int, Iterable[Piece]], size: int) -> dict[Identity, Whole]:
+    """Put all ranks' pieces together by name and key.
 
     Args:
         pieces: The pieces of each rank, as its manifest lists them; the last of a name counts.
         size: Number of ranks of the run.
 
     Returns:
-        One `Whole` for each name that is to be joined, sorted by name. Coverage of placed pieces
+        One `Whole` for each array that is to be joined, sorted by label. Coverage of placed pieces
         is checked by `flaws`, where it is needed.
 
     Ranks: independent.
     """
-    by_label: dict[str, dict[int, Piece]] = {}
+    # Not by label: an array "b:x" and the key "x" of a bundle "b" are two, and share it.
+    found: dict[Identity, dict[int, Piece]] = {}
     for rank in sorted(pieces):
         for piece in pieces[rank]:
-            by_label.setdefault(piece.label, {})[rank] = piece
+            found.setdefault(piece.identity, {})[rank] = piece
     return {
-        label: _whole(ranked, size)
-        for label, ranked in sorted(by_label.items())
-        if any(piece.join != "none" for piece in ranked.values())
+        identity: _whole(found[identity], size)
+        for identity in sorted(found, key=lambda one: (label_of(one), by_ways(one)))
+        if any(piece.join != "none" for piece in found[identity].values())
     }
 
 
+def telling(ranked: Mapping[int, Piece]) -> dict[int, Piece]:
+    """The pieces that say of which type the whole is: those with elements, or all if none has any.
+
+    A rank that has nothing of an array writes `[]`, which numpy takes for floats in one dimension.
+
+    Ranks: independent.
+    """
+    return {rank: piece for rank, piece in ranked.items() if not piece.is_empty} or dict(ranked)
+
+
 def _whole(ranked: dict[int, Piece], size: int) -> Whole:
+    told = telling(ranked)
     problems = [
         *_disagreements("is joined by", {r: p.join for r, p in ranked.items()}),
-        *_disagreements("has type", {r: p.dtype for r, p in ranked.items()}),
+        *_disagreements("has type", {r: p.dtype for r, p in told.items()}),
     ]
-    first = next(iter(ranked.values()))
-    fortran = all(piece.fortran for piece in ranked.values())
+    first = next(iter(told.values()))
+    fortran = all(piece.fortran for piece in told.values())
     if problems:
         return Whole(*first[:2], first.join, (), first.dtype, fortran, (), tuple(problems))
     shape, parts, wrong = _JOINERS[first.join](ranked, size)
@@ -106,16 +123,24 @@ def _place(ranked: dict[int, Piece], size: int) -> _Joined:
 def _concat(ranked: dict[int, Piece], size: int) -> _Joined:
     if all(not piece.shape for piece in ranked.values()):
         return _stack(ranked, size)  # numbers become a vector over ranks
+    told = telling(ranked)
+    if all(piece.shape for piece in told.values()):
+        # A piece without rows fits whatever the others' rows are like.
+        compared = {r: p for r, p in ranked.items() if r in told or p.shape[0]}
+    else:
+        compared = ranked
     problems = _disagreements(
-        "beyond axis 0 has shape", {r: p.shape[1:] if p.shape else None for r, p in ranked.items()}
+        "beyond axis 0 has shape",
+        {r: p.shape[1:] if p.shape else None for r, p in compared.items()},
     )
     if problems:
         return (), (), problems
+    inner = next(iter(told.values())).shape[1:]
     parts, row = [], 0
     for rank, piece in ranked.items():
-        parts.append(Part(rank, piece, (row, *(0,) * (len(piece.shape) - 1)), piece.shape))
+        parts.append(Part(rank, piece, (row, *(0,) * len(inner)), (piece.shape[0], *inner)))
         row += piece.shape[0]
-    return (row, *parts[0].shape[1:]), tuple(parts), []
+    return (row, *inner), tuple(parts), []
 
 
 def _stack(ranked: dict[int, Piece], size: int) -> _Joined:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from notata import gather, layout, mergerecord, npy, rankfiles
 from notata.assembly import Whole, assemble
 from notata.errors import DamagedError, NotataError
-from notata.pieces import Shape
+from notata.pieces import Identity, Shape, by_label
 from notata.stored import read_metadata
 
 if TYPE_CHECKING:
@@ -68,15 +68,16 @@ def arrays(run: str) -> list[ArrayFacts]:
     try:
         wholes = _wholes(run)
     except NotataError as error:
-        return [*_stored(run, {}), ArrayFacts("?", None, "", 0, str(error))]
-    found = {facts.name: facts for facts in _stored(run, wholes)}
-    for name, whole in wholes.items():
-        if name not in found:
-            found[name] = _pieces(whole)
-    return [found[name] for name in sorted(found)]
+        stored = by_label(_stored(run, {})).values()
+        return [*stored, ArrayFacts("?", None, "", 0, str(error))]
+    found = _stored(run, wholes)
+    for identity, whole in wholes.items():
+        if identity not in found:
+            found[identity] = _pieces(whole)
+    return list(by_label(found).values())
 
 
-def _wholes(run: str) -> dict[str, Whole]:
+def _wholes(run: str) -> dict[Identity, Whole]:
     return assemble(gather.read_manifests(run), gather.run_size(run, read_metadata(run)))
 
 
@@ -91,23 +92,25 @@ def _pieces(whole: Whole) -> ArrayFacts:
     return ArrayFacts(whole.label, whole.shape, kind, len(whole.parts), "")
 
 
-def _stored(run: str, wholes: dict[str, Whole]) -> list[ArrayFacts]:
+def _stored(run: str, wholes: dict[Identity, Whole]) -> dict[Identity, ArrayFacts]:
     """Arrays in the run's own `data/`, but those of which newer pieces are there."""
     home = rankfiles.Folder(run)
     record, ranks = mergerecord.read(run), gather.rank_folders(run)
-    found = []
+    found: dict[Identity, ArrayFacts] = {}
     for name in home.names(layout.DATA):
         stem, extension = os.path.splitext(name)
-        path = home.source(f"{layout.DATA}/{name}")
+        file = f"{layout.DATA}/{name}"
+        path = home.source(file)
+        there: dict[Identity, ArrayFacts] = {}
         if extension == ".npy":
-            found.append(_head(stem, path))
+            there = {(stem, None): _head(stem, path)}
         elif extension == ".npz":
-            found += _bundle(stem, path)
-    return [
-        facts
-        for facts in found
-        if facts.name not in wholes or not mergerecord.is_outdated(run, facts.name, record, ranks)
-    ]
+            there = _bundle(stem, path)
+        joined = wholes.keys() & there.keys()
+        if joined and mergerecord.are_pieces_newer(run, file, record, ranks):
+            there = {one: facts for one, facts in there.items() if one not in joined}
+        found |= there
+    return found
 
 
 def _head(name: str, path: str) -> ArrayFacts:
@@ -122,17 +125,18 @@ def _head(name: str, path: str) -> ArrayFacts:
     return _told(name, head, problem)
 
 
-def _bundle(name: str, path: str) -> list[ArrayFacts]:
-    found = []
+def _bundle(name: str, path: str) -> dict[Identity, ArrayFacts]:
+    found: dict[Identity, ArrayFacts] = {}
     try:
         with ExitStack() as stack:
             archive = stack.enter_context(zipfile.ZipFile(path))
             for member in archive.namelist():
                 with archive.open(member) as file:
                     head = npy.read_header(file)
-                found.append(_told(f"{name}:{member.removesuffix('.npy')}", head, ""))
+                key = member.removesuffix(".npy")
+                found[name, key] = _told(f"{name}:{key}", head, "")
     except (DamagedError, zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        return [*found, ArrayFacts(name, None, "", 0, f"{path} is damaged: {error}")]
+        found[name, None] = ArrayFacts(name, None, "", 0, f"{path} is damaged: {error}")
     return found
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from notata import files, layout, npy, rankfiles
+from notata import files, layout, mergerecord, npy, rankfiles
 from notata.assembly import Box, Part, Whole, flaws, intersection
 from notata.errors import DamagedError, HoleError
-from notata.pieces import Piece
+from notata.pieces import Identity, Piece
 
 if TYPE_CHECKING:
     from notata.npy import Array
@@ -99,7 +99,7 @@ def _short_manifest(data: bytes, path: str) -> tuple[Piece, ...]:
 
 def _listed(data: bytes, path: str) -> Iterator[Piece]:
     lines = data.split(b"\n")
-    found: dict[str, dict[str, Piece]] = {}  # of each file
+    found: dict[str, dict[Identity, Piece]] = {}  # of each file
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -113,7 +113,7 @@ def _listed(data: bytes, path: str) -> Iterator[Piece]:
         together = found.setdefault(piece.file, {})
         if any(other.write != piece.write for other in together.values()):
             together.clear()  # the file was replaced, with all that it held
-        together[piece.label] = piece
+        together[piece.identity] = piece
     for together in found.values():
         yield from together.values()
 
@@ -134,6 +134,27 @@ def read_manifests(run: str) -> dict[int, list[Piece]]:
         path = os.path.join(run, layout.rank_dir(rank), layout.MANIFEST)
         found[rank] = parse_manifest(data, path)
     return found
+
+
+def newer(
+    run: str, identity: Identity, wholes: Callable[[], Mapping[Identity, Whole]]
+) -> Whole | None:
+    """The pieces of an array where they count, and None where its file in `data/` does, if any.
+
+    Args:
+        run: The run's folder.
+        identity: The array.
+        wholes: Gives all arrays that pieces make; it is asked only where there are newer pieces.
+
+    Raises:
+        UnsafeNameError: If no file can have its name.
+
+    Ranks: independent.
+    """
+    file = layout.data_file(*identity)
+    if mergerecord.are_pieces_newer(run, file, mergerecord.read(run), rank_folders(run)):
+        return wholes().get(identity)
+    return None
 
 
 def load_piece(run: str, part: Part, *, mapped: bool) -> Array:

@@ -200,6 +200,18 @@ def inside(name: str, suffix: str = "") -> str:
     return name + suffix
 
 
+def data_file(name: str, key: str | None) -> str:
+    """The file of an array, or of the bundle that holds it, relative to the run or to a rank.
+
+    Example:
+        >>> data_file("T", None), data_file("path", "x")
+        ('data/T.npy', 'data/path.npz')
+
+    Ranks: independent.
+    """
+    return f"{DATA}/{inside(name, '.npy' if key is None else '.npz')}"
+
+
 def _check_length(part: str, what: str) -> None:
     size = len(os.fsencode(part))
     if size > NAME_BYTES:

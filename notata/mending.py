@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from notata.assembly import Box, Whole, assemble, flaws, intersection
+from notata.assembly import Box, Whole, assemble, flaws, intersection, telling
 from notata.pieces import Piece
 
 
@@ -31,7 +31,7 @@ def mend(
     group = _majority(ranked)
     model = ranked[group[0]]
     if model.join == "place":
-        whole = _assembled({rank: ranked[rank] for rank in group}, size)
+        whole = _assembled({rank: ranked[rank] for rank in sorted(group)}, size)
         parts = tuple(part for part in whole.parts if part.rank not in bad)
         boxes = {part.rank: (part.start, part.shape) for part in parts}
         over = {rank for flaw in flaws(whole.shape, boxes, most=_ALL) for rank in flaw.ranks}
@@ -55,15 +55,22 @@ def _assembled(ranked: Mapping[int, Piece], size: int) -> Whole:
 
 
 def _majority(ranked: Mapping[int, Piece]) -> list[int]:
-    """The ranks of the largest group whose pieces fit together; of equal ones the first."""
+    """The ranks of the largest group whose pieces fit together; of equal ones the first.
+
+    Those without elements that fit them, too, come last.
+    """
     groups: dict[object, list[int]] = {}
-    for rank, piece in sorted(ranked.items()):
-        if piece.join != "none":
-            inner = {"place": piece.whole, "stack": piece.shape}.get(
-                piece.join, piece.shape[1:] if piece.shape else None
-            )
-            groups.setdefault((piece.join, piece.dtype, inner), []).append(rank)
-    return max(groups.values(), key=len)
+    wanted = {rank: piece for rank, piece in sorted(ranked.items()) if piece.join != "none"}
+    told = telling(wanted)
+    for rank, piece in told.items():
+        inner = {"place": piece.whole, "stack": piece.shape}.get(
+            piece.join, piece.shape[1:] if piece.shape else None
+        )
+        groups.setdefault((piece.join, piece.dtype, inner), []).append(rank)
+    group = max(groups.values(), key=len)
+    model = wanted[group[0]]
+    empty = (rank for rank in wanted if rank not in told)
+    return group + [r for r in empty if not _assembled({0: model, 1: wanted[r]}, 2).problems]
 
 
 def _like(piece: Piece, model: Piece) -> Piece:

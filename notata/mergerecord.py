@@ -156,34 +156,30 @@ def fingerprints(run: str, names: Iterable[str]) -> Fingerprints:
     return {name: print_ for name, print_ in found.items() if print_ is not None}
 
 
-def is_outdated(run: str, name: str, record: MergeRecord, ranks: Iterable[int]) -> bool:
-    """Whether pieces of an array are to be read, though a merge made it one file.
+def are_pieces_newer(run: str, file: str, record: MergeRecord, ranks: Iterable[int]) -> bool:
+    """Whether pieces are to be read and not the file of the run that they are joined into.
 
-    They are if they have changed since. Where some have been taken away, the file is all there is.
+    They are where there is no such file, or a merge made it and they have changed since. Where some
+    have been taken away, the file is all there is.
 
     Args:
         run: The run's folder.
-        name: Name of the array, or `bundle:key`.
+        file: The file, such as `data/T.npy`.
         record: What the merge made.
         ranks: The ranks that have a folder.
 
     Ranks: independent.
     """
-    for file in record.files:
-        stem, extension = os.path.splitext(file.removeprefix(f"{layout.DATA}/"))
-        if not (extension == ".npy" and name == stem) and not (
-            extension == ".npz" and name.startswith(f"{stem}:")
-        ):
-            continue
-        made = record.outputs.get(file)
-        if made is not None and made.kind == "mask":
-            continue
-        now = fingerprints(run, (f"{layout.rank_dir(rank)}/{file}" for rank in ranks))
-        if made is None:
-            return bool(now)
-        then = {name: stamp.fingerprint for name, stamp in made.inputs.items()}
-        gone = then.keys() - now.keys()
-        itself = fingerprint(os.path.join(run, file))
-        if not gone and (now != then or itself != made.itself.fingerprint):
-            return True
-    return False
+    made = record.outputs.get(file)
+    itself = fingerprint(os.path.join(run, file))
+    if made is None and file not in record.pending and itself is not None:
+        return False  # written whole
+    if made is not None and made.kind == "mask":
+        return False
+    pieces = (f"{layout.rank_dir(rank)}/{file}" for rank in ranks)
+    if made is None:
+        return any(fingerprint(os.path.join(run, piece)) for piece in pieces)
+    now = fingerprints(run, pieces)
+    then = {name: stamp.fingerprint for name, stamp in made.inputs.items()}
+    gone = then.keys() - now.keys()
+    return not gone and (now != then or itself != made.itself.fingerprint)

@@ -6,14 +6,15 @@ import errno
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from notata import gather, layout, mergerecord, npy
+from notata import gather, layout, npy
 from notata.assembly import Box, Whole, assemble
-from notata.errors import ArrayNotFoundError, NotataError, UnsafeNameError
-from notata.pieces import Shape
+from notata.errors import ArrayNotFoundError, NotataError
+from notata.pieces import Identity, Shape, by_label
 from notata.rankfiles import Folder
 from notata.regions import region_of
 from notata.stored import Shelf, StrPath, part_of, read_metadata
@@ -143,28 +144,46 @@ def open_array(run: StrPath, name: str) -> Opened:
     path = os.fspath(run)
     home = Folder(path)
     shelf = Shelf(Path(path), home, home)
-    old = mergerecord.is_outdated(path, name, mergerecord.read(path), gather.rank_folders(path))
-    stored = None if old else _stored(shelf, name)
-    if stored is not None:
-        return _Stored(name, stored)
-    size = gather.run_size(path, read_metadata(path))
-    wholes = assemble(gather.read_manifests(path), size)
-    if name not in wholes:
-        known = ", ".join(sorted({*wholes, *shelf.stored()})[:8]) or "none"
+
+    def wholes() -> dict[Identity, Whole]:
+        size = gather.run_size(path, read_metadata(path))
+        return assemble(gather.read_manifests(path), size)
+
+    def otherwise(identity: Identity) -> Opened | None:
+        whole = gather.newer(path, identity, wholes)
+        return _mapped(path, identity) if whole is None else _pieces(path, whole)
+
+    found: Any = _stored(shelf, name, otherwise)
+    if found is not None:
+        return found if isinstance(found, Opened) else _Stored(name, found)
+    by_name = by_label(wholes())
+    if name not in by_name:
+        known = ", ".join(sorted({*by_name, *shelf.stored()})[:8]) or "none"
         raise ArrayNotFoundError(f"no array {name!r} in {path}; there is: {known}")
-    gather.check(wholes[name])
-    return _Pieces(path, wholes[name])
+    return _pieces(path, by_name[name])
 
 
-def _stored(shelf: Shelf, name: str) -> Array | None:
-    """An array in `data/`: mapped where it is a file of its own."""
+def _pieces(run: str, whole: Whole) -> Opened:
+    gather.check(whole)
+    return _Pieces(run, whole)
+
+
+def _stored(shelf: Shelf, name: str, otherwise: Callable[[Identity], Opened | None]) -> Any:
     try:
-        return npy.load(shelf.path / layout.DATA / layout.inside(name, ".npy"), mapped=True)
-    except (FileNotFoundError, NotADirectoryError, UnsafeNameError):
-        return shelf.load_stored(name, None)
+        return shelf.load_stored(name, None, otherwise)
     except NotataError:
         raise
     except OSError as error:
         if error.errno != errno.ENAMETOOLONG:
             raise
         return None
+
+
+def _mapped(run: str, identity: Identity) -> Opened | None:
+    """An array in `data/` that is a file of its own."""
+    name, key = identity
+    if key is None:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path = os.path.join(run, layout.data_file(name, key))
+            return _Stored(name, npy.load(path, mapped=True))
+    return None

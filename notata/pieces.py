@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import operator
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from notata.errors import PieceError
 
 Shape = tuple[int, ...]
 Halo = int | Sequence[int | Sequence[int]]
 JOINS = ("concat", "stack", "none", "place")
+Identity = tuple[str, str | None]  # name and key: `b:x` may be an array, and x of the bundle b
+_T = TypeVar("_T")
 
 
 class Piece(NamedTuple):
@@ -47,9 +49,19 @@ class Piece(NamedTuple):
     write: int
 
     @property
+    def identity(self) -> Identity:
+        """Its name and key, which tell it from all others."""
+        return self.name, self.key
+
+    @property
     def label(self) -> str:
-        """The name that a reader loads it by."""
-        return self.name if self.key is None else f"{self.name}:{self.key}"
+        """The name that a reader loads it by, if no other array goes before it."""
+        return label_of(self.identity)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no elements, so that its type says nothing."""
+        return not all(self.shape)
 
     def line(self) -> bytes:
         """The line of the manifest that stands for it."""
@@ -81,6 +93,51 @@ class Piece(NamedTuple):
         if piece.join == "place":
             placed(piece.shape, piece.start, piece.whole)
         return piece
+
+
+def label_of(identity: Identity) -> str:
+    """The name that a reader loads an array by: `T`, or `bundle:key`.
+
+    Ranks: independent.
+    """
+    name, key = identity
+    return name if key is None else f"{name}:{key}"
+
+
+def ways(label: str) -> Iterator[Identity]:
+    """What a name may mean, in the order in which readers try it.
+
+    Example:
+        >>> list(ways("a:b:c"))
+        [('a:b:c', None), ('a', 'b:c'), ('a:b', 'c')]
+
+    Ranks: independent.
+    """
+    yield label, None
+    for position, character in enumerate(label):
+        if character == ":" and 0 < position < len(label) - 1:
+            yield label[:position], label[position + 1 :]
+
+
+def by_label(found: Mapping[Identity, _T]) -> dict[str, _T]:
+    """What readers find by each name; of several, that which `ways` gives first.
+
+    Example:
+        >>> by_label({("b", "x"): 1, ("b:x", None): 2, ("T", None): 3})
+        {'T': 3, 'b:x': 2}
+
+    Ranks: independent.
+    """
+    ordered = sorted(found, key=by_ways, reverse=True)
+    return dict(sorted({label_of(identity): found[identity] for identity in ordered}.items()))
+
+
+def by_ways(identity: Identity) -> tuple[bool, int]:
+    """A key to sort arrays of one label by, in the order of `ways`.
+
+    Ranks: independent.
+    """
+    return identity[1] is not None, len(identity[0])
 
 
 def _tuple(value: Sequence[int] | None) -> Shape | None:

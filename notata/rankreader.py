@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from notata import gather, layout, mending, rankfiles, stored
+from notata import gather, layout, mending, npy, rankfiles, stored
 from notata.errors import ArrayNotFoundError
 from notata.messages import Record
-from notata.pieces import Piece
+from notata.pieces import Identity, Piece, label_of
 from notata.rankfiles import Folder, RankFiles, RunFolder
 from notata.streams import read_messages
 
@@ -50,16 +50,20 @@ class RankReader(stored.Shelf):
 
         Ranks: independent.
         """
-        return sorted({*self.stored(), *self._joined()})
+        return sorted({*self.stored(), *map(label_of, self._joined())})
 
-    def _joined(self) -> dict[str, Piece]:
+    def _joined(self) -> dict[Identity, Piece]:
         """The pieces that are no file any more: a merge joined them, and they were pruned."""
         if isinstance(self._own, Folder):
             return {}
         path = os.fspath(self._folder / layout.MANIFEST)
         pieces = gather.parse_manifest(self._own.read(layout.MANIFEST) or b"", path)
         there = {f"{layout.DATA}/{name}" for name in self._own.names(layout.DATA)}
-        return {piece.label: piece for piece in pieces if piece.file not in there}
+        return {
+            piece.identity: piece
+            for piece in pieces
+            if piece.file not in there and piece.join != "none"
+        }
 
     def load_array(self, name: str, region: Any = None) -> Array:
         """Load this rank's piece of an array.
@@ -73,29 +77,40 @@ class RankReader(stored.Shelf):
 
         Ranks: independent.
         """
-        piece = self._joined().get(name)
-        found = self.load_stored(name, region) if piece is None else self._cut_out(piece, region)
+        joined = self._joined()
+
+        def cut_out(identity: Identity) -> Array | None:
+            piece = joined.get(identity)
+            return None if piece is None else self._cut_out(piece, region)
+
+        found = self.load_stored(name, region, cut_out)
         if found is None:
             raise ArrayNotFoundError(f"rank {self.rank} wrote no array {name!r} in {self._folder}")
         return found
 
     def _cut_out(self, piece: Piece, region: Any) -> Array | None:
         """A piece that was pruned, from the whole that it became a part of."""
+        if piece.is_empty:  # of any type, beside others of another
+            import numpy as np
+
+            nothing = np.empty(piece.shape, npy.dtype_from_text(piece.dtype))
+            return nothing if region is None else stored.part_of(nothing, region)
         run = os.fspath(self._run)
         ranked = {
             rank: other
             for rank, pieces in gather.read_manifests(run).items()
             for other in pieces
-            if other.label == piece.label
+            if other.identity == piece.identity
         }
         whole, _ = mending.mend(ranked, self._size)
         part = next((part for part in whole.parts if part.rank == self.rank), None)
         if part is None:
             return None
         box = tuple(slice(a, a + n) for a, n in zip(part.start, part.shape, strict=True))
-        home = Folder(run)
-        found = stored.Shelf(self._run, home, home).load_stored(piece.label, box)
-        if found is None:
+        path = os.path.join(run, layout.data_file(*piece.identity))
+        try:
+            found = stored.load_file(path, piece.key, box)
+        except FileNotFoundError:
             return None
         found = found.reshape(piece.shape)
         return found if region is None else stored.part_of(found, region)

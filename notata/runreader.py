@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from notata import contents, datasets, gather, layout, markup, mergerecord, pulse, stored
+from notata import contents, datasets, gather, layout, markup, pulse, stored
 from notata.assembly import Whole, assemble
 from notata.errors import ArrayNotFoundError, NotARunError, RunNotFoundError
 from notata.messages import Record
+from notata.pieces import Identity, by_label, label_of
 from notata.rankfiles import RunFolder
 from notata.rankreader import RankReader
 from notata.regions import region_of
@@ -108,9 +109,9 @@ class LogReader(Shelf):
 
         Ranks: independent.
         """
-        return sorted({*self.stored(), *self._wholes()})
+        return sorted({*self.stored(), *map(label_of, self._wholes())})
 
-    def _wholes(self) -> dict[str, Whole]:
+    def _wholes(self) -> dict[Identity, Whole]:
         return assemble(gather.read_manifests(self._run), self.size)
 
     def load_array(self, name: str, region: Any = None) -> Array:
@@ -134,19 +135,24 @@ class LogReader(Shelf):
 
         Ranks: independent.
         """
-        run = self._run
-        old = mergerecord.is_outdated(run, name, mergerecord.read(run), gather.rank_folders(run))
-        whole = self._wholes().get(name) if old else None
-        found = self.load_stored(name, region) if whole is None else None
+
+        def pieces(identity: Identity) -> Array | None:
+            whole = gather.newer(self._run, identity, self._wholes)
+            return None if whole is None else self._put_together(whole, region)
+
+        found = self.load_stored(name, region, pieces)
         if found is not None:
             return found
-        whole = whole or self._wholes().get(name)
+        whole = by_label(self._wholes()).get(name)
         if whole is None:
             known = ", ".join(self.arrays[:8]) or "none"
             raise ArrayNotFoundError(f"no array {name!r} in {self.path}; there is: {known}")
+        return self._put_together(whole, region)
+
+    def _put_together(self, whole: Whole, region: Any) -> Array:
         gather.check(whole, ((0,) * len(whole.shape), (0,) * len(whole.shape)))
         box = region_of(region, whole.shape)
-        part = gather.load_whole(run, whole, (box.start, box.shape))
+        part = gather.load_whole(self._run, whole, (box.start, box.shape))
         return part if region is None else part[box.pick]
 
     def to_xarray(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
 from notata import files, flatyaml, jsontext, layout, npy, tagged
 from notata.errors import DamagedError, KeyNotFoundError, UnsafeNameError
+from notata.pieces import Identity, ways
 from notata.regions import region_of
 
 if TYPE_CHECKING:
@@ -244,25 +245,37 @@ class Shelf:
                     found += [f"{bundle}:{key}" for key in keys]
         return found
 
-    def load_stored(self, name: str, region: Any) -> Array | None:
+    def load_stored(
+        self, name: str, region: Any, instead: Callable[[Identity], Any] = lambda identity: None
+    ) -> Array | None:
         """Load an array that lies in `data/`, or None where it doesn't.
+
+        Args:
+            name: `T`, or `bundle:key`.
+            region: The part of it, or None for all.
+            instead: Asked before each file that the name may mean; what it gives is returned, and
+                the file is read if it is None.
 
         Ranks: independent.
         """
         without = ""
         refused: UnsafeNameError | None = None
         tried = False
-        for stem, key in [(name, None), *_splits(name)]:
+        for stem, key in ways(name):
             try:
-                file = layout.inside(stem, ".npy" if key is None else ".npz")
-                tried = True
-                return _loaded(self._own.source(f"{layout.DATA}/{file}"), key, region)
+                file = layout.data_file(stem, key)
             except UnsafeNameError as error:  # "bundle:key" may be longer than a file's name
                 refused = error
+                continue
+            tried = True
+            if (other := instead((stem, key))) is not None:
+                return cast("Array", other)
+            try:
+                return load_file(self._own.source(file), key, region)
             except FileNotFoundError:
                 continue
             except KeyError:
-                without = f"no key {key!r} in bundle {self.path / layout.DATA / file}"
+                without = f"no key {key!r} in bundle {self.path / file}"
         if refused is not None and not tried:
             raise refused
         if without:
@@ -270,7 +283,16 @@ class Shelf:
         return None
 
 
-def _loaded(source: npy.Source, key: str | None, region: Any) -> Array:
+def load_file(source: npy.Source, key: str | None, region: Any) -> Array:
+    """Load an array, or a part of it, from its own file or from a bundle.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        KeyError: If the bundle has no such key.
+        DamagedError: If the file is cut off or isn't what it says.
+
+    Ranks: independent.
+    """
     with contextlib.ExitStack() as stack:
         if not isinstance(source, str | os.PathLike):
             stack.enter_context(source)
@@ -279,13 +301,6 @@ def _loaded(source: npy.Source, key: str | None, region: Any) -> Array:
         else:
             array = npy.load(source, mapped=region is not None)
         return array if region is None else part_of(array, region)
-
-
-def _splits(name: str) -> Iterator[tuple[str, str]]:
-    """The ways to read a name as bundle and key; either may hold a colon."""
-    for position, character in enumerate(name):
-        if character == ":" and 0 < position < len(name):
-            yield name[:position], name[position + 1 :]
 
 
 def part_of(array: Array, region: Any) -> Array:

@@ -195,6 +195,39 @@ def test_a_run_that_never_ended_takes_both_permissions(base: Path) -> None:
     assert len(notata.merge(run, allow_missing=True, unfinished=True).holes) == 2
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_a_piece_without_elements_is_no_hole_where_others_are_damaged(
+    base: Path, order: tuple[int, ...]
+) -> None:
+    """Of three ranks one has nothing, one has rows, and one's rows are cut off."""
+    nothing, rows, broken = order
+
+    def work(log: Logbook) -> None:
+        value = [] if log.rank == nothing else np.full((2, 3), log.rank)
+        log.array("T", value)
+        start = 2 * (log.rank == broken)
+        placed = [] if log.rank == nothing else np.full(2, log.rank)
+        log.array("P", placed, start=start, shape=4)
+
+    run = write_as(3, base, work)
+    for name in "TP":
+        path = run / f"ranks/rank_0000{broken}/data/{name}.npy"
+        path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(MergeError) as caught:
+        notata.merge(run)
+    assert len(caught.value.problems) == 2
+    notata.merge(run, allow_missing=True)
+    made = json.loads((run / "merge.json").read_text())
+    for name, shape in (("T", (2, 3)), ("P", (2,))):
+        left = made["outputs"][f"data/{name}.npy"]["left"]
+        assert left == [f"ranks/rank_0000{broken}/data/{name}.npy"]
+        found = np.load(run / f"data/{name}.npy")
+        parts = {rows: np.full(shape, rows), broken: np.zeros(shape)}
+        places = sorted(parts) if name == "T" else (rows, broken)
+        np.testing.assert_array_equal(found, np.concatenate([parts[r] for r in places]))
+        assert found.dtype == np.dtype(int)
+
+
 # ----- the plan, as a value -----
 
 

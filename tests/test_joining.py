@@ -22,7 +22,7 @@ from simulated import write_as
 from test_properties import DTYPES, an_array, folder
 
 import notata
-from notata import Logbook, checksums, npy
+from notata import Logbook, LogReader, checksums, mergerecord, npy
 from notata.assembly import Box
 from notata.errors import DamagedError, HoleError
 from notata.merging import arrays, places, slabs, sources
@@ -132,6 +132,52 @@ def test_any_pieces_in_any_order_of_memory(
             for file in ("T.npy", "b.npz"):
                 (run / "data" / file).unlink()
             assert joined(run, executor) == (found, data)
+
+
+NOTHING = st.sampled_from([[], np.zeros((0, 3)), np.zeros((0, 2, 5), "<i2"), np.zeros(0, "|S4")])
+
+
+@given(
+    rows=st.lists(st.integers(0, 3), min_size=1, max_size=4).filter(any),
+    inner=st.lists(st.integers(1, 3), max_size=2).map(tuple),
+    kind=st.sampled_from([*DTYPES, "record"]),
+    fortran=st.booleans(),
+    empty=st.lists(NOTHING, min_size=4, max_size=4),
+)
+def test_ranks_that_have_nothing_may_write_any_array_without_elements(
+    rows: list[int], inner: tuple[int, ...], kind: str, fortran: bool, empty: list[Any]
+) -> None:
+    rows = [*rows, 0]
+    ends = np.cumsum([0, *rows])
+    whole = np.array(an_array((int(ends[-1]), *inner), kind), order="F" if fortran else "C")
+
+    def work(log: Logbook) -> None:
+        first, end = ends[log.rank : log.rank + 2]
+        piece = np.array(whole[first:end], order="F" if fortran else "C")
+        value = piece if piece.size else empty[log.rank % 4]
+        log.array("T", value)
+        log.arrays("b", k=value, ranks=[log.rank])
+        start = (int(first), *(0 for _ in inner))
+        placed = piece if piece.size else np.zeros((0, *inner), "<c8")
+        log.array("P", placed, start=start, shape=whole.shape)
+
+    with folder() as base:
+        run = write_as(len(rows), base, work)
+        for prune in (False, True, None):
+            for name in ("T", "P", "b:k"):
+                found = LogReader(run).load_array(name)
+                assert (found.dtype, found.shape) == (whole.dtype, whole.shape)
+                assert found.tobytes() == whole.tobytes()
+            for rank in LogReader(run).ranks:
+                own = np.asarray(empty[rank.rank % 4])
+                if not rows[rank.rank]:
+                    found = rank.load_array("T")
+                    assert (found.dtype, found.shape) == (own.dtype, own.shape)
+                    assert rank.load_array("P").dtype == "<c8"
+            if prune is not None:
+                notata.merge(run, prune=prune)
+        made = mergerecord.read(os.fspath(run)).outputs["data/T.npy"]
+        assert list(made.inputs) == [f"ranks/rank_{r:05}/data/T.npy" for r in range(len(rows))]
 
 
 @pytest.mark.parametrize("kind", ["<f8", ">f4", "<c8", "<M8[s]", "<m8[ms]", "<i4", "<U2", "|b1"])

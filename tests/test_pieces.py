@@ -11,7 +11,7 @@ import pytest
 from notata import assembly
 from notata.assembly import Flaw, assemble, flaws, intersection
 from notata.errors import PieceError
-from notata.pieces import Piece, cut, halo_slices, placed
+from notata.pieces import Piece, by_label, cut, halo_slices, placed, ways
 from notata.ranges import compact, expand, ranks_text
 from notata.regions import region_of
 
@@ -159,7 +159,7 @@ def test_a_line_with_more_fields_is_still_read() -> None:
 
 
 def test_concat_follows_the_ranks() -> None:
-    whole = assemble({2: [piece((4, 2))], 0: [piece((3, 2))], 1: [piece((0, 2))]}, 4)["T"]
+    whole = assemble({2: [piece((4, 2))], 0: [piece((3, 2))], 1: [piece((0, 2))]}, 4)[("T", None)]
     assert (whole.shape, whole.problems) == ((7, 2), ())
     assert [(p.rank, p.start, p.shape) for p in whole.parts] == [
         (0, (0, 0), (3, 2)),
@@ -169,15 +169,15 @@ def test_concat_follows_the_ranks() -> None:
 
 
 def test_numbers_become_a_vector_over_ranks() -> None:
-    whole = assemble({r: [piece(())] for r in range(3)}, 3)["T"]
+    whole = assemble({r: [piece(())] for r in range(3)}, 3)[("T", None)]
     assert whole.shape == (3,)
     assert [p.start for p in whole.parts] == [(0,), (1,), (2,)]
 
 
 def test_stack_has_a_row_a_rank_and_needs_them_all() -> None:
     pieces = {r: [piece((2, 5), join="stack")] for r in range(3)}
-    assert assemble(pieces, 3)["T"].shape == (3, 2, 5)
-    (problem,) = assemble(pieces, 5)["T"].problems
+    assert assemble(pieces, 3)[("T", None)].shape == (3, 2, 5)
+    (problem,) = assemble(pieces, 5)[("T", None)].problems
     assert "ranks 3-4 wrote none" in problem
 
 
@@ -188,7 +188,7 @@ def test_place_keeps_start_and_shape() -> None:
             3: [piece((2, 3), join="place", start=(2, 0), whole=(4, 3))],
         },
         4,
-    )["T"]
+    )[("T", None)]
     assert whole.shape == (4, 3)
     assert [(p.rank, p.start) for p in whole.parts] == [(0, (0, 0)), (3, (2, 0))]
 
@@ -198,17 +198,86 @@ def test_pieces_that_are_kept_apart_make_no_whole() -> None:
 
 
 def test_the_last_piece_of_a_name_counts() -> None:
-    whole = assemble({0: [piece((2,)), piece((5,))]}, 1)["T"]
+    whole = assemble({0: [piece((2,)), piece((5,))]}, 1)[("T", None)]
     assert whole.shape == (5,)
 
 
 def test_keys_of_a_bundle_are_arrays_of_their_own() -> None:
     wholes = assemble({0: [piece((2,), key="x"), piece((3,), key="v"), piece((4,))]}, 1)
-    assert {label: whole.shape for label, whole in wholes.items()} == {
-        "T": (4,),
-        "T:v": (3,),
-        "T:x": (2,),
+    assert {identity: whole.shape for identity, whole in wholes.items()} == {
+        ("T", None): (4,),
+        ("T", "v"): (3,),
+        ("T", "x"): (2,),
     }
+
+
+def test_arrays_that_share_a_label_are_two_and_the_array_goes_before_a_bundle_s_key() -> None:
+    shared = [
+        piece((3,), name="a:b", key="c"),
+        piece((1,), name="a:b:c"),
+        piece((2,), name="a", key="b:c"),
+    ]
+    wholes = assemble({0: shared}, 1)
+    assert [(identity, whole.shape) for identity, whole in wholes.items()] == [
+        (("a:b:c", None), (1,)),
+        (("a", "b:c"), (2,)),
+        (("a:b", "c"), (3,)),
+    ]
+    assert {whole.label for whole in wholes.values()} == {"a:b:c"}
+    assert list(wholes) == list(ways("a:b:c"))
+    backwards = dict(reversed(wholes.items()))
+    assert by_label(backwards) == {"a:b:c": wholes["a:b:c", None]}
+    del backwards["a:b:c", None]
+    assert by_label(backwards) == {"a:b:c": wholes["a", "b:c"]}
+
+
+EMPTY = piece((0,), dtype="<f8")  # what `np.array([])` is
+
+
+@pytest.mark.parametrize(
+    "empty", [EMPTY, piece((0, 7), dtype="|b1"), piece((0, 2, 0), dtype="<M8[s]")]
+)
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_a_piece_without_rows_fits_any_others(empty: Piece, rank: int) -> None:
+    pieces = {r: [piece((2, 3), dtype="<i8", fortran=True)] for r in range(3)} | {rank: [empty]}
+    whole = assemble(pieces, 3)[("T", None)]
+    assert (whole.problems, whole.shape, whole.dtype, whole.fortran) == ((), (4, 3), "<i8", True)
+    assert [part.rank for part in whole.parts] == [0, 1, 2]
+    assert whole.parts[rank].shape == (0, 3)
+    assert {part.piece for part in whole.parts} == {empty, pieces[(rank + 1) % 3][0]}
+
+
+def test_a_placed_piece_without_elements_says_nothing_of_the_type() -> None:
+    pieces = {
+        0: [piece((0,), join="place", start=(0,), whole=(4,))],
+        1: [piece((4,), join="place", start=(0,), whole=(4,), dtype="<i4")],
+    }
+    whole = assemble(pieces, 2)[("T", None)]
+    assert (whole.problems, whole.shape, whole.dtype) == ((), (4,), "<i4")
+    pieces[0] = [piece((0,), join="place", start=(0,), whole=(5,))]
+    (problem,) = assemble(pieces, 2)[("T", None)].problems
+    assert problem == "is part of a whole of shape (5,) on rank 0, (4,) on rank 1"
+
+
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [
+        (piece((0,), dtype="<i8"), "has type <f8 on rank 0, <i8 on rank 1"),
+        (piece((0, 3)), "beyond axis 0 has shape () on rank 0, (3,) on rank 1"),
+        (piece(()), "beyond axis 0 has shape () on rank 0, None on rank 1"),
+        (piece((2,), join="stack"), "is joined by concat on rank 0, stack on rank 1"),
+    ],
+)
+def test_what_a_piece_without_elements_has_to_agree_on(others: Piece, told: str) -> None:
+    (problem,) = assemble({0: [EMPTY], 1: [others]}, 2)[("T", None)].problems
+    assert problem == told
+
+
+def test_rows_without_columns_are_rows_that_the_others_have_to_fit() -> None:
+    whole = assemble({0: [piece((3, 0))], 1: [piece((2, 4))]}, 2)[("T", None)]
+    assert whole.problems == ("beyond axis 0 has shape (0,) on rank 0, (4,) on rank 1",)
+    whole = assemble({0: [piece((3, 0))], 1: [piece((2, 0))]}, 2)[("T", None)]
+    assert (whole.problems, whole.shape) == ((), (5, 0))
 
 
 @pytest.mark.parametrize(
@@ -221,7 +290,7 @@ def test_keys_of_a_bundle_are_arrays_of_their_own() -> None:
     ],
 )
 def test_what_ranks_disagree_on_is_named(others: Piece, told: str) -> None:
-    whole = assemble({0: [piece((2, 3))], 1: [others], 2: [others]}, 3)["T"]
+    whole = assemble({0: [piece((2, 3))], 1: [others], 2: [others]}, 3)[("T", None)]
     assert len(whole.problems) == 1
     with pytest.raises(AssertionError, match=told):
         raise AssertionError(whole.problems[0])
@@ -231,15 +300,15 @@ def test_ranks_that_disagree_on_the_shape_of_the_whole() -> None:
     pieces = {
         r: [piece((2,), join="place", start=(0,), whole=(n,))] for r, n in enumerate((4, 4, 5))
     }
-    assert assemble(pieces, 3)["T"].problems == (
+    assert assemble(pieces, 3)[("T", None)].problems == (
         "is part of a whole of shape (4,) on ranks 0-1, (5,) on rank 2",
     )
 
 
 def test_only_pieces_that_all_lie_in_fortran_order_make_such_a_whole() -> None:
     both = {0: [piece((2, 2), fortran=True)], 1: [piece((2, 2), fortran=True)]}
-    assert assemble(both, 2)["T"].fortran
-    assert not assemble(both | {1: [piece((2, 2))]}, 2)["T"].fortran
+    assert assemble(both, 2)[("T", None)].fortran
+    assert not assemble(both | {1: [piece((2, 2))]}, 2)[("T", None)].fortran
 
 
 # ----- gaps and overlaps -----

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,10 @@ from richrun import SIZE, answers, rich, tree_of
 from simulated import open_as, tree, write_as
 
 import notata
-from notata import LogReader
+from notata import Logbook, LogReader, contents, mergerecord
 from notata.errors import MergeError, RunExistsError
+from notata.merging import prune, record
+from notata.opened import open_array
 
 
 def test_a_pruned_run_is_not_gone_on_with(base: Path) -> None:
@@ -177,6 +180,190 @@ def test_a_damaged_archive_is_said_to_be_damaged(base: Path) -> None:
     path.write_bytes(data[:-30])
     with pytest.raises(notata.errors.DamagedError, match=r"ranks\.zip is damaged"):
         LogReader(run).ranks[1].record  # noqa: B018
+
+
+# ----- arrays that share a name, and bundles that are joined in part -----
+
+
+def array_and_key(log: notata.Logbook) -> None:
+    log.array("t:x", np.full(2, 7.0) + log.rank)
+    log.arrays("t", x=np.zeros(1), y=[log.rank])
+
+
+def two_bundles(log: notata.Logbook) -> None:
+    log.arrays("a", **{"b:c": np.full(2, log.rank)})
+    log.arrays("a:b", c=np.full(3, 10.0 + log.rank))
+
+
+def all_three(log: notata.Logbook) -> None:
+    two_bundles(log)
+    log.array("a:b:c", [log.rank - 5])
+
+
+def a_bundle_of_the_root(log: notata.Logbook) -> None:
+    log.root.arrays("t", x=[1.0, 2.0], y=[3])
+    log.array("t:x", np.full(2, 7.0))
+
+
+def an_array_of_the_root(log: notata.Logbook) -> None:
+    log.root.array("t:x", [1.0, 2.0])
+    log.arrays("t", x=np.full(2, 7.0), y=[log.rank])
+
+
+def one_is_kept_apart(log: notata.Logbook) -> None:
+    log.array("t:x", [log.rank, 8], join="none")
+    log.arrays("t", x=np.full(2, 7.0))
+
+
+def a_key_is_kept_apart(log: notata.Logbook) -> None:
+    log.arrays("t", x=np.full(2, log.rank), y=[10 + log.rank], join={"y": "none"})
+
+
+def nothing_to_show(log: notata.Logbook) -> None:
+    log.array("ids", [10 * log.rank + i for i in range(log.rank)])
+    log.arrays("t", x=np.arange(6).reshape(2, 3) if log.rank else [], y=[log.rank])
+
+
+def told_of(run: Path) -> dict[str, object]:
+    """All that readers tell of the arrays of a run, and of those of its ranks."""
+    reader = LogReader(run)
+    told: dict[str, object] = {
+        "facts": [(f.name, f.shape, f.dtype, f.problem) for f in contents.arrays(os.fspath(run))]
+    }
+    for whose, arrays in (("run", reader), *((rank.rank, rank) for rank in reader.ranks)):
+        told[f"arrays of {whose}"] = arrays.arrays
+        for name in arrays.arrays:
+            found = arrays.load_array(name)
+            told[f"{name} of {whose}"] = (found.dtype.str, found.shape, found.tolist())
+            np.testing.assert_array_equal(arrays.load_array(name, np.s_[::-1]), found[::-1])
+            if whose == "run":
+                np.testing.assert_array_equal(open_array(run, name).read(), found)
+    return told
+
+
+WAYS = [
+    (array_and_key, "t:x", [7.0, 7.0, 8.0, 8.0], ["t.npz", "t:x.npy"]),
+    (two_bundles, "a:b:c", [0, 0, 1, 1], ["a.npz", "a:b.npz"]),
+    (all_three, "a:b:c", [-5, -4], ["a.npz", "a:b.npz", "a:b:c.npy"]),
+    (a_bundle_of_the_root, "t:x", [7.0] * 4, ["t.npz", "t:x.npy"]),
+    (an_array_of_the_root, "t:x", [1.0, 2.0], ["t.npz", "t:x.npy"]),
+    (one_is_kept_apart, "t:x", [7.0] * 4, ["t.npz"]),
+    (a_key_is_kept_apart, "t:x", [0, 0, 1, 1], ["t.npz"]),
+    (nothing_to_show, "ids", [10], ["ids.npy", "t.npz"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("work", "name", "values", "files"), WAYS, ids=[w[0].__name__ for w in WAYS]
+)
+def test_readers_answer_the_same_before_and_after(
+    base: Path, work: Callable[[notata.Logbook], None], name: str, values: object, files: list[str]
+) -> None:
+    run = write_as(2, base, work)
+    before = told_of(run)
+    assert LogReader(run).load_array(name).tolist() == values
+    assert LogReader(run).arrays.count(name) == 1
+    notata.merge(run)
+    assert tree(run / "data") == files
+    assert told_of(run) == before
+    assert notata.merge(run).nothing_to_do
+    notata.merge(run, prune=True)
+    assert not (run / "ranks").exists()
+    assert tree(run / "data") == files
+    assert told_of(run) == before
+    assert notata.merging.verify(run).damaged == ()
+
+
+def test_arrays_that_share_a_name_are_joined_as_one_process_writes_them(base: Path) -> None:
+    run = write_as(2, base, all_three)
+    with Logbook("alone", base) as log:
+        log.arrays("a", **{"b:c": np.repeat([0, 1], 2)})
+        log.arrays("a:b", c=np.repeat([10.0, 11.0], 3))
+        log.array("a:b:c", [-5, -4])
+    notata.merge(run, prune=True)
+    for file in ("a.npz", "a:b.npz", "a:b:c.npy"):
+        found, alone = (np.load(folder / "data" / file) for folder in (run, log.path))
+        if file.endswith(".npy"):
+            found, alone = {"": found}, {"": alone}
+        assert {key: (found[key].dtype, found[key].tolist()) for key in found} == {
+            key: (alone[key].dtype, alone[key].tolist()) for key in alone
+        }
+    assert LogReader(run).arrays == LogReader(log.path).arrays == ["a:b:c"]
+    assert LogReader(run).load_array("a:b:c").tolist() == [-5, -4]
+    assert LogReader(log.path).load_array("a:b:c").tolist() == [-5, -4]
+
+
+def test_of_arrays_that_share_a_name_the_one_that_was_written_again_is_joined_again(
+    base: Path,
+) -> None:
+    run = write_as(2, base, array_and_key)
+    notata.merge(run)
+    write_as(2, base, lambda log: log.arrays("t", x=np.full(1, 4.0), y=[log.rank]), resume=True)
+    before = told_of(run)
+    assert before["t:x of run"] == ("<f8", (4,), [7.0, 7.0, 8.0, 8.0])
+    report = notata.merge(run)
+    assert [row.kind for row in report.rows if row.action == "joined"] == [
+        "bundle",
+        "bundle",
+        "log",
+    ]
+    assert told_of(run) == before
+    with np.load(run / "data/t.npz") as bundle:
+        assert bundle["x"].tolist() == [4.0, 4.0]
+
+
+def test_a_bundle_that_is_joined_in_part_stays_in_the_archive(base: Path) -> None:
+    run = write_as(2, base, a_key_is_kept_apart)
+    own = {rank: (run / f"ranks/rank_0000{rank}/data/t.npz").read_bytes() for rank in range(2)}
+    report = notata.merge(run, prune=True)
+    assert report.pruned
+    with zipfile.ZipFile(run / "ranks.zip") as archive:
+        assert {r: archive.read(f"rank_0000{r}/data/t.npz") for r in own} == own
+    with np.load(run / "data/t.npz") as bundle:
+        assert list(bundle) == ["x"]
+
+
+@pytest.mark.parametrize("how", ["not joined", "another's input", "no such key", "no manifest"])
+def test_a_piece_that_is_in_no_output_is_kept_whatever_the_record_says(
+    base: Path, how: str
+) -> None:
+    """Records as a merge with a fault would write them."""
+
+    def work(log: notata.Logbook) -> None:
+        log.array("T", np.full(2, log.rank))
+        log.arrays("b", u=[1], v=[log.rank])
+        log.array("kept", [log.rank], join="none")
+
+    run = write_as(2, base, work)
+    notata.merge(run)
+    merged = mergerecord.read(os.fspath(run))
+    outputs = dict(merged.outputs)
+    folder = "ranks/rank_00001"
+    kept = f"{folder}/data/T.npy"
+    if how == "not joined":  # `kept` named as an input of T
+        kept = f"{folder}/data/kept.npy"
+        inputs = {**outputs["data/T.npy"].inputs, kept: record.stamp_of(os.fspath(run), kept)}
+        outputs["data/T.npy"] = outputs["data/T.npy"]._replace(inputs=inputs)
+    elif how == "another's input":  # T's pieces named as inputs of b, and no T
+        inputs = {**outputs["data/b.npz"].inputs, **outputs.pop("data/T.npy").inputs}
+        outputs["data/b.npz"] = outputs["data/b.npz"]._replace(inputs=inputs)
+    elif how == "no such key":
+        kept = f"{folder}/data/b.npz"
+        np.savez(run / "data/b.npz", u=[1, 1])
+        stamp = record.stamp_of(os.fspath(run), "data/b.npz")
+        outputs["data/b.npz"] = outputs["data/b.npz"]._replace(itself=stamp)
+    else:
+        (run / folder / "manifest.jsonl").write_bytes(b"{}\n")
+    record.save(os.fspath(run), merged._replace(outputs=outputs))
+    data = (run / kept).read_bytes()
+    gone, _ = prune.prune(os.fspath(run))
+    assert gone
+    assert not (run / "ranks").exists()
+    with zipfile.ZipFile(run / "ranks.zip") as archive:
+        assert archive.read(kept.removeprefix("ranks/")) == data
+        names = set(archive.namelist())
+    joined = {"not joined": "T.npy", "another's input": "b.npz", "no such key": "T.npy"}.get(how)
+    assert f"rank_00001/data/{joined}" not in names
 
 
 # ----- is everything as it was merged -----

@@ -38,7 +38,8 @@ def examine(run: str, output: Output, pieces: Mapping[int, list[Piece]], size: i
 
     Ranks: independent.
     """
-    ranked = {whole.label: _ranked(whole.label, pieces) for whole in output.wholes}
+    # By label, as problems and holes are: in one file no two arrays share it.
+    ranked = {whole.label: _ranked(whole, pieces) for whole in output.wholes}
     bad: dict[str, set[int]] = {label: set() for label in ranked}
     problems: list[Problem] = []
     for problem in _files(run, ranked):
@@ -61,8 +62,9 @@ def examine(run: str, output: Output, pieces: Mapping[int, list[Piece]], size: i
     return Found(*_mended(output, ranked, bad, size, shown))
 
 
-def _ranked(label: str, pieces: Mapping[int, list[Piece]]) -> dict[int, Piece]:
-    return {rank: piece for rank, own in pieces.items() for piece in own if piece.label == label}
+def _ranked(whole: Whole, pieces: Mapping[int, list[Piece]]) -> dict[int, Piece]:
+    wanted = whole.identity
+    return {r: piece for r, own in pieces.items() for piece in own if piece.identity == wanted}
 
 
 def _geometry(whole: Whole, ranked: Mapping[int, Piece], size: int) -> Iterator[Problem]:

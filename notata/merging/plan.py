@@ -13,6 +13,7 @@ from notata.merging import artifacts, faults, hosts, record, survey
 from notata.merging.output import MISSING, Problem
 from notata.merging.output import Output as Output
 from notata.merging.survey import ENDED, Survey
+from notata.pieces import Identity
 from notata.ranges import ranks_text
 from notata.runreader import LogReader
 
@@ -144,18 +145,16 @@ def _pruned(
     return tuple(outputs), tuple(problems)
 
 
-def _arrays(found: Survey, wholes: Mapping[str, Whole]) -> Iterator[Output]:
+def _arrays(found: Survey, wholes: Mapping[Identity, Whole]) -> Iterator[Output]:
     members: dict[str, list[Whole]] = {}
     for whole in wholes.values():
-        file = whole.name + (".npy" if whole.key is None else ".npz")
-        members.setdefault(f"{layout.DATA}/{layout.inside(file)}", []).append(whole)
-    labels = {whole.label: file for file, group in members.items() for whole in group}
+        members.setdefault(layout.data_file(*whole.identity), []).append(whole)
     names: dict[str, set[str]] = {file: set() for file in members}
     ranks: dict[str, set[int]] = {file: set() for file in members}
     for rank, pieces in found.pieces.items():
         for piece in pieces:
-            whole_file = labels.get(piece.label)
-            if whole_file is not None:
+            if piece.identity in wholes:
+                whole_file = layout.data_file(*piece.identity)
                 names[whole_file].add(f"{layout.rank_dir(rank)}/{piece.file}")
                 ranks[whole_file].add(rank)
     for file, group in members.items():

@@ -6,11 +6,13 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
-from notata import files, layout, mergerecord
-from notata.errors import MergeError
+from notata import files, gather, layout, mergerecord, npy
+from notata.errors import DamagedError, MergeError
 from notata.mergerecord import Fingerprints, MergeRecord
 from notata.merging import record, room, survey, verify
+from notata.pieces import Piece
 from notata.runreader import LogReader
 
 
@@ -40,7 +42,8 @@ def prune(run: str) -> tuple[int, int]:
     if meta.get("status") not in survey.ENDED:
         _refuse(run, [f"it has not ended (status {meta.get('status')!r}): its ranks may write on"])
     _refuse(run, [*_not_as_recorded(run, merged, found), *_can_t_be_kept(run, found)])
-    kept = [name for name in found if name not in _joined(merged)]
+    joined = _joined(run, merged)
+    kept = [name for name in found if name not in joined]
     path = os.path.join(run, layout.ARCHIVE)
     room.check(run, sum(found[name][0] for name in kept if not _is_text(name)))
     temporary = os.path.join(run, layout.merge_temporary())
@@ -79,11 +82,52 @@ def _refuse(run: str, problems: list[str]) -> None:
         raise MergeError(f"{run} can't be pruned: {'; '.join(problems[:3])}", problems)
 
 
-def _joined(merged: MergeRecord) -> set[str]:
-    """The files whose contents are wholly in what was merged."""
+def _joined(run: str, merged: MergeRecord) -> set[str]:
+    """The files whose contents are wholly in what was merged.
+
+    That a file was an input is not enough: a bundle may hold what is joined beside what is kept
+    apart. So each of its pieces, as the manifest lists them, has to be in an output.
+    """
     inputs = {name for made in merged.outputs.values() for name in made.inputs}
     left = {name for made in merged.outputs.values() for name in made.left}
-    return inputs - left
+    pieces: dict[str, list[Piece]] = {}
+    for rank, folder in gather.rank_folders(run).items():
+        with suppress(DamagedError):  # then none of its pieces is known to be joined
+            for piece in gather.read_manifest(folder):
+                pieces.setdefault(f"{layout.rank_dir(rank)}/{piece.file}", []).append(piece)
+    held = _Held(run, merged)
+
+    def is_joined(name: str) -> bool:
+        place = layout.inside_rank(name)
+        if place is None or not place[1].startswith(f"{layout.DATA}/"):
+            return True
+        own = pieces.get(name, [])
+        return bool(own) and all(held.holds(piece, name) for piece in own)
+
+    return {name for name in inputs - left if is_joined(name)}
+
+
+class _Held:
+    """What the outputs of a merge hold."""
+
+    def __init__(self, run: str, merged: MergeRecord) -> None:
+        self._run, self._merged = run, merged
+        self._keys: dict[str, frozenset[str]] = {}
+
+    def holds(self, piece: Piece, name: str) -> bool:
+        """Whether a piece, which lies in a file of this name, is in the output that is its own."""
+        if piece.join == "none":
+            return False
+        output = layout.data_file(*piece.identity)
+        made = self._merged.outputs.get(output)
+        if made is None or made.kind == "mask" or name not in made.inputs:
+            return False
+        if piece.key is None:
+            return True
+        if output not in self._keys:
+            path = os.path.join(self._run, output)
+            self._keys[output] = frozenset(npy.bundle_keys(path))
+        return piece.key in self._keys[output]
 
 
 def _not_as_recorded(run: str, merged: MergeRecord, found: Fingerprints) -> list[str]:

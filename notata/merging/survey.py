@@ -12,7 +12,7 @@ from notata.assembly import Whole
 from notata.errors import DamagedError
 from notata.mergerecord import Fingerprint, Fingerprints
 from notata.merging.output import MISSING, NEVER, RANK_UNCLEAR, RUN_GOES_ON, Problem
-from notata.pieces import Piece
+from notata.pieces import Identity, Piece
 from notata.ranges import expand, ranks_text
 from notata.stored import read_json
 
@@ -137,7 +137,7 @@ def _counted(run: str, meta: Mapping[str, Any]) -> dict[int, int] | None:
         ) from None
 
 
-def doubts(found: Survey, wholes: Mapping[str, Whole]) -> Iterator[Problem]:
+def doubts(found: Survey, wholes: Mapping[Identity, Whole]) -> Iterator[Problem]:
     """Say which ranks left less than they wrote, or may have wanted to write more.
 
     Ranks: independent.
@@ -174,7 +174,7 @@ def _missing(found: Survey) -> Iterator[Problem]:
             yield Problem(f"rank {rank} wrote {count} pieces, but {gone}", MISSING, (rank,))
 
 
-def _unclear(found: Survey, wholes: Mapping[str, Whole]) -> Iterator[Problem]:
+def _unclear(found: Survey, wholes: Mapping[Identity, Whole]) -> Iterator[Problem]:
     """Ranks that may have been about to write more, as far as what they left can tell."""
     complete = found.meta.get("status") == "complete"
     for rank, record in found.records.items():
