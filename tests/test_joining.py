@@ -24,7 +24,7 @@ from test_properties import DTYPES, an_array, folder
 import notata
 from notata import Logbook, LogReader, checksums, mergerecord, npy
 from notata.assembly import Box
-from notata.errors import DamagedError, HoleError
+from notata.errors import DamagedError, HoleError, MergeError
 from notata.merging import arrays, places, slabs, sources
 from notata.merging.joining import join
 from notata.merging.plan import Output, make_plan
@@ -326,6 +326,16 @@ def test_a_flipped_bit_in_a_bundle_is_noticed(base: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(DamagedError, match=r"rank 1's piece of 'b:k' is damaged"):
         joined(run, None, outputs)
+
+
+def test_a_bundle_whose_end_points_nowhere_is_named(base: Path) -> None:
+    run = write_as(2, base, lambda log: log.arrays("b", k=np.arange(1000.0) + log.rank))
+    path = run / "ranks/rank_00001/data/b.npz"
+    data = bytearray(path.read_bytes())
+    data[-3] = 1  # of where the table of contents begins: its members begin before the file does
+    path.write_bytes(data)
+    with pytest.raises((DamagedError, MergeError), match=r"rank_00001/data/b\.npz"):
+        notata.merge(run)
 
 
 @pytest.mark.parametrize("what", ["shape", "type", "order"])

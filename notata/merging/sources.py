@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import zipfile
@@ -172,6 +173,11 @@ class _Told:
                 f"{self._what} is not what its manifest says: {self._path} {error}"
             ) from None
         except (DamagedError, EOFError, zipfile.BadZipFile, zlib.error, ValueError) as error:
+            raise DamagedError(f"{self._what} is damaged: {self._path}: {error}") from None
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # A bundle's table of contents that sends the reader before the file's beginning.
             raise DamagedError(f"{self._what} is damaged: {self._path}: {error}") from None
 
 
