@@ -32,7 +32,7 @@ class ArrayVerbs:
 
         Ranks: independent.
         """
-        return Path(self._place.shown[1], layout.DATA)
+        return self._place.data_path(layout.DATA)
 
     def array(
         self,

@@ -128,7 +128,7 @@ class Experiment:
         new, epoch = not os.path.lexists(self._folder(run_id)), self._index.epoch()
         log = Logbook(
             run_id,
-            base_dir=self.runs_dir,
+            base_dir=folders.leading(self.runs_dir, os.path.join(self._home, layout.RUNS)),
             params=params,
             preallocate=True,
             callback=self._record_ended,

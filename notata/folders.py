@@ -1,4 +1,4 @@
-"""Folders: made where they are missing, claimed, emptied."""
+"""Folders: found, made where they are missing, claimed, emptied."""
 
 from __future__ import annotations
 
@@ -6,9 +6,26 @@ import errno
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from notata import freshness, layout
 from notata.freshness import StrPath
+
+
+def leading(shown: StrPath, home: str) -> Path:
+    """A path that leads to a folder: as the user gave it, or absolute once that leads elsewhere.
+
+    Args:
+        shown: As the user gave it, which may be relative.
+        home: The same when it was given, absolute.
+
+    Ranks: independent.
+    """
+    try:
+        leads = os.path.abspath(shown) == home
+    except FileNotFoundError:  # the working directory is gone
+        leads = False
+    return Path(shown if leads else home)
 
 
 def make_folders(path: StrPath) -> list[str]:

@@ -9,11 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from notata import deadline, disk, layout, lifecycle, messages, topology, watchdog
+from notata import deadline, disk, folders, layout, lifecycle, messages, topology, watchdog
 from notata.agreement import DEFAULT_GRACE, grace_seconds
 from notata.errors import UnsafeNameError
 from notata.failure import policy
-from notata.logwriter import handler
 from notata.notices import numbers_of
 from notata.parameters import Params
 from notata.places import places_of
@@ -42,7 +41,6 @@ class Logbook(Verbs, Steering):
 
     Attributes:
         run_id: The id that the user chose.
-        path: Folder of the run, the same on all ranks.
         callback: Called with the Logbook on rank 0 each time the run's outcome is set.
         durability: `process`, `close` or `node`.
 
@@ -112,12 +110,11 @@ class Logbook(Verbs, Steering):
         env: Sequence[str] = (),
         durability: str | None = None,
     ) -> None:
-        self.run_id = str(run_id)
-        self.callback = callback
-        self.path = Path(base_dir, f"{layout.RUN_PREFIX}{self.run_id}")
+        self.run_id, self.callback = str(run_id), callback
+        self._shown = os.path.join(base_dir, f"{layout.RUN_PREFIX}{self.run_id}")
         place = topology.find(comm)
         # Absolute, so that a program may change its directory while it writes.
-        path = os.path.abspath(self.path)
+        path = self._home = os.path.abspath(self._shown)
         failure: Exception | None = None
         try:
             level = messages.level_number(level)
@@ -134,7 +131,7 @@ class Logbook(Verbs, Steering):
             numbers, durability, grace = (), disk.CLOSE, DEFAULT_GRACE
         used = disk.Disk(durability, place.rank if place.parallel else None)
         self.durability, folder = durability, RankFolder(path, place, self.run_id, used)
-        own, root = places_of(path, os.fspath(self.path), folder, level)
+        own, root = places_of(path, self._shown, folder, level)
         super().__init__(own)
         self._session = Session(
             self.run_id, path, folder, own.log, self._call_back, grace, on_failure
@@ -157,6 +154,14 @@ class Logbook(Verbs, Steering):
             self.callback(self)
 
     # ----- who and where -----
+
+    @property
+    def path(self) -> Path:
+        """Folder of the run, the same on all ranks.
+
+        Ranks: independent.
+        """
+        return folders.leading(self._shown, self._home)
 
     @property
     def rank(self) -> int:
@@ -188,8 +193,7 @@ class Logbook(Verbs, Steering):
 
         Ranks: independent.
         """
-        place = self._session.topology
-        return self.path / layout.rank_dir(place.rank) if place.parallel else self.path
+        return self.path / layout.rank_dir(self.rank) if self.size > 1 else self.path
 
     @cached_property
     def logger(self) -> logging.Logger:
@@ -212,11 +216,7 @@ class Logbook(Verbs, Steering):
 
         Ranks: independent.
         """
-        return handler(self._from_logging)
-
-    def _from_logging(self, level: int, text: str) -> None:
-        if not self._log.closed:
-            self._log.write(level, text)
+        return self._log.handler()
 
     @property
     def status(self) -> str:

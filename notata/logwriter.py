@@ -257,15 +257,16 @@ class LogWriter:
         import logging
 
         logger = logging.Logger(name, self.level)
-        logger.addHandler(handler(self.write))
+        logger.addHandler(_handler(self.write))
         return logger
 
+    def handler(self) -> logging.Handler:
+        """A standard handler whose records go into this log, as long as it is open."""
+        return _handler(lambda level, text: None if self.closed else self.write(level, text))
 
-def handler(write: Callable[[int, str], object]) -> logging.Handler:
-    """A standard handler that gives its records to a function as level and text.
 
-    Ranks: independent.
-    """
+def _handler(write: Callable[[int, str], object]) -> logging.Handler:
+    """A standard handler that gives its records to a function as level and text."""
     import logging
 
     class Handler(logging.Handler):

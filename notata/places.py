@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Sequence
+from pathlib import Path
 
-from notata import files, layout
+from notata import files, folders, layout
 from notata.attempts import Attempt
 from notata.errors import PieceError
 from notata.logwriter import LogWriter
@@ -47,6 +48,20 @@ class Place:
         self.whole = whole
         self.log = log
         self.attempt, self.disk = attempt, attempt.disk
+
+    def path(self, *names: str) -> Path:
+        """A path to something in `home`, relative if the user gave it so and it still leads there.
+
+        Ranks: independent.
+        """
+        return folders.leading(self.shown[0], self.home).joinpath(*names)
+
+    def data_path(self, *names: str) -> Path:
+        """The same in `data_home`.
+
+        Ranks: independent.
+        """
+        return folders.leading(self.shown[1], self.data_home).joinpath(*names)
 
     def before(self, *, data: bool = False) -> None:
         """Called before a file is written here; `data` says whether it is an array.

@@ -30,7 +30,7 @@ class Verbs(ArrayVerbs):
 
         Ranks: independent.
         """
-        return Path(self._place.shown[0], layout.PLOTS)
+        return self._place.path(layout.PLOTS)
 
     @property
     def artifactsdir(self) -> Path:
@@ -38,7 +38,7 @@ class Verbs(ArrayVerbs):
 
         Ranks: independent.
         """
-        return Path(self._place.shown[0], layout.ARTIFACTS)
+        return self._place.path(layout.ARTIFACTS)
 
     @property
     def log_path(self) -> Path:
@@ -46,7 +46,7 @@ class Verbs(ArrayVerbs):
 
         Ranks: independent.
         """
-        return Path(self._place.shown[0], layout.LOG)
+        return self._place.path(layout.LOG)
 
     # ----- messages -----
 
@@ -193,6 +193,9 @@ class Verbs(ArrayVerbs):
     def __getitem__(self, relative: str) -> Path:
         """A path inside the run (on ranks other than 0, inside the rank's folder).
 
+        `log["."]` is the folder itself. Where the program has changed its directory since it opened
+        a run below a relative `base_dir`, the path is absolute.
+
         Its folder is made, so that it can be written to. On ranks other than 0, `log.root[...]` is
         a path in a temporary folder that is gone when the process ends.
 
@@ -208,7 +211,7 @@ class Verbs(ArrayVerbs):
         name = layout.inside(name)
         self._place.before()
         self._disk.make_folders(os.path.dirname(os.path.join(self._place.home, name)))
-        return Path(self._place.shown[0], name)
+        return self._place.path(name)
 
     # Names that the documentation of notata uses as well.
     save_plot = plot

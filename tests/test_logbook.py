@@ -18,7 +18,7 @@ import yaml
 from calls import need_strace, run, strace
 from simulated import program, tree
 
-from notata import Logbook, LogReader
+from notata import Experiment, Logbook, LogReader
 from notata.errors import (
     NotARunError,
     PieceError,
@@ -617,6 +617,49 @@ def test_a_run_is_not_lost_when_the_program_changes_its_directory(
     assert run.params == {"n": 1, "m": 2}
     assert run.arrays == ["x"]
     assert [m.message for m in run.messages()][2:4] == ["before", "behind"]
+
+
+def test_paths_lead_to_the_run_wherever_the_program_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, (scratch, gone) = tmp_path / "outputs/log_a", (tmp_path / "scratch", tmp_path / "gone")
+    scratch.mkdir()
+    gone.mkdir()
+    monkeypatch.chdir(tmp_path)
+    log = Logbook("a")
+
+    def paths() -> list[Path]:
+        found = [log.path, log.rank_dir, log.log_path, log["artifacts/x.txt"]]
+        return [*found, log.datadir, log.plotdir, log.artifactsdir, log.root.datadir]
+
+    shown = paths()
+    assert [str(path) for path in shown[:2]] == ["outputs/log_a"] * 2
+    for place in (scratch, gone):
+        os.chdir(place)
+        if place is gone:
+            gone.rmdir()
+        assert paths() == [tmp_path / path for path in shown]
+        log["artifacts/x.txt"].write_text(place.name)
+        assert (home / "artifacts/x.txt").read_text() == place.name
+    os.chdir(tmp_path)
+    assert paths() == shown
+    assert os.listdir(scratch) == []
+
+
+def test_runs_of_an_experiment_stay_together_wherever_the_program_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scratch").mkdir()
+    exp = Experiment("e")
+    for n in (1, 2):
+        with exp.add(n=n) as log:
+            log.json("metrics", {"m": n})
+            os.chdir(tmp_path / "scratch")
+        exp.record(log)
+    assert os.listdir(tmp_path / "scratch") == []
+    assert [(row["n"], row["m"]) for row in exp.rows()] == [(1, 1), (2, 2)]
+    assert sorted(os.listdir(tmp_path / "outputs/e/runs")) == ["log_e_n_1", "log_e_n_2"]
 
 
 def test_the_logger_is_one_logger(base: Path) -> None:
