@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from notata import layout, messages, npy, pieces, writers
+from notata import layout, messages, npy, pieces, spelling, writers
 from notata.errors import PieceError
 from notata.pieces import Cut, Halo, Piece
 from notata.places import Place
@@ -36,7 +36,7 @@ class ArrayVerbs:
 
     def array(
         self,
-        name: str,
+        name: spelling.Name,
         array: Any,
         *,
         start: Any = None,
@@ -50,7 +50,8 @@ class ArrayVerbs:
         together before that too.
 
         Args:
-            name: Its name, without extension; `/` nests folders: `"states/T_step100"`.
+            name: Its name, without extension; `/` nests folders: `"states/T_step100"`. A number or
+                path is taken by its text.
             array: The array or piece.
             start: Index in the whole array of the piece's first cell that is not halo.
             shape: Shape of the whole array; goes with `start`.
@@ -75,6 +76,7 @@ class ArrayVerbs:
         """
         if not self._place.active:
             return
+        name = spelling.spelled(name)
         file = layout.inside(name, ".npy")
         piece = self._cut(name, array, start, shape, halo, join)
         self._place.reserve(file)
@@ -86,7 +88,7 @@ class ArrayVerbs:
 
     def arrays(
         self,
-        name: str,
+        name: spelling.Name,
         compressed: bool = True,
         *,
         start: Any = None,
@@ -125,6 +127,7 @@ class ArrayVerbs:
         """
         if not self._place.active:
             return
+        name = spelling.spelled(name)
         file = layout.inside(name, ".npz")
         options = {"start": start, "shape": shape, "halo": halo, "join": join}
         defaults = {"start": None, "shape": None, "halo": 0, "join": "concat"}

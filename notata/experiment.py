@@ -15,6 +15,7 @@ from notata.index import Index, row_of
 from notata.lock import Held
 from notata.logbook import Logbook
 from notata.naming import kept, named
+from notata.spelling import Name, spelled
 from notata.stored import StrPath, read_json
 from notata.sweeping import Point, Sweep
 from notata.sweeps import points_of
@@ -56,17 +57,16 @@ class Experiment:
 
     def __init__(
         self,
-        name: str,
+        name: Name,
         base_dir: StrPath = "outputs",
         *,
         comm: Any = "auto",
         env: Sequence[str] = (),
         level: str | int = messages.INFO,
     ) -> None:
-        layout.inside(name)
-        self.name = name
+        self.name = layout.inside(spelled(name))
         self.base_dir = Path(base_dir)
-        self.exp_dir = self.base_dir / name
+        self.exp_dir = self.base_dir / self.name
         self.runs_dir = self.exp_dir / layout.RUNS
         self.index_file = self.exp_dir / layout.INDEX
         self._comm, self._env, self._level = comm, env, messages.level_number(level)

@@ -161,7 +161,7 @@ def is_hidden(name: str) -> bool:
 
 
 def inside(name: str, suffix: str = "") -> str:
-    """Check a name that a user gave to an array, plot or artifact.
+    """Check the name of an array, plot or artifact, in its one spelling.
 
     Args:
         name: The name, with `/` between nested folders.
@@ -182,6 +182,8 @@ def inside(name: str, suffix: str = "") -> str:
     """
     if not isinstance(name, str):
         raise UnsafeNameError(f"a name must be a string, not {type(name).__name__}: {name!r}")
+    if not name:
+        raise UnsafeNameError("name '' is that of the folder: give one such as 'states/T_step100'")
     if _CONTROL.search(name):
         raise UnsafeNameError(f"name {name!r} holds a control character")
     if not name.isascii() and any("\ud800" <= c <= "\udfff" for c in name):

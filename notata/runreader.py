@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from notata import contents, datasets, gather, layout, markup, pulse, stored
+from notata import contents, datasets, gather, layout, markup, pulse, spelling, stored
 from notata.assembly import Whole, assemble
 from notata.errors import ArrayNotFoundError, NotARunError, RunNotFoundError
 from notata.messages import Record
@@ -114,7 +114,7 @@ class LogReader(Shelf):
     def _wholes(self) -> dict[Identity, Whole]:
         return assemble(gather.read_manifests(self._run), self.size)
 
-    def load_array(self, name: str, region: Any = None) -> Array:
+    def load_array(self, name: spelling.Name, region: Any = None) -> Array:
         """Load an array, from the merged file or, where that is missing or older, from the pieces.
 
         Args:
@@ -143,7 +143,7 @@ class LogReader(Shelf):
         found = self.load_stored(name, region, pieces)
         if found is not None:
             return found
-        whole = by_label(self._wholes()).get(name)
+        whole = by_label(self._wholes()).get(spelling.spelled(name))
         if whole is None:
             known = ", ".join(self.arrays[:8]) or "none"
             raise ArrayNotFoundError(f"no array {name!r} in {self.path}; there is: {known}")

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from notata import files, flatyaml, jsontext, layout, npy, tagged
+from notata import files, flatyaml, jsontext, layout, npy, spelling, tagged
 from notata.errors import DamagedError, KeyNotFoundError, UnsafeNameError
 from notata.pieces import Identity, ways
 from notata.regions import region_of
@@ -217,7 +217,7 @@ class Shelf:
         """
         return self._home.names(layout.PLOTS)
 
-    def load_json(self, name: str) -> Any:
+    def load_json(self, name: spelling.Name) -> Any:
         """Load a JSON artifact; the extension may be left out. Empty where there is none.
 
         Raises:
@@ -225,7 +225,8 @@ class Shelf:
 
         Ranks: independent.
         """
-        file = f"{layout.ARTIFACTS}/{layout.inside(name.removesuffix('.json'), '.json')}"
+        name = spelling.spelled(name).removesuffix(".json")
+        file = f"{layout.ARTIFACTS}/{layout.inside(name, '.json')}"
         data = self._home.read(file)
         return {} if data is None else parse_json(data, self.path / file)
 
@@ -246,7 +247,10 @@ class Shelf:
         return found
 
     def load_stored(
-        self, name: str, region: Any, instead: Callable[[Identity], Any] = lambda identity: None
+        self,
+        name: spelling.Name,
+        region: Any,
+        instead: Callable[[Identity], Any] = lambda identity: None,
     ) -> Array | None:
         """Load an array that lies in `data/`, or None where it doesn't.
 
@@ -261,8 +265,10 @@ class Shelf:
         without = ""
         refused: UnsafeNameError | None = None
         tried = False
-        for stem, key in ways(name):
+        # Keys are taken as they are: those of a bundle that is not ours may be no names of files.
+        for given, key in ways(name if isinstance(name, str) else spelling.spelled(name)):
             try:
+                stem = spelling.spelled(given)
                 file = layout.data_file(stem, key)
             except UnsafeNameError as error:  # "bundle:key" may be longer than a file's name
                 refused = error

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Never, Self
 
-from notata import layout, writers
+from notata import layout, spelling, writers
 from notata.arrayverbs import ArrayVerbs
 from notata.errors import UnsupportedValueError
 from notata.messages import DEBUG, ERROR, INFO, WARNING
@@ -98,7 +98,11 @@ class Verbs(ArrayVerbs):
     # ----- plots and artifacts -----
 
     def plot(
-        self, name: str, fig: Any = None, dpi: int = 200, formats: Iterable[str] = ("png",)
+        self,
+        name: spelling.Name,
+        fig: Any = None,
+        dpi: int = 200,
+        formats: Iterable[str] = ("png",),
     ) -> None:
         """Save a matplotlib figure as `plots/<name>.<format>`.
 
@@ -115,14 +119,14 @@ class Verbs(ArrayVerbs):
         """
         if not self._place.active:
             return
-        formats = tuple(formats)
+        name, formats = spelling.spelled(name), tuple(formats)
         for ext in formats:
             layout.inside(name, f".{ext}")
         self._place.before()
         writers.save_figure(self._disk, self._path(layout.PLOTS), name, fig, dpi, formats)
         self._log.write(INFO, f"Saved plot {name} ({'/'.join(formats)}) in {layout.PLOTS}")
 
-    def text(self, name: str, content: str) -> None:
+    def text(self, name: spelling.Name, content: str) -> None:
         """Save text as `artifacts/<name>.txt`.
 
         Example:
@@ -138,7 +142,7 @@ class Verbs(ArrayVerbs):
             data = content.encode("utf-8", "surrogateescape")
             self._artifact("text", name, ".txt", data)
 
-    def json(self, name: str, data: Any) -> None:
+    def json(self, name: spelling.Name, data: Any) -> None:
         """Save plain data as `artifacts/<name>.json`.
 
         An experiment's table takes its metrics from the one named `metrics`.
@@ -156,18 +160,19 @@ class Verbs(ArrayVerbs):
         if self._place.active:
             self._artifact("JSON", name, ".json", writers.json_bytes(data, f"json {name!r}"))
 
-    def pickle(self, name: str, obj: Any, protocol: int = _HIGHEST_PROTOCOL) -> None:
+    def pickle(self, name: spelling.Name, obj: Any, protocol: int = _HIGHEST_PROTOCOL) -> None:
         """Pickle an object to `artifacts/<name>.pkl`. No reader of notata will unpickle it.
 
         Ranks: independent.
         """
         if self._place.active:
+            name = spelling.spelled(name)
             file = layout.inside(name, ".pkl")
             self._place.before()
             writers.save_pickle(self._disk, self._path(layout.ARTIFACTS, file), obj, protocol)
             self._log.write(INFO, f"Saved pickle {name} in {layout.ARTIFACTS}/{file}")
 
-    def bytes(self, name: str, data: Any) -> None:
+    def bytes(self, name: spelling.Name, data: Any) -> None:
         """Save raw bytes as `artifacts/<name>`, the name with its extension.
 
         Example:
@@ -184,13 +189,14 @@ class Verbs(ArrayVerbs):
     def _path(self, *names: str) -> str:
         return os.path.join(self._place.home, *names)
 
-    def _artifact(self, kind: str, name: str, suffix: str, data: Any) -> None:
+    def _artifact(self, kind: str, name: spelling.Name, suffix: str, data: Any) -> None:
+        name = spelling.spelled(name)
         file = layout.inside(name, suffix)
         self._place.before()
         self._disk.replace(self._path(layout.ARTIFACTS, file), data)
         self._log.write(INFO, f"Saved {kind} {name} in {layout.ARTIFACTS}/{file}")
 
-    def __getitem__(self, relative: str) -> Path:
+    def __getitem__(self, relative: str | os.PathLike[str]) -> Path:
         """A path inside the run (on ranks other than 0, inside the rank's folder).
 
         `log["."]` is the folder itself. Where the program has changed its directory since it opened
@@ -207,8 +213,9 @@ class Verbs(ArrayVerbs):
 
         Ranks: independent.
         """
-        name = os.fspath(relative).removeprefix("./").rstrip("/")
-        name = layout.inside(name)
+        name = spelling.spelled(relative)
+        if name:
+            layout.inside(name)
         self._place.before()
         self._disk.make_folders(os.path.dirname(os.path.join(self._place.home, name)))
         return self._place.path(name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from simulated import answer, program, tree
+from simulated import answer, program, theirs_and_ours, tree
 
 from notata import Experiment, Logbook, LogReader
 from notata.errors import DamagedError
@@ -386,3 +386,58 @@ def test_an_experiment_that_030_began_is_gone_on_with(tmp_path: Path) -> None:
     for params, loss in [(one, 1.0) for one in done] + [(one, 2.0) for one in new]:
         ((key, value),) = params.items()
         assert [row["loss"] for row in rows if row[key] == value] == [loss]
+
+
+def test_programs_that_are_loose_about_names_and_values_run_the_same(tmp_path: Path) -> None:
+    code = """
+        import array, json, os, pathlib
+        import numpy as np
+        from notata import Experiment, Logbook, LogReader
+
+        class Drawing:
+            def savefig(self, path, dpi, bbox_inches):
+                pathlib.Path(path).write_text(f"{dpi} {bbox_inches}")
+
+        class Mute:
+            def __str__(self):
+                raise ValueError("no words")
+
+        home = os.getcwd()
+        with Logbook("a", "out") as log:
+            for step in np.arange(2):
+                log.array(step, [1.0])
+            log.arrays(5, x=[1])
+            log.text(0.5, "t")
+            log.json("./b//c", {"n": 10**2000})
+            log.pickle(pathlib.Path("d/e"), 1)
+            log.plot("p//q", Drawing())
+            log.bytes("n", np.arange(3))
+            log.bytes("raw", array.array("d", [1, 2]))
+            log["free//x"].write_text("")
+            log["free/../y"].write_text("")
+            (log[""] / "z").write_text("")
+            assert log["."] == log[""] == log.path
+            log.info(Mute())
+            os.mkdir("scratch")
+            os.chdir("scratch")
+            log["artifacts/moved.txt"].write_text("in the same folder, if it is looked for there")
+            os.chdir(home)
+        exp = Experiment(pathlib.Path("pp"), "out")
+        with exp.add(n=1) as log:
+            log.json("metrics", {"m": 1})
+        run = LogReader("out/log_a")
+        print(json.dumps([run.load_json("./b//c"), run.load_array("./0").tolist(), log.run_id]))
+    """
+    theirs, ours = theirs_and_ours(code, tmp_path)
+    assert ours == theirs == [{"n": 10**2000}, [1.0], "pp_n_1"]
+    left, right = tree(tmp_path / "theirs"), tree(tmp_path / "ours")
+    lost = "scratch/out/log_a/artifacts/moved.txt"  # 0.3.0 began another folder there
+    assert lost in left
+    expected = sorted([*{*left} - {lost}, "out/log_a/artifacts/moved.txt", "scratch/"])
+    assert [name for name in right if not Path(name).name.startswith(".")] == expected
+    for name in ("artifacts/n", "artifacts/raw", "plots/p/q.png", "data/1.npy"):
+        there, here = (tmp_path / side / "out/log_a" / name for side in ("theirs", "ours"))
+        assert here.read_bytes() == there.read_bytes()
+    assert (
+        "a Mute that has no text: ValueError" in (tmp_path / "ours/out/log_a/log.txt").read_text()
+    )

@@ -95,6 +95,15 @@ def test_a_name_that_is_none(base: Path, name: str) -> None:
     assert not base.exists()
 
 
+def test_a_name_is_taken_by_its_text(base: Path) -> None:
+    for name, plain in ((Path("a/b"), "a/b"), ("./c", "c"), (5, "5")):
+        exp = Experiment(name, base)
+        assert (exp.name, exp.exp_dir) == (plain, base / plain)
+        exp.add(n=1).mark_complete()
+        (row,) = exp.rows()
+        assert row["run_id"] == f"{plain.replace('/', '_')}_n_1"
+
+
 def test_a_run_is_a_logbook_in_the_experiment(base: Path) -> None:
     exp = Experiment("sweep", base)
     log = exp.add(omega=2.0, n=3)

@@ -6,9 +6,10 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from notata import layout, writers
+from notata import layout, spelling, writers
 from notata.errors import UnsafeNameError
 
 
@@ -88,6 +89,26 @@ def test_names_that_do_not(name: str) -> None:
 def test_a_name_is_a_string(name: object) -> None:
     with pytest.raises(UnsafeNameError, match="must be a string"):
         layout.inside(name)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        *(("T", "T"), ("./x", "x"), ("a//x", "a/x"), ("a/../b", "b"), ("a/./b/", "a/b")),
+        *(("", ""), (".", ""), ("./", ""), ("a/..", ""), ("..", ".."), ("a/../../b", "../b")),
+        *(("/x", "/x"), ("//x", "//x"), ("..a", "..a"), ("a\x00/../b", "a\x00/../b")),
+        *((5, "5"), (-3, "-3"), (0.5, "0.5"), (np.int64(7), "7"), (np.float32(2.5), "2.5")),
+        *((Path("x/y"), "x/y"), (Path("../x"), "../x"), (Path(), "")),
+    ],
+)
+def test_a_name_has_one_spelling(name: spelling.Name, plain: str) -> None:
+    assert spelling.spelled(name) == plain
+
+
+@pytest.mark.parametrize("name", [None, b"T", ("a", "b"), np.arange(2), 1j])
+def test_what_has_no_spelling(name: object) -> None:
+    with pytest.raises(UnsafeNameError, match="must be a string"):
+        spelling.spelled(name)  # type: ignore[arg-type]
 
 
 def test_temporary_names_differ_and_can_not_be_given_by_users() -> None:

@@ -537,7 +537,7 @@ def test_index_gives_a_path_whose_folder_is_there(base: Path) -> None:
     assert tree(log.path) == ["artifacts/settings/config.json", "log.txt", "metadata.json"]
 
 
-@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x", "", "a//b", "a\x00b", "é" * 200])
+@pytest.mark.parametrize("name", ["../x", "/tmp/x", "a/../../x", "a\x00b", "é" * 200, None, b"x"])
 def test_every_verb_refuses_a_name_that_is_none(base: Path, name: str) -> None:
     log = Logbook("a", base)
     before = tree(base)
@@ -554,6 +554,68 @@ def test_every_verb_refuses_a_name_that_is_none(base: Path, name: str) -> None:
         with pytest.raises(UnsafeNameError):
             write()
     assert tree(base) == before
+
+
+@pytest.mark.parametrize("name", ["", ".", "a/.."])
+def test_a_folder_is_no_name_but_of_itself(base: Path, name: str) -> None:
+    log = Logbook("a", base)
+    before = tree(base)
+    for write in (
+        lambda: log.array(name, [1]),
+        lambda: log.arrays(name, x=[1]),
+        lambda: log.plot(name, fig=object()),
+        lambda: log.text(name, ""),
+        lambda: log.json(name, {}),
+        lambda: log.pickle(name, 1),
+        lambda: log.bytes(name, b""),
+    ):
+        with pytest.raises(UnsafeNameError, match="that of the folder"):
+            write()
+    assert tree(base) == before
+    assert log[name] == log.path
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        *(("./x", "x"), ("a//x", "a/x"), ("b/../x", "x"), ("a/x/", "a/x")),
+        *((5, "5"), (np.int64(5), "5"), (0.25, "0.25"), (Path("x/y"), "x/y")),
+    ],
+)
+def test_every_verb_takes_other_spellings_of_a_name(
+    base: Path, name: str | float | Path, plain: str
+) -> None:
+    from matplotlib.figure import Figure
+
+    with Logbook("a", base) as log:
+        log.array(name, [1])
+        log.arrays(name, k=[2])
+        log.plot(name, Figure())
+        log.text(name, "t")
+        log.json(name, {"j": 1})
+        log.pickle(name, 1)
+        log.bytes(name, b"")
+    assert tree(log.path) == sorted(
+        [
+            *("log.txt", "metadata.json", f"data/{plain}.npy", f"data/{plain}.npz"),
+            *(f"artifacts/{plain}{ext}" for ext in ("", ".txt", ".json", ".pkl")),
+            f"plots/{plain}.png",
+        ]
+    )
+    saved = [line for line in lines(log) if "Saved" in line]
+    assert saved[0] == f"INFO Saved array {plain} in data/{plain}.npy"
+    assert saved[3] == f"INFO Saved text {plain} in artifacts/{plain}.txt"
+    run = LogReader(log.path)
+    assert run.arrays == [plain, f"{plain}:k"]
+    assert run.load_array(plain).tolist() == run.load_array(name).tolist() == [1]
+    assert run.load_array(f"{plain}:k").tolist() == [2]
+    assert run.load_json(plain) == run.load_json(name) == {"j": 1}
+
+
+def test_a_path_into_the_run_has_one_spelling(base: Path) -> None:
+    log = Logbook("a", base)
+    for name in ("a//b", "./a/b", "a/c/../b", Path("a/b"), "a/b/"):
+        assert log[name] == log.path / "a" / "b"
 
 
 # ----- callback -----

@@ -7,6 +7,7 @@ import enum
 import itertools
 import json
 import math
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from ruamel.yaml import YAML
 from simulated import open_as, write_as
 
 import notata
-from notata import Logbook, LogReader, layout, writers
+from notata import Logbook, LogReader, layout, spelling, writers
 from notata.errors import MergeError, UnsafeNameError, UnsupportedValueError
 
 settings.register_profile(
@@ -189,8 +190,27 @@ def test_any_rows_are_joined_in_rank_order(
 
 # ----- names -----
 
-PART = st.text(min_size=1, max_size=12) | st.sampled_from(
-    ["a", "b", ":", "a:b", "x.npy", "x.npz", ".x", "..x", "x.json", " ", "ü", "u\u0308", "*", "\\"]
+PART = (
+    st.text(min_size=1, max_size=12)
+    | st.sampled_from(
+        [
+            "a",
+            "b",
+            ":",
+            "a:b",
+            "x.npy",
+            "x.npz",
+            ".x",
+            "..x",
+            "x.json",
+            " ",
+            "ü",
+            "u\u0308",
+            "*",
+            "\\",
+        ]
+    )
+    | st.sampled_from(["", ".", ".."])
 )
 NAMES = st.lists(PART, min_size=1, max_size=3).map("/".join)
 
@@ -202,6 +222,8 @@ NAMES = st.lists(PART, min_size=1, max_size=3).map("/".join)
 @example(names=["x" * 200], keys=["y" * 200])
 @example(names=["a/b"], keys=["c/d"])
 @example(names=["self", "name"], keys=["file", "compressed.npy", "args"])
+@example(names=["a//b", "./a/b", "a/../b"], keys=["c", "d/./e"])
+@example(names=["a:b/../c", "c"], keys=["d"])
 def test_any_name_that_is_taken_is_listed_and_loads(names: list[str], keys: list[str]) -> None:
     options = {"name", "compressed", "self"}  # parameters of the verb itself
     keys = [key for key in dict.fromkeys(keys) if key not in options]
@@ -209,17 +231,19 @@ def test_any_name_that_is_taken_is_listed_and_loads(names: list[str], keys: list
     texts: dict[str, str] = {}
     with folder() as base:
         log = Logbook("a", base)
-        for number, name in enumerate(names):
+        for number, typed in enumerate(names):
+            name = spelling.spelled(typed)  # under which it is listed
             try:
-                log.array(name, [number])
+                log.array(typed, [number])
                 if name in written:  # "a:b" may be an array and a bundle's key; arrays come first
                     assert len(names) > 1
                 written[name] = [number]
+                assert LogReader(log.path).load_array(typed).tolist() == [number]
             except (UnsafeNameError, OSError):
                 pass  # refused, or a folder of this name is in the way
             values = {key: [number, position] for position, key in enumerate(keys)}
             try:
-                log.arrays(name, **values)
+                log.arrays(typed, **values)
                 arrays = {f"{name}:{key}": value for key, value in values.items()}
                 clashing = arrays.keys() & written.keys()
                 assume(not clashing)
@@ -227,8 +251,8 @@ def test_any_name_that_is_taken_is_listed_and_loads(names: list[str], keys: list
             except (UnsafeNameError, OSError):
                 pass
             try:
-                log.text(name, name)
-                texts[f"{name}.txt"] = name
+                log.text(typed, typed)
+                texts[f"{name}.txt"] = typed
             except (UnsafeNameError, OSError):
                 pass
         run = LogReader(log.path)
@@ -316,6 +340,21 @@ def test_any_name_stays_inside_or_is_refused(name: str) -> None:
     assert parts[:3] == ("/", "run", "data")
     assert not {"..", ".", ""} & set(parts)
     assert "/".join(parts[3:]) == f"{name}.npy"
+
+
+@settings(max_examples=200)
+@given(name=st.text() | NAMES)
+def test_any_spelling_is_the_same_place(name: str) -> None:
+    plain = spelling.spelled(name)
+    assert spelling.spelled(plain) == plain
+    if not name.startswith("/") and "\0" not in name:
+        assert os.path.normpath(f"/run/data/{plain}") == os.path.normpath(f"/run/data/{name}")
+    try:
+        file = layout.inside(plain, ".npy")
+    except UnsafeNameError:
+        return
+    assert file == f"{plain}.npy"
+    assert os.path.normpath(f"/run/data/{file}") == f"/run/data/{file}"
 
 
 # ----- texts -----

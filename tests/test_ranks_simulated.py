@@ -239,6 +239,49 @@ def test_names_stay_inside_the_rank_s_folder(base: Path, name: str) -> None:
     assert tree(base) == before
 
 
+def test_pieces_of_other_spellings_of_a_name_are_one_array(base: Path) -> None:
+    names = [5, "./5", "a/../5"], ["s//T", "s/./T", Path("s/T")]
+
+    def work(log: Logbook) -> None:
+        log.array(names[0][log.rank], np.full(2, log.rank))
+        log.arrays(names[1][log.rank], start=(log.rank,), shape=(3,), k=np.array([log.rank]))
+        log.root.array(f"./whole{'/' * log.rank}", [1.0])
+
+    path = write_as(3, base, work)
+    assert {p.label for rank in range(3) for p in manifest(path, rank)} == {"5", "s/T:k"}
+    run = LogReader(path)
+    for _ in range(2):
+        assert run.arrays == ["5", "s/T:k", "whole"]
+        assert run.load_array("5").tolist() == run.load_array("./5").tolist() == [0, 0, 1, 1, 2, 2]
+        assert run.load_array("s/T:k").tolist() == run.load_array("s//T:k").tolist() == [0, 1, 2]
+        assert run.ranks[1].load_array("./5").tolist() == [1, 1]
+        notata.merge(path)
+    notata.merge(path, prune=True)
+    assert run.ranks[1].load_array("./5").tolist() == [1, 1]
+
+
+def test_paths_of_a_rank_lead_to_its_folder_wherever_it_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "scratch").mkdir()
+    open_as(0, 2, Path("out"))
+    log = open_as(1, 2, Path("out"))
+
+    def paths() -> list[Path]:
+        return [log.path, log.rank_dir, log.log_path, log.datadir, log["artifacts/x"], log["."]]
+
+    own = "out/log_run/ranks/rank_00001"
+    expected = ["out/log_run", own, f"{own}/log.txt", f"{own}/data", f"{own}/artifacts/x", own]
+    assert [str(path) for path in paths()] == expected
+    monkeypatch.chdir(tmp_path / "scratch")
+    assert paths() == [tmp_path / path for path in expected]
+    log.array("x", [1])
+    log["artifacts/x"].write_text("here")
+    assert (tmp_path / own / "artifacts/x").read_text() == "here"
+    assert tree(tmp_path / "scratch") == []
+
+
 # ----- logs -----
 
 
