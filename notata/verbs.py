@@ -175,16 +175,20 @@ class Verbs(ArrayVerbs):
     def bytes(self, name: spelling.Name, data: Any) -> None:
         """Save raw bytes as `artifacts/<name>`, the name with its extension.
 
+        Args:
+            name: Its name.
+            data: Bytes, or what has some: a numpy array, an `array.array`.
+
+        Raises:
+            UnsupportedValueError: If it has none.
+
         Example:
             >>> log.bytes("weights.bin", bytes([0, 1, 2]))
 
         Ranks: independent.
         """
         if self._place.active:
-            if not isinstance(data, builtins.bytes | bytearray | memoryview):
-                kind = type(data).__name__
-                raise UnsupportedValueError(f"bytes {name!r}: the content is a {kind}, not bytes")
-            self._artifact("bytes", name, "", data)
+            self._artifact("bytes", name, "", _raw(f"bytes {name!r}", data))
 
     def _path(self, *names: str) -> str:
         return os.path.join(self._place.home, *names)
@@ -241,3 +245,17 @@ class Verbs(ArrayVerbs):
             "same files: let workers return what they have, and log it here; or let each open a "
             "Logbook of its own"
         )
+
+
+def _raw(what: str, data: Any) -> builtins.bytes | bytearray | memoryview:
+    """The bytes of anything that has a buffer; in the order of its elements, if that has gaps."""
+    if isinstance(data, builtins.bytes | bytearray):
+        return data
+    try:
+        view = memoryview(data)
+    except (TypeError, ValueError):  # numpy gives none of dates
+        kind = type(data).__name__
+        raise UnsupportedValueError(f"{what}: the content is a {kind}, not bytes") from None
+    if "O" in view.format:
+        raise UnsupportedValueError(f"{what}: the content holds Python objects, not bytes")
+    return view if view.c_contiguous else view.tobytes()

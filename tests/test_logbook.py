@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import copy
 import json
 import logging
@@ -11,6 +12,7 @@ import re
 import sys
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -527,6 +529,31 @@ def test_bytes(base: Path, verb: str, data: bytes) -> None:
     getattr(log, verb)("weights/w.bin", data)
     assert (log.artifactsdir / "weights/w.bin").read_bytes() == bytes(data)
     assert lines(log)[-1] == "INFO Saved bytes weights/w.bin in artifacts/weights/w.bin"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(np.arange(3), np.arange(6.0).reshape(2, 3), array.array("d", [0.5, 1.5])),
+        *(np.zeros((0, 2)), np.array(2.5, ">f8"), np.zeros(2, "i4,f8"), memoryview(b"abcd")[::2]),
+        *(np.arange(6).reshape(2, 3).T, np.arange(9)[::3]),
+    ],
+    ids=lambda data: str(getattr(data, "shape", type(data))),
+)
+def test_bytes_of_anything_that_has_a_buffer(base: Path, data: Any) -> None:
+    log = Logbook("a", base)
+    log.bytes("n", data)
+    assert (log.artifactsdir / "n").read_bytes() == data.tobytes()
+
+
+@pytest.mark.parametrize(
+    "data", ["text", 5, None, [1, 2], np.array([None]), np.zeros(2, "M8[s]")], ids=repr
+)
+def test_what_has_no_bytes(base: Path, data: object) -> None:
+    log = Logbook("a", base)
+    with pytest.raises(UnsupportedValueError, match="bytes 'n': the content "):
+        log.bytes("n", data)
+    assert not log.artifactsdir.exists()
 
 
 def test_index_gives_a_path_whose_folder_is_there(base: Path) -> None:
