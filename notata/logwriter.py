@@ -82,7 +82,10 @@ class LogWriter:
         self.signs += 1
         if level < self.level:
             return
-        text = f"{message!s}"
+        try:
+            text = f"{message!s}"
+        except Exception as error:
+            text = _wordless(message, error)
         if "\n" in text:
             text = text.replace("\n", INDENT)
         now = time.time()
@@ -277,6 +280,11 @@ def _handler(write: Callable[[int, str], object]) -> logging.Handler:
                 self.handleError(record)
 
     return Handler()
+
+
+def _wordless(message: object, error: Exception) -> str:
+    """What is logged of an object that can't be turned into text: no message ends a program."""
+    return f"a {type(message).__name__} that has no text: {type(error).__name__} in its __str__"
 
 
 def _awkward(line: str) -> bytes:

@@ -251,6 +251,33 @@ def test_values_that_are_not_text_are_logged_as_text(base: Path) -> None:
     assert lines(log)[1:] == ["INFO 42", "INFO {'x': 1}"]
 
 
+def test_a_message_without_words_ends_no_program(base: Path) -> None:
+    class Mute:
+        def __init__(self, error: BaseException) -> None:
+            self.error = error
+
+        def __str__(self) -> str:
+            raise self.error
+
+    class Number:
+        def __str__(self) -> str:
+            return 5  # type: ignore[return-value]
+
+    log = Logbook("a", base)
+    log.info(Mute(ValueError("no\nwords")))
+    log.error(Number())
+    log.logger.warning("%s", "in words")
+    log.debug(Mute(ValueError()))  # dropped as any other
+    assert lines(log)[1:] == [
+        "INFO a Mute that has no text: ValueError in its __str__",
+        "ERROR a Number that has no text: TypeError in its __str__",
+        "WARNING in words",
+    ]
+    for end in (KeyboardInterrupt, SystemExit):
+        with pytest.raises(end):
+            log.info(Mute(end()))
+
+
 def test_the_logger_writes_into_the_run(base: Path) -> None:
     log = Logbook("a", base, level="INFO")
     log.logger.info("step %d of %s", 3, "many")
