@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
@@ -22,7 +23,7 @@ _FLOATS = re.compile(
     r"(?:-?+(?:nan|inf|(?:0|[1-9][0-9]*+)"
     r"(?:\.[0-9]++(?:e[+-]?+[0-9]++)?+|e[+-]?+[0-9]++))\n)++"
 )
-_LONGEST_WHOLE = 4000  # digits; Python reads no more than 4300
+_LONGEST_WHOLE = sys.int_info.default_max_str_digits  # digits that Python reads
 
 
 def encode(value: Any) -> str:
@@ -62,7 +63,7 @@ def decode(text: str | None) -> Any:
         return None
     if text in ("True", "False"):
         return text == "True"
-    if _WHOLE.fullmatch(text) and len(text) < _LONGEST_WHOLE:
+    if _WHOLE.fullmatch(text) and len(text.removeprefix("-")) <= _LONGEST_WHOLE:
         return int(text)
     if _FLOAT.fullmatch(text):
         return float(text)
@@ -93,7 +94,7 @@ def typed(column: str, texts: Sequence[str | None]) -> list[Any]:
         joined = "\n".join(several) + "\n"
         # A text that has a line break itself would make more numbers than there are.
         if joined.count("\n") == len(several):
-            if _WHOLES.fullmatch(joined) and max(map(len, several)) < _LONGEST_WHOLE:
+            if _WHOLES.fullmatch(joined) and max(map(len, several)) <= _LONGEST_WHOLE:
                 return list(map(int, several))
             if _FLOATS.fullmatch(joined):
                 return list(map(float, several))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,25 @@ def indented(value: Any) -> bytes:
     return _indented(value, "\n").encode()
 
 
+# Python reads and writes no whole number with more digits, unless it is told to.
+DIGITS = sys.int_info.default_max_str_digits
+_BEYOND = 10**DIGITS
+
+
+def refuse_beyond(value: int) -> None:
+    """Refuse a whole number that Python would not read back.
+
+    Raises:
+        ValueError: If it has more than `DIGITS` digits.
+
+    Ranks: independent.
+    """
+    if not -_BEYOND < value < _BEYOND:
+        raise ValueError(
+            f"a whole number of {value.bit_length()} bits; Python reads and writes {DIGITS} digits"
+        )
+
+
 def checked(value: Any) -> Any:
     """What YAML was read as, if it can be printed.
 
@@ -70,8 +90,8 @@ def checked(value: Any) -> Any:
 
 
 def _check(value: Any, whole: dict[int, bool]) -> None:
-    if isinstance(value, int) and value.bit_length() > 4096:  # no run is written with such
-        raise ValueError(f"a whole number of {value.bit_length()} bits")
+    if isinstance(value, int):
+        refuse_beyond(value)
     if not isinstance(value, dict | list | tuple):
         return
     at = id(value)

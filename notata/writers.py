@@ -141,8 +141,10 @@ def _text(value: str, where: str) -> str:
 
 
 def _whole_number(value: int, where: str) -> int:
-    if value.bit_length() > 4096:  # beyond, Python itself refuses to print or read the digits
-        raise UnsupportedValueError(f"{where}: a whole number of {value.bit_length()} bits")
+    try:
+        jsontext.refuse_beyond(value)
+    except ValueError as error:
+        raise UnsupportedValueError(f"{where}: {error}") from None
     return value
 
 

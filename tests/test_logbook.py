@@ -353,6 +353,27 @@ def test_params_in_another_format(base: Path) -> None:
     assert tree(log.path) == ["log.txt", "metadata.json"]
 
 
+def test_a_whole_number_of_as_many_digits_as_python_reads(base: Path) -> None:
+    numbers = {"a": 10**2000, "most": 10**4300 - 1, "least": 1 - 10**4300}
+    exp = Experiment("e", base)
+    with exp.add(**numbers) as log:
+        log.json("metrics", {f"{key}_m": value for key, value in numbers.items()})
+        log.meta(**{f"{key}_f": value for key, value in numbers.items()})
+        for more in (10**4300, -(10**4300)):
+            with pytest.raises(UnsupportedValueError, match=r"json 'b'\.a: .*4300 digits"):
+                log.json("b", {"a": more})
+    run = LogReader(log.path)
+    assert run.params == numbers
+    assert run.load_json("metrics") == {f"{key}_m": value for key, value in numbers.items()}
+    assert {key: run.meta[f"{key}_f"] for key in numbers} == numbers
+    (row,) = exp.rows()
+    assert {key: (row[key], row[f"{key}_m"]) for key in numbers} == {
+        key: (value, value) for key, value in numbers.items()
+    }
+    log.params(ext="json")
+    assert LogReader(log.path).params == numbers
+
+
 def test_a_refused_parameter_names_its_key_and_changes_nothing(base: Path) -> None:
     log = Logbook("a", base, params={"n": 1})
     before = (log.path / "params.yaml").read_bytes()
