@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import io
 import json
 import math
 import os
@@ -343,7 +342,8 @@ def save_figure(
                 "saving a plot needs matplotlib: pip install 'notata[plot]'"
             ) from None
         figure = plt.gcf()
+    from notata import saving
+
     for ext in formats:
-        drawn = io.BytesIO()  # into a file on a full disk it would forget the error's number
-        figure.savefig(drawn, format=ext, dpi=dpi, bbox_inches="tight")
-        disk.replace(os.path.join(folder, layout.inside(name, f".{ext}")), drawn.getbuffer())
+        path = os.path.join(folder, layout.inside(name, f".{ext}"))
+        disk.replace(path, saving.drawn(figure, ext, dpi))

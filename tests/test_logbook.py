@@ -529,6 +529,22 @@ def test_plot_takes_the_current_figure(base: Path, monkeypatch: pytest.MonkeyPat
     assert tree(log.plotdir) == ["current.svg"]
 
 
+def test_plot_of_what_saves_itself_to_paths_alone(base: Path) -> None:
+    class Drawing:
+        def savefig(self, path: str, dpi: int, bbox_inches: str) -> None:
+            Path(path).write_text(f"{Path(path).suffix} {dpi} {bbox_inches}")
+            if path.endswith(".pdf"):
+                raise ZeroDivisionError
+
+    log = Logbook("a", base)
+    log.plot("x/own", Drawing(), dpi=50, formats=("png", "svg"))
+    assert tree(log.plotdir) == ["x/own.png", "x/own.svg"]
+    assert (log.plotdir / "x/own.svg").read_text() == ".svg 50 tight"
+    with pytest.raises(ZeroDivisionError):
+        log.plot("x/half", Drawing(), formats=("pdf",))
+    assert tree(log.plotdir) == ["x/own.png", "x/own.svg"]
+
+
 @pytest.mark.parametrize("verb", ["text", "save_text"])
 def test_text(base: Path, verb: str) -> None:
     log = Logbook("a", base)
