@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 from unicodedata import normalize
 
+from notata import cells
 from notata.errors import QueryError
 
 Look = Callable[[str], Any]
@@ -218,10 +219,12 @@ def _calculated(work: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
 
 def _comparison(op: ast.cmpop, node: ast.Compare) -> Callable[[Any, Any], bool]:
     if isinstance(op, ast.Eq | ast.Is):
-        return lambda left, right: bool(left == right)
+        return _are_equal
     if isinstance(op, ast.NotEq | ast.IsNot):
         with_none = any(_is_none(one) for one in (node.left, *node.comparators))
-        return lambda left, right: bool(left != right) and (with_none or _are_there(left, right))
+        return lambda left, right: (
+            not _are_equal(left, right) and (with_none or _are_there(left, right))
+        )
     if isinstance(op, ast.In):
         return _is_in
     if isinstance(op, ast.NotIn):
@@ -245,7 +248,14 @@ def _is_none(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
 
 
+def _are_equal(left: Any, right: Any) -> bool:
+    """Whether values are equal, as for `select`, but that NaN equals nothing: `x != x` finds it."""
+    return bool(left == right) and cells.same(left, right)
+
+
 def _is_in(left: Any, right: Any) -> bool:
+    if isinstance(right, list):
+        return any(_are_equal(left, one) for one in right)
     try:
         return left in right
     except TypeError:

@@ -41,6 +41,9 @@ VALUES: dict[str, Any] = {
         ("2 in levels", True),
         ("2 in n", False),
         ("flag", True),
+        ("flag == 1 or flag in (1, 2) or n - 2 == (n > 2)", False),
+        ("flag == True and flag in [True] and flag != 1 and flag not in [1]", True),
+        ("n == 3.0 and 3.0 in [n]", True),
         ("abs(-n) + max(1, omega) * 2 - 1 / 4", 7.75),
         ("n // 2 + n % 2", 2),
         ("round(omega / 3, 2)", 0.83),
@@ -165,6 +168,20 @@ def names(*args: object) -> list[str]:
 def test_where(sweep: Path, where: str, expected: list[str] | None) -> None:
     every = ["0.5_scheme_rk4", "1.5_scheme_rk4", "2.5_scheme_euler"]
     assert names(sweep, "--where", where) == (every if expected is None else expected)
+
+
+def test_true_is_no_number(base: Path) -> None:
+    exp = Experiment("mixed", base)
+    for x in (1, True, 1.0 + 1e-9, 0, False):
+        exp.add(x=x).mark_complete()
+    for where, expected in (
+        ("x == 1", ["mixed_x_1"]),
+        ("x == True", ["mixed_x_True"]),
+        ("x in (0, 2)", ["mixed_x_0"]),
+        ("x is False", ["mixed_x_False"]),
+    ):
+        assert names(base / "mixed", "--where", where) == expected
+    assert len(names(base / "mixed", "--where", "x != 1")) == 4
 
 
 def test_sort(sweep: Path) -> None:
