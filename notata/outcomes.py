@@ -216,9 +216,9 @@ class _Judge:
             why = "its metadata are missing or damaged"
             return Outcome(run.path, run_id, DAMAGED, why, DAMAGED, "", {})
         status = str(run.meta.get("status"))
-        told = Outcome(
-            run.path, run_id, status, run.meta.get("failure_reason"), status, "", run.facts
-        )
+        reason = run.meta.get("failure_reason")
+        reason = None if reason is None else str(reason)  # a program may note anything
+        told = Outcome(run.path, run_id, status, reason, status, "", run.facts)
         if run.facts:
             told = told._replace(job=job_name(run.facts))
         if not run.is_open:

@@ -53,6 +53,29 @@ def test_what_can_not_be_printed_is_damage(base: Path, text: str) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+def test_a_reason_that_is_no_text_is_told_as_text(base: Path) -> None:
+    exp = Experiment("e", base)
+    for n, reason in enumerate([{"code": 3}, ["a", "b"], 5, {"code": 3}]):
+        with exp.add(n=n) as log:
+            log.meta(status="failed", failure_reason=reason)
+    folder = base / "e"
+    told = strict(notata("status", folder, "--json"))
+    assert (told["runs"], told["states"]) == (4, {"failed": 4})
+    # Numbers are left out of what is counted together.
+    assert sorted((g["reason"], g["runs"]) for g in told["reasons"]) == [
+        ("5", 1),
+        ("['a', 'b']", 1),
+        ("{'code': 3}", 2),
+    ]
+    assert {run["reason"] for run in told["attention"]} == {"5", "['a', 'b']", "{'code': 3}"}
+    for command in ("status", "failed", "ls", "show", "index"):
+        run = folder / "runs/log_e_n_0" if command == "show" else folder
+        result = notata(command, run)
+        assert result.exit_code in (0, 1), result.output
+        if command in ("status", "failed", "show"):
+            assert "{'code': 3}" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("text", "params"),
     [
