@@ -75,8 +75,9 @@ class Listener:
     def stop(self) -> None:
         """Undo what the last listener of a signal needs no more.
 
-        Off the main thread, which alone may do so, handlers stay until a signal or the next run
-        that is opened or closed in the main thread; they hand on to what was there before.
+        Off the main thread, which alone may do so, handlers and descriptor stay until a signal or
+        the next run that is closed in the main thread. Until then they hand on to what was there
+        before, and what ended the process without them still does.
 
         Ranks: independent.
         """
@@ -177,6 +178,8 @@ class _Ears:
             self._task.ring(_HANDLED + number)
             self._follow()
         else:
+            if self._others[0] >= 0:  # whoever had it hears of this one, too
+                self.settle()
             self.close()
         if isinstance(before, _Foreign):
             if not wanted:
@@ -211,7 +214,8 @@ class _Ears:
             before.run()
         # The newest first: that is the run which the program is at, and time may be short.
         wanted = [listener for listener in reversed(_listeners) if number in listener.numbers]
-        ends = bool(wanted) and number in _ENDING and self._is_fatal(number)
+        # If nobody listens any more, the last run was closed off the main thread.
+        ends = (number in _ENDING or not wanted) and self._is_fatal(number)
         for listener in wanted:
             listener.warned = True
             with contextlib.suppress(Exception):

@@ -367,6 +367,51 @@ def test_a_signal_is_noted_while_the_main_thread_is_stuck(
             assert process.poll() is None
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "end", ["stuck()", "import time; print('ready', flush=True); time.sleep(60)"]
+)
+def test_a_signal_after_another_thread_ended_the_run_ends_the_process(
+    tmp_path: Path, number: signal.Signals, end: str
+) -> None:
+    code = f"""
+    import threading
+    from notata import Logbook
+    log = Logbook("a", "out")
+    thread = threading.Thread(target=log.mark_complete)
+    thread.start()
+    thread.join()
+    {end}
+    """
+    with running(code, tmp_path) as process:
+        process.send_signal(number)
+        process.communicate(timeout=60)
+        assert process.returncode == -number
+    run = tmp_path / "out" / "log_a"
+    assert (metadata(run)["status"], texts(run)) == ("complete", [])
+
+
+def test_another_thread_s_end_leaves_asyncio_its_signals(tmp_path: Path) -> None:
+    code = """
+    import asyncio, os, signal
+    from notata import Logbook
+
+    async def main():
+        came = asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, came.set)
+        log = Logbook("a", "out")
+        await asyncio.to_thread(log.mark_complete)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        await asyncio.wait_for(came.wait(), 30)
+
+    asyncio.run(main())
+    print("ready", flush=True)
+    """
+    with running(code, tmp_path) as process:
+        _, told = process.communicate(timeout=60)
+        assert (process.returncode, told) == (0, "")
+
+
 def test_with_a_handler_of_its_own_the_program_decides(tmp_path: Path) -> None:
     code = """
     import signal, sys, time
