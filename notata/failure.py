@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -46,6 +47,15 @@ def _reason(error: BaseException) -> str:
         return plain_text(str(error)) or type(error).__name__
     except Exception:  # an error that can't even say what it is must not hide that there was one
         return type(error).__name__
+
+
+def uncaught() -> BaseException | None:
+    """The exception that ended the program, if one did.
+
+    Ranks: independent.
+    """
+    interactive = hasattr(sys, "ps1")  # there, errors come and go
+    return None if interactive else getattr(sys, "last_value", None)
 
 
 def plain_text(text: str) -> str:

@@ -150,7 +150,8 @@ class RankFolder:
     def _is_mine(self, path: str) -> bool:
         """Whether a record is of this rank's own Logbook, claimed by a forked child of it."""
         there, mine = read_json(path) or {}, self.record
-        return all(there.get(key) == mine[key] for key in ("rank", "host", "pid", "start_time"))
+        names = ("rank", "host", "pid", "launch", "start_time")
+        return all(there.get(name) == mine[name] for name in names)
 
     def take_up(self) -> None:
         """Go on in the folder of the attempts before, if this rank wrote anything in them.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -339,7 +338,7 @@ class Session(Opened):
         """End a run that the program left open, as far as it is still this run that is there."""
         if self.topology.is_root and not self.metadata.stands:
             return
-        if self._mine is None and (error := _uncaught()) is not None:
+        if self._mine is None and (error := failure.uncaught()) is not None:
             self._leave_broken(error)
             return
         with suppress(RanksMissingError):  # the run says so, and whoever ends the job
@@ -347,9 +346,3 @@ class Session(Opened):
 
 
 _NEVER_CLOSED = "the program ended without closing the run"
-
-
-def _uncaught() -> BaseException | None:
-    """The exception that ended the program, if one did."""
-    interactive = hasattr(sys, "ps1")  # there, errors come and go
-    return None if interactive else getattr(sys, "last_value", None)
