@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from notata import LogReader, merge
@@ -64,3 +67,32 @@ def test_a_rank_that_cannot_go_on_is_told_to_all(launch, killed):
     done = launch(RANKS, "attempts", "one_cannot", killed)
     for told in done.told.values():
         assert "manifest.jsonl, line 1" in told["resuming"]["error"]["message"]
+
+
+def test_the_ranks_of_an_older_attempt_write_no_more(launch, launch_in, tmp_path):
+    """Those of a lost node may live on while the requeued job runs."""
+    (tmp_path / "elsewhere").mkdir()
+    with ThreadPoolExecutor() as pool:
+        older = pool.submit(launch_in(tmp_path / "elsewhere"), RANKS, "attempts", "older", tmp_path)
+        try:
+            while not (tmp_path / "open").exists():
+                assert not older.done(), older.result().output
+                time.sleep(0.02)
+            launch(RANKS, "attempts", "resumed", tmp_path)
+            whole = {path: path.read_bytes() for path in files_below(tmp_path / "log_a")}
+        finally:
+            (tmp_path / "go").touch()
+        done = older.result()
+    for rank in range(RANKS):
+        assert done.told[rank]["late"]["error"]["classes"][0] == "OutdatedError"
+        assert done.told[rank]["closing"]["error"] is None
+        assert f"rank {rank} of attempt 1, writes there no more" in done.output
+    assert {path: path.read_bytes() for path in files_below(tmp_path / "log_a")} == whole
+    run = LogReader(tmp_path / "log_a")
+    assert [told["status"] for told in run.meta["attempts"]] == ["initialized", "complete"]
+    assert run.load_array("T_2").tolist() == [20, 20, 21, 21, 22, 22]
+    assert "too late" not in [m.message for m in run.messages()]
+
+
+def files_below(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())

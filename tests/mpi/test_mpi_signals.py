@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 
 from notata import LogReader
+from notata.messages import stamp_seconds
 
 pytestmark = pytest.mark.mpi
 
@@ -12,15 +16,22 @@ RANKS = 3
 
 
 def test_a_rank_in_a_blocking_receive_notes_a_signal_at_once(launch, tmp_path):
-    done = launch(RANKS, "signals", "blocked", tmp_path)
-    assert "WARNING [rank 1] received SIGUSR1; the program goes on" in done.told[0]["said"]
+    end = time.time() + 3000
+    done = launch(RANKS, "signals", "blocked", tmp_path, NOTATA_END_TIME=str(end))
+    told = r"\[rank 1\] received SIGUSR1, (\d+) s before the end of the job; the program goes on"
+    match = re.search(f"WARNING {told}", done.told[0]["said"])
+    assert match
+    assert 2900 < int(match[1]) < 3000
     assert (done.told[1]["before"], done.told[1]["got"], done.told[1]["after"]) == (
         False,
         "now",
         True,
     )
     run = LogReader(tmp_path / "log_a")
-    assert [told["signal"] for told in run.ranks[1].record["signals"]] == ["SIGUSR1"]
+    (noted,) = run.ranks[1].record["signals"]
+    assert noted["signal"] == "SIGUSR1"
+    assert noted["time_left"] == pytest.approx(int(match[1]), abs=0.6)
+    assert abs(end - noted["time_left"] - stamp_seconds(noted["time"])) < 2
     assert run.ranks[2].record == {}
     assert run.meta["status"] == "complete"
 
