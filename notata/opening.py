@@ -71,7 +71,7 @@ class Opened:
         self.folder, self.attempt, self.disk = folder, folder.attempt, folder.disk
         self.params = Params(self._save_params)
         self.metadata = lifecycle.Metadata(
-            path, folder.attempt, spoken_for=folder.topology.comm is not None
+            path, folder.attempt, spoken_for=folder.topology.parallel
         )
         self.status = lifecycle.INITIALIZED
         self._run_id, self._path, self._log = run_id, path, log

@@ -155,10 +155,10 @@ class Session(Opened):
         if self._watchdog is not None:
             self._watchdog.spare()
         trouble: list[Exception] = []
-        mine = self._heeded(mine)
         untold = mine["status"] == lifecycle.FAILED and not self._agreement.talks
         if self.topology.parallel and (self.folder.claimed or mine.get("raised") or untold):
             mine = self._note_end(mine, trouble)
+        mine = self._heeded(mine)
         outcome: Record = {}
         try:
             if self._on_failure == "abort" and mine.get("raised") and self._agreement.talks:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -41,9 +42,27 @@ def speak_for_root(path: str, reason: str, elapsed: float, disk: Disk | None = N
 
     Ranks: independent; of a run whose rank 0 does not answer.
     """
-    claim = os.path.join(path, layout.SPEAKER)
+    return _speak(path, _has_not_ended, reason, elapsed, disk or Disk())
+
+
+_SPEAKING_SECONDS = 2.0  # how long a rank lets another one speak
+
+
+def _has_not_ended(metadata: dict[str, Any]) -> bool:
+    return metadata.get("status") not in _ENDED
+
+
+def _speak(
+    path: str,
+    may: Callable[[dict[str, Any]], bool],
+    reason: str,
+    elapsed: float,
+    disk: Disk,
+) -> bool:
+    """Write that a run failed if its metadata are there, and such that one may; one at a time."""
+    claim, file = os.path.join(path, layout.SPEAKER), os.path.join(path, layout.METADATA)
     deadline = time.monotonic() + _SPEAKING_SECONDS
-    while (values := _unsaid(path)) is not None:
+    while (values := read_json(file)) is not None and may(values):
         try:
             files.create(claim, b"")
         except FileExistsError:
@@ -51,22 +70,13 @@ def speak_for_root(path: str, reason: str, elapsed: float, disk: Disk | None = N
                 time.sleep(0.02)
                 continue  # another rank is at it; if it died over it, it keeps nobody from it
         try:
-            if (values := _unsaid(path)) is not None:
-                _say(path, values, reason, elapsed, disk or Disk())
+            if (values := read_json(file)) is not None and may(values):
+                _say(path, values, reason, elapsed, disk)
                 return True
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(claim)
     return False
-
-
-_SPEAKING_SECONDS = 2.0  # how long a rank lets another one speak
-
-
-def _unsaid(path: str) -> dict[str, Any] | None:
-    """The metadata of a run that does not say yet how it ended; None where it does, or is gone."""
-    values = read_json(os.path.join(path, layout.METADATA))
-    return None if values is None or values.get("status") in _ENDED else values
 
 
 def _say(path: str, values: dict[str, Any], reason: str, elapsed: float, disk: Disk) -> None:
@@ -102,9 +112,12 @@ def note_failure(folder: RankFolder, reason: str, elapsed: float) -> None:
     except FileExistsError:
         if failure_noted(run, place) is None:  # it is of a launch before
             folder.disk.replace(note, data)
-    values = read_json(os.path.join(run, layout.METADATA)) or {}
-    if values.get("status") == lifecycle.COMPLETE and belongs_to(place, values) != "another":
-        _say(run, values, told, elapsed, folder.disk)
+
+    def says_complete(metadata: dict[str, Any]) -> bool:
+        ours = belongs_to(place, metadata) != "another"
+        return ours and metadata.get("status") == lifecycle.COMPLETE
+
+    _speak(run, says_complete, told, elapsed, folder.disk)
 
 
 def failure_noted(run: str, topology: Topology) -> str | None:

@@ -160,6 +160,25 @@ def test_a_rank_that_fails_while_rank_0_closes_is_heard(
     assert (meta["status"], meta["failure_reason"]) == ("failed", "rank 1: NaN")
 
 
+def test_what_rank_0_notes_later_leaves_a_failure_as_it_is(base: Path) -> None:
+    root, other = (open_as(rank, 2, base) for rank in (0, 1))
+    root.mark_complete()
+    other.mark_failed("NaN")
+    root.meta(plotted=True)
+    meta = LogReader(root.path).meta
+    assert (meta["status"], meta["failure_reason"]) == ("failed", "rank 1: NaN")
+    assert meta["plotted"] is True
+    assert not list(root.path.glob(".notata-*"))
+
+
+def test_a_silent_rank_0_has_no_folder_where_another_one_fails(base: Path) -> None:
+    for rank in (1, 0):
+        log = open_as(rank, 2, base)
+        log.mark_failed("NaN") if rank else log.mark_complete()
+    ranks = base / "log_run" / "ranks"
+    assert sorted(path.name for path in ranks.iterdir()) == ["failed.json", "rank_00001"]
+
+
 def test_an_older_launch_s_failure_is_not_this_one_s(base: Path) -> None:
     for launch, fails in (("launch-1", True), ("launch-2", False), ("launch-3", True)):
         for rank in range(2):
