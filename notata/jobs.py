@@ -118,6 +118,8 @@ class Answer:
         self.refusals = list(refusals)
         self.queue = queue
         self.jobs: dict[str, Job] = {}
+        # By plain ids: a task that was requeued, or one of those that wait unsplit as their array.
+        self._waiting: dict[str, Job] = {}
 
     def find(self, facts: Mapping[str, Any]) -> Job | None:
         """The job that a run's metadata name, or None if the scheduler doesn't know it.
@@ -127,7 +129,8 @@ class Answer:
 
         Ranks: independent.
         """
-        job = self.jobs.get(job_name(facts)) or self.jobs.get(str(facts.get("job_id")))
+        plain = str(facts.get("job_id"))
+        job = self.jobs.get(job_name(facts)) or self.jobs.get(plain) or self._waiting.get(plain)
         cluster = facts.get("cluster")
         if job is None or (cluster and job.newest.cluster not in ("", cluster)):
             return None
@@ -162,7 +165,9 @@ class Answer:
                 job.steps[step] = record
                 continue
             job.records.append(record)
-            if element == name and record.state not in WAITING:
+            if record.state in WAITING:
+                self._waiting[plain] = job
+            elif element == name:
                 self.jobs[plain] = job
 
     def finish(self) -> Answer:

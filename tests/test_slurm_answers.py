@@ -204,6 +204,26 @@ def test_the_users_own_formats_change_nothing(
     assert "SLURM_BITSTR_LEN='0'" in told
 
 
+# After `scontrol requeue 1_1`. The task that was split off last has the array's own number.
+REQUEUED_TASKS = """\
+1_1|2|PENDING||2026-11-26T15:57:07|NONE
+1_2|1|RUNNING|n1|2026-11-26T15:56:57|2027-11-26T15:56:57
+"""
+REQUEUED_BOTH = REQUEUED_TASKS.replace("RUNNING|n1", "PENDING|").replace(
+    "2027-11-26T15:56:57", "NONE"
+)
+
+
+def test_a_requeued_task_that_waits_is_not_gone_by_its_plain_number(programs: Path) -> None:
+    provide(programs, "scontrol", "ClusterName = c\n")
+    jobs = [JobId(name, "c", os.getuid()) for name in ("1_1", "2", "1_2", "1")]
+    for told in (REQUEUED_TASKS, REQUEUED_BOTH):
+        provide(programs, "squeue", told)
+        assert slurm.gone(jobs) == dict.fromkeys(jobs, False)
+    elsewhere = JobId("2", "d", os.getuid())
+    assert slurm.gone([elsewhere]) == {elsewhere: None}
+
+
 # Not recorded: memory limits need cgroups, which not every machine has.
 OUT_OF_MEMORY = """\
 4711_3|4714|OUT_OF_MEMORY|0:125|n2|2026-11-25T10:00:00|2026-11-25T10:05:00|c
