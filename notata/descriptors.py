@@ -15,7 +15,8 @@ from contextlib import suppress
 # Below 64, to which the system has room for in each process: to make more takes 20 ms where there
 # are threads.
 FILES = 40
-# Those that Python writes to by itself, when a signal comes, are apart: at none is ever a file.
+# Those that Python writes to by itself, when a signal comes, are apart: a file of ours has such a
+# number only where more than 16 are open at once.
 BELLS = 56
 
 

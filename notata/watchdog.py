@@ -91,7 +91,8 @@ class Watchdog:
             self._timeout = float("inf")
             faulthandler.cancel_dump_traceback_later()
             if self._spare >= 0:
-                os.close(self._spare)
+                with suppress(OSError):  # closed by the program; of other faults the log tells
+                    os.close(self._spare)
                 self._spare = -1
 
     def _look(self, _: int) -> None:
@@ -113,7 +114,8 @@ class Watchdog:
 
     def _arm(self) -> None:
         if self._spare < 0 and self._log.fileno() >= 0:
-            self._spare = out_of_the_way(os.dup(self._log.fileno()))
+            with suppress(OSError):  # the program has closed it; the next line opens it again
+                self._spare = out_of_the_way(os.dup(self._log.fileno()))
         target: Any = self._spare if self._spare >= 0 else sys.__stderr__
         with suppress(OSError, ValueError, AttributeError, RuntimeError):  # no standard error
             faulthandler.dump_traceback_later(self._timeout + 2 * self._pause, file=target)

@@ -206,6 +206,27 @@ def test_the_new_pipe_hears_of_signals_while_the_main_thread_is_stuck(tmp_path: 
     assert (tmp_path / "own").stat().st_size == 0
 
 
+@pytest.mark.parametrize("watched", ["from the outside", "afterwards"])
+def test_a_run_that_is_watched_ends_as_others_do(tmp_path: Path, watched: str) -> None:
+    done = run(
+        f"""
+        log = Logbook("a", ".")
+        close_all()
+        own = open_own()
+        if {watched == "afterwards"}:
+            log.watch(600)
+        log.mark_complete()
+        assert_untouched(own)
+        assert signal.set_wakeup_fd(-1) == -1  # what comes after the watch was ended, too
+        """,
+        tmp_path,
+        **({"NOTATA_WATCH": "600"} if watched == "from the outside" else {}),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert texts(tmp_path / "log_a") == ["Logbook initialized", "Marked complete"]
+    assert metadata(tmp_path / "log_a")["status"] == "complete"
+
+
 def test_sigterm_says_why_the_run_ended(tmp_path: Path) -> None:
     done = run(
         """
