@@ -67,7 +67,7 @@ _OPTION = r"(?s)(-{0,2}[A-Za-z_][\w.+-]*)(=|:(?!//))(.*)"
 # A name, its value, and what is part of the value if that is a password.
 _PAIR = r"""(?x) ([A-Za-z][\w.-]*) (["']?\s*[=:](?!//)\s*) ("[^"]*"?|'[^']*'?|[^\s"',;&)}]+)
     """
-_MORE, _MORE_BEFORE_SEMICOLON = r"""([,)}][^\s"';&]*)?""", r"""([,)}&\s][^"';]*)?"""
+_MORE, _MORE_BEFORE_SEMICOLON = r"""[,)}][^\s"';&]*""", r"""[,)}&\s][^"';]*"""
 _HEADER = r"""(?i)(authorization["']?\s*[=:]\s*["']?)[^"'\r\n]+"""
 _BEARER = r"(?i)\b(bearer\s+)[^\s\"']+"
 _SCHEMES = ("bearer", "basic", "token")
@@ -152,15 +152,25 @@ def masked(name: str, value: str) -> str:
     if "=" in value or ":" in value:
         between_semicolons = ";" in value and "?" not in value  # as pairs of an address are not
         more = _MORE_BEFORE_SEMICOLON if between_semicolons else _MORE
-        value = re.sub(_PAIR + more, _masked_pair, value)
+        value = _with_masked_pairs(value, more)
     return HIDDEN if looks_secret(value) else value
 
 
-def _masked_pair(pair: re.Match[str]) -> str:
-    name, between, value, more = pair.groups(default="")
-    if is_secret_name(name) or _is_secret_pair(name, value):
-        return f"{name}{between}{HIDDEN}{_closing(more)}"
-    return f"{name}{between}{value}" + pair.re.sub(_masked_pair, more)
+def _with_masked_pairs(text: str, more: str) -> str:
+    """A text without the passwords of its pairs; `more` matches what is part of one besides."""
+    kept, end = [], 0
+    pairs, mores = re.compile(_PAIR), re.compile(more)
+    while pair := pairs.search(text, end):
+        name, between, value = pair.groups()
+        kept.append(text[end : pair.start()])
+        end = pair.end()
+        if is_secret_name(name) or _is_secret_pair(name, value):
+            rest = mores.match(text, end)
+            kept.append(f"{name}{between}{HIDDEN}{_closing(rest[0] if rest else '')}")
+            end = rest.end() if rest else end
+        else:
+            kept.append(pair[0])
+    return "".join((*kept, text[end:]))
 
 
 def _is_secret_pair(name: str, value: str) -> bool:

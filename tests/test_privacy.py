@@ -168,6 +168,24 @@ def test_pairs_that_hold_no_secret_are_kept(value: str) -> None:
     assert masked_command(["sim.py", value]) == ["sim.py", value]
 
 
+def test_a_value_may_be_of_thousands_of_pairs(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = [f"k{n}=v{n}" for n in range(5000)]
+    monkeypatch.setenv("MY_PAIRS", ",".join(pairs))
+    monkeypatch.setenv("MY_PAIRS_AND_ONE", ",".join((*pairs, "password=open,sesame")))
+    with Logbook("run", base, env=["MY_PAIRS", "MY_PAIRS_AND_ONE"]) as log:
+        pass
+    meta = json.loads((log.path / "metadata.json").read_text())
+    assert meta["provenance"]["environment"] == {
+        "MY_PAIRS": ",".join(pairs),
+        "MY_PAIRS_AND_ONE": ",".join((*pairs, "password=***")),
+    }
+
+
+@pytest.mark.parametrize("value", ['a=b,password="open sesame"', "a=b,password = open"])
+def test_a_secret_is_hidden_whose_pair_is_cut_by_a_quote_or_a_space(value: str) -> None:
+    assert "open" not in masked("NAME", value)
+
+
 @pytest.mark.parametrize(
     ("given", "kept"),
     [
