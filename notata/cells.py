@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, cast
+
+from notata import jsontext
 
 RUN_ID = "run_id"  # the column that says whose row it is
 STATUS = "status"
@@ -23,7 +24,6 @@ _FLOATS = re.compile(
     r"(?:-?+(?:nan|inf|(?:0|[1-9][0-9]*+)"
     r"(?:\.[0-9]++(?:e[+-]?+[0-9]++)?+|e[+-]?+[0-9]++))\n)++"
 )
-_LONGEST_WHOLE = sys.int_info.default_max_str_digits  # digits that Python reads
 
 
 def encode(value: Any) -> str:
@@ -63,7 +63,7 @@ def decode(text: str | None) -> Any:
         return None
     if text in ("True", "False"):
         return text == "True"
-    if _WHOLE.fullmatch(text) and len(text.removeprefix("-")) <= _LONGEST_WHOLE:
+    if _WHOLE.fullmatch(text) and len(text.removeprefix("-")) <= jsontext.DIGITS:
         return int(text)
     if _FLOAT.fullmatch(text):
         return float(text)
@@ -94,7 +94,7 @@ def typed(column: str, texts: Sequence[str | None]) -> list[Any]:
         joined = "\n".join(several) + "\n"
         # A text that has a line break itself would make more numbers than there are.
         if joined.count("\n") == len(several):
-            if _WHOLES.fullmatch(joined) and max(map(len, several)) <= _LONGEST_WHOLE:
+            if _WHOLES.fullmatch(joined) and max(map(len, several)) <= jsontext.DIGITS:
                 return list(map(int, several))
             if _FLOATS.fullmatch(joined):
                 return list(map(float, several))

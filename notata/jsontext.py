@@ -65,7 +65,8 @@ def refuse_beyond(value: int) -> None:
     """
     if not -_BEYOND < value < _BEYOND:
         raise ValueError(
-            f"a whole number of {value.bit_length()} bits; Python reads and writes {DIGITS} digits"
+            f"a whole number of {value.bit_length()} bits; Python reads and writes {DIGITS} digits:"
+            " write it as text, such as hex(n)"
         )
 
 

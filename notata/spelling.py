@@ -16,7 +16,7 @@ def spelled(name: Name) -> str:
     can, is left for `layout.inside` to refuse.
 
     Raises:
-        UnsafeNameError: If it is no text, path or number.
+        UnsafeNameError: If it is no text, path or number; True and False are none.
 
     Example:
         >>> [spelled(name) for name in ("./a", "a//b", "a/../b", "a/..", "../a", 5)]
@@ -34,6 +34,7 @@ def _text_of(name: object) -> str:
 
     if isinstance(name, os.PathLike):
         return os.fsdecode(name)
-    if isinstance(name, numbers.Real):  # numpy's, too
+    if isinstance(name, numbers.Real) and not isinstance(name, bool):  # numpy's numbers, too
         return str(name)
-    raise UnsafeNameError(f"a name must be a string, not {type(name).__name__}: {name!r}")
+    kind = type(name).__name__
+    raise UnsafeNameError(f"a name must be a string, a number or a path, not {kind}: {name!r}")

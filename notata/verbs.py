@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Never, Self
@@ -256,6 +257,6 @@ def _raw(what: str, data: Any) -> builtins.bytes | bytearray | memoryview:
     except (TypeError, ValueError):  # numpy gives none of dates
         kind = type(data).__name__
         raise UnsupportedValueError(f"{what}: the content is a {kind}, not bytes") from None
-    if "O" in view.format:
+    if "O" in re.sub(r":[^:]*:", "", view.format):  # in which fields have their names
         raise UnsupportedValueError(f"{what}: the content holds Python objects, not bytes")
     return view if view.c_contiguous else view.tobytes()

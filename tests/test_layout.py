@@ -105,9 +105,9 @@ def test_a_name_has_one_spelling(name: spelling.Name, plain: str) -> None:
     assert spelling.spelled(name) == plain
 
 
-@pytest.mark.parametrize("name", [None, b"T", ("a", "b"), np.arange(2), 1j])
+@pytest.mark.parametrize("name", [None, b"T", ("a", "b"), np.arange(2), 1j, True, np.False_])
 def test_what_has_no_spelling(name: object) -> None:
-    with pytest.raises(UnsafeNameError, match="must be a string"):
+    with pytest.raises(UnsafeNameError, match="must be a string, a number or a path, not "):
         spelling.spelled(name)  # type: ignore[arg-type]
 
 
