@@ -11,6 +11,7 @@ from typing import Any
 from notata import contents, files, layout
 from notata.errors import ExportError
 from notata.opened import Opened, open_array
+from notata.spelling import label
 from notata.stored import StrPath, json_object, read_metadata, read_params
 
 OURS = "notata_"  # begins the names of attributes that are no parameters
@@ -116,11 +117,13 @@ def dataset(
     Ranks: independent.
     """
     xarray = needed("xarray", "xarray")
-    wanted = [facts.name for facts in contents.arrays(os.fspath(run))] if names is None else names
+    given = None if names is None else map(label, names)
+    wanted = given or (facts.name for facts in contents.arrays(os.fspath(run)))
+    axes_of = {label(name): axes for name, axes in (dims or {}).items()}
     variables = {}
     for name in wanted:
         array = open_array(run, name)
-        axes = tuple((dims or {}).get(name, dimensions(name, len(array.shape))))
+        axes = tuple(axes_of.get(name, dimensions(name, len(array.shape))))
         if len(axes) != len(array.shape):
             raise ExportError(
                 f"array {name!r} has {len(array.shape)} axes, not {len(axes)}: {axes}"

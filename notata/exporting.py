@@ -13,6 +13,7 @@ from notata import contents, datasets, formats, layout
 from notata.errors import ExportError, NotataError
 from notata.opened import Opened, open_array
 from notata.reader import LogReader
+from notata.spelling import label
 from notata.stored import StrPath
 
 ENDINGS = {"hdf5": ".h5", "zarr": ".zarr", "netcdf": ".nc"}
@@ -72,7 +73,8 @@ def export(
     _refuse_inside(target, path)
     if os.path.lexists(target) and not overwrite:
         raise ExportError(f"{target} exists: choose another file, or overwrite it")
-    wanted = [f.name for f in contents.arrays(path)] if names is None else list(names)
+    given = None if names is None else list(dict.fromkeys(map(label, names)))
+    wanted = [f.name for f in contents.arrays(path)] if given is None else given
     arrays = [open_array(path, name) for name in wanted]
     total = sum(array.nbytes for array in arrays)
     folder = os.path.dirname(target) or "."

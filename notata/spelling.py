@@ -29,6 +29,18 @@ def spelled(name: Name) -> str:
     return "" if plain == "." else plain
 
 
+def label(name: Name) -> str:
+    """The same for the name of an array, of which a key behind a colon stays as it is.
+
+    Example:
+        >>> [label(name) for name in ("./T", "path:./x")]
+        ['T', 'path:./x']
+
+    Ranks: independent.
+    """
+    return name if isinstance(name, str) and ":" in name else spelled(name)
+
+
 def _text_of(name: object) -> str:
     import numbers
 

@@ -297,6 +297,15 @@ def test_text_with_a_nul(base: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("to", FORMATS)
+def test_an_array_that_is_named_twice_is_exported_once(base: Path, to: str) -> None:
+    with Logbook("x", base) as log:
+        log.array("s/T", [[1, 2, 3]])
+    done = export(log.path, to, "out", names=["s/T", "./s//T", "s/T"])
+    assert done.arrays == ["s/T"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("to", FORMATS)
 def test_names_that_a_format_needs_itself(base: Path, to: str) -> None:
     params = {"CLASS": 1, "NAME": "me", "a/b": 2, "a_b": 3, "_NCProperties": 4, "_FillValue": 5}
     with Logbook("x", base, params=params) as log:
