@@ -75,7 +75,9 @@ class Experiment:
         self._began: dict[str, bytes] = {}  # the table's epoch when each new run began
         self._lock_told: set[str] = set()
         self._made: list[str] = []  # folders whose names are not synced yet
-        if topology.find(comm).is_root:
+        place = topology.find(comm)
+        self._alone = not place.parallel  # so were the programs that 0.3.0 was for
+        if place.is_root:
             with disk.Disk().explaining(runs := os.path.join(self._home, layout.RUNS)):
                 self._made = folders.make_folders(runs)
 
@@ -106,7 +108,8 @@ class Experiment:
         Ranks: collective with a communicator; all ranks get a Logbook, or all get None.
         """
         values, run_id = named(self.name, params)
-        run_id = kept(os.path.join(self._home, layout.RUNS), self.name, values, run_id)
+        if self._alone:
+            run_id = kept(os.path.join(self._home, layout.RUNS), self.name, values, run_id)
         # A requeued job goes on in the runs that it began, but not in those that it finished.
         done = skip_existing and current_job().restarts > 0 and self._is_complete(run_id)
         try:

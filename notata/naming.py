@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from notata import layout, writers
-from notata.errors import DamagedError
-from notata.stored import read_params
+from notata.stored import read_json, read_params
 
 
 def named(name: str, params: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
@@ -45,8 +44,10 @@ def kept(runs: str, name: str, values: Mapping[str, Any], run_id: str) -> str:
     former = layout.former_run_id(name, values)
     folder = os.path.join(runs, f"{layout.RUN_PREFIX}{former}")
     try:
-        stored = read_params(folder) if os.path.lexists(folder) else {}
-    except (DamagedError, OSError, ValueError):
+        if not os.path.lexists(folder) or not _is_of_030(folder):
+            return run_id
+        stored = read_params(folder)
+    except (OSError, ValueError):
         return run_id
     there = {key: stored[key] for key in values if key in stored}
     if there == values:
@@ -54,3 +55,8 @@ def kept(runs: str, name: str, values: Mapping[str, Any], run_id: str) -> str:
     if former == run_id and layout.former_run_id(name, there) == run_id:
         return layout.experiment_run_id(name, values, writers.digest(values), taken=True)
     return run_id
+
+
+def _is_of_030(folder: str) -> bool:
+    metadata = read_json(os.path.join(folder, layout.METADATA))
+    return metadata is not None and "provenance" not in metadata

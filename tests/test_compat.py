@@ -215,6 +215,7 @@ def test_metadata_has_the_same_keys_and_values(both: tuple[Path, Path]) -> None:
     times = ("start_time", "end_time", "runtime_sec")
     for theirs, ours in each(both, "metadata.json"):
         old, new = metadata(theirs), metadata(ours)
+        assert re.fullmatch(r"[0-9a-f]{8}", new.pop("opening"))
         assert isinstance(new.pop("host"), str)  # what a later attempt says of this one
         assert new.pop("provenance").keys() >= {"user", "command", "cwd", "python"}
         assert new.keys() == old.keys()
@@ -326,7 +327,7 @@ def test_numbers_that_030_can_not_read_again_itself_are_read(tmp_path: Path) -> 
 def test_an_object_that_030_wrote_is_not_made_and_the_error_says_so(tmp_path: Path) -> None:
     folder = write(WRITE_OBJECTS, tmp_path / "theirs", peer=True)
     run = LogReader(folder / "outputs" / "log_own")
-    with pytest.raises(DamagedError, match=r"params\.yaml holds a Python object.*Scheme"):
+    with pytest.raises(DamagedError, match=r"params\.yaml holds a Python object.*line 2.*scheme"):
         _ = run.params
 
 
@@ -441,3 +442,12 @@ def test_programs_that_are_loose_about_names_and_values_run_the_same(tmp_path: P
     assert (
         "a Mute that has no text: ValueError" in (tmp_path / "ours/out/log_a/log.txt").read_text()
     )
+
+
+def test_a_run_that_changed_its_own_parameters_is_still_that_run(tmp_path: Path) -> None:
+    exp = Experiment("exp", tmp_path)
+    log = exp.add(dt=0.1)
+    log.params(dt=0.1000001)
+    log.mark_complete()
+    assert exp.add(dt=0.1, skip_existing=True) is None
+    assert len(list(exp.runs_dir.iterdir())) == 1
