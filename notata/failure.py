@@ -12,6 +12,7 @@ from notata.logwriter import LogWriter
 from notata.messages import now
 from notata.rankfolder import RankFolder
 
+NEVER_CLOSED = "the program ended without closing the run"
 _POLICIES = ("grace", "abort", "raise")
 
 
@@ -56,6 +57,17 @@ def uncaught() -> BaseException | None:
     """
     interactive = hasattr(sys, "ps1")  # there, errors come and go
     return None if interactive else getattr(sys, "last_value", None)
+
+
+def told(reason: object) -> str:
+    """A reason as text that any file takes; of an object that has none, its type.
+
+    Ranks: independent.
+    """
+    try:
+        return plain_text(str(reason))
+    except Exception:
+        return type(reason).__name__
 
 
 def plain_text(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -221,24 +222,24 @@ def outcome_fields(status: str, reason: str | None, elapsed: float) -> dict[str,
     return fields | ({"failure_reason": reason} if status == FAILED else {})
 
 
+_OPENING = "opening"
 _OUTCOME = ("status", "end_time", "runtime_sec", "failure_reason")
 
 
 class Metadata:
     """`metadata.json` of the run, held in memory by the one process that writes it."""
 
-    def __init__(self, folder: str, attempt: Attempt, *, spoken_for: bool = False) -> None:
+    def __init__(self, folder: str, attempt: Attempt) -> None:
         """Begin with nothing.
 
         Args:
             folder: The run's folder.
             attempt: The attempt at the run that this is written in.
-            spoken_for: Whether another rank may write the outcome where this one does not answer.
         """
         self._attempt = attempt
         self._path = os.path.join(folder, layout.METADATA)
-        self._spoken_for = spoken_for
         self._written = b""
+        self._left: tuple[int, int, int] | None = None  # the file as it was left here
         self._replaced = False  # whether another run was found in this one's place
         self._lock = threading.RLock()  # a signal is noted from another thread
         self.values: dict[str, Any] = {}
@@ -272,38 +273,50 @@ class Metadata:
             self._update(plain, drop, durable)
 
     def _update(self, plain: dict[str, Any], drop: Collection[str], durable: bool) -> None:
-        said = {} if "status" in plain else self._said_elsewhere()
-        values = {k: v for k, v in (self.values | said).items() if k not in drop} | plain
+        news = self._news()
+        if "status" in plain:
+            news = {key: value for key, value in news.items() if key not in _OUTCOME}
+        values = {k: v for k, v in (self.values | news).items() if k not in drop} | plain
         values = mirrored(values)
-        if not (self._replaced or self._attempt.outdated):
+        if not (self._attempt.outdated or self._replaced):
             data = jsontext.indented(values)
             self._attempt.disk.replace(self._path, data, durable=durable)
-            self._written, self.synced = data, durable
+            self._written, self._left, self.synced = data, self._stamp(), durable
         self.values = values
 
     def heed(self) -> Record:
-        """Take over what somebody else put into the file since, such as a forked child.
+        """Take over what somebody else put into the file, such as a forked child.
 
         Returns:
-            How the run ended, if that was said there; nothing where another run is there by now,
-            whose metadata are not written from here any more.
+            How the run ended, if that was said.
 
         Ranks: root only.
         """
-        with suppress(OSError):
-            if os.stat(self._path).st_size == len(self._written):
-                return {}  # who adds a field, or says how the run ended, makes the file longer
         with self._lock:
-            there = read_json(self._path) or {}
-            if there.get("start_time") != self.values.get("start_time"):
-                self._replaced = bool(there)
-                return {}
-            self.values = self.values | {k: v for k, v in there.items() if k not in _OUTCOME}
-        return {key: there[key] for key in _OUTCOME if key in there}
+            self.values = self.values | self._news()
+            return {key: self.values[key] for key in _OUTCOME if key in self.values}
 
-    def _said_elsewhere(self) -> dict[str, Any]:
-        if not self._spoken_for or not self._written or self.stands:
+    def _news(self) -> dict[str, Any]:
+        """The file, if somebody else has written it since; nothing where it is another run's.
+
+        From then on it is not written from here any more.
+        """
+        if self._replaced or self._left is None or self._stamp() == self._left:
             return {}
         there = read_json(self._path) or {}
-        ended = there.get("status") in (COMPLETE, FAILED)
-        return {key: there[key] for key in _OUTCOME if key in there} if ended else {}
+        if there and there.get(_OPENING) != self.values.get(_OPENING):
+            self._replaced = True
+            if self._attempt.outdated:  # which says so itself
+                return {}
+            with suppress(Exception):
+                told = f"{self._path} is another run's by now; this process writes it no more"
+                print(f"notata: {told}", file=sys.stderr, flush=True)
+        return {} if self._replaced else there
+
+    def _stamp(self) -> tuple[int, int, int] | None:
+        """What tells the file from one that replaced it. A sign of life changes it, too."""
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_ino, found.st_size, found.st_mtime_ns

@@ -327,7 +327,7 @@ class Logbook(Verbs, Steering):
         Ranks: inside a `with` block independent: one rank's word is enough. By hand, collective
         with a communicator.
         """
-        self._session.say(lifecycle.FAILED, str(reason))
+        self._session.say(lifecycle.FAILED, reason)
 
     def _repr_html_(self) -> str:
         from notata import markup

@@ -16,6 +16,7 @@ from notata import (
     messages,
     provenance,
     pulse,
+    speaking,
     writers,
 )
 from notata.agreement import Agreement, Record
@@ -70,9 +71,7 @@ class Opened:
         self.topology = folder.topology
         self.folder, self.attempt, self.disk = folder, folder.attempt, folder.disk
         self.params = Params(self._save_params)
-        self.metadata = lifecycle.Metadata(
-            path, folder.attempt, spoken_for=folder.topology.parallel
-        )
+        self.metadata = lifecycle.Metadata(path, folder.attempt)
         self.status = lifecycle.INITIALIZED
         self._run_id, self._path, self._log = run_id, path, log
         self._agreement = Agreement(folder.topology, grace, may_abort=may_abort)
@@ -188,6 +187,8 @@ class Opened:
         history = lifecycle.make_run_folder(
             self._path, attempt, place, overwrite=overwrite, resume=resume
         )
+        if history or (overwrite and not attempt.is_new):
+            speaking.forget(self.folder)
         if preallocate:
             for name in _USUAL:
                 self.disk.make_folders(os.path.join(self._path, name))
@@ -200,6 +201,7 @@ class Opened:
             "run_id": self._run_id,
             "status": self.status,
             "start_time": before.get("start_time") or now(),
+            "opening": os.urandom(4).hex(),
         }
         facts = provenance.facts(self._env)
         told = jsontext.shared("provenance", facts["provenance"], writers.json_ready)
@@ -257,10 +259,9 @@ class Opened:
         """Tell this rank, in its log, where its parameters are not those of rank 0."""
         if self.topology.is_root or roots == self._params_digest():
             return
-        if roots is None and self.params and not self.folder.root_has_begun():
-            names = ", ".join(sorted(self.params))
-            text = f"rank 0 has not begun the run yet: {names} could not be compared with its own"
-            self._log.write(messages.INFO, text)
+        if roots is None and not self.folder.root_has_begun():
+            if self.params:  # no warning: ranks of a short run often end before rank 0 begins
+                self.folder.note(params_not_compared=sorted(self.params))
             return
         try:
             saved = read_params(self._path)

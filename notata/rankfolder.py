@@ -18,7 +18,7 @@ from notata.errors import RunExistsError
 from notata.messages import now, stamp_seconds
 from notata.pieces import Piece
 from notata.stored import read_json
-from notata.topology import Topology, hostname, same_launch
+from notata.topology import Topology, hostname, process_start, same_launch
 
 
 def belongs_to(topology: Topology, record: dict[str, Any]) -> str:
@@ -48,6 +48,9 @@ def _seconds(stamp: object) -> float | None:
         return None
 
 
+_openings: Counter[tuple[str, int]] = Counter()
+
+
 class RankFolder:
     """The folder of a rank, made by the first thing that the rank writes there.
 
@@ -59,6 +62,7 @@ class RankFolder:
         topology: This process's place.
         attempt: This process's attempt at the run.
         disk: The disk, as this process uses it.
+        opening: How many times this process has opened the run: as many on all ranks of a launch.
     """
 
     def __init__(self, run: str, topology: Topology, run_id: str, disk: Disk | None = None) -> None:
@@ -82,7 +86,10 @@ class RankFolder:
         self._goes_on = False  # whether it is gone on with
         self._lock = threading.Lock()  # a watchdog may claim the folder, too
         self._pid = os.getpid()  # a forked child writes for the rank
+        if topology.parallel and topology.comm is None:
+            process_start()  # while it is not that of a child
         self._record: dict[str, Any] = {"run_id": run_id, "start_time": now()}
+        self.opening = _openings[run, topology.rank] = _openings[run, topology.rank] + 1
 
     @property
     def record(self) -> dict[str, Any]:

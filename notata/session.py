@@ -102,18 +102,20 @@ class Session(Opened):
 
     # ----- closing -----
 
-    def say(self, status: str, reason: str | None = None) -> None:
+    def say(self, status: str, reason: object = None) -> None:
         """Give this rank's verdict on the run.
 
         Ranks: inside a `with` block independent, else collective with a communicator.
         """
-        told = None if reason is None else failure.plain_text(reason)
+        told = failure.told(reason) if status == lifecycle.FAILED else None
         verdict: Record = {"status": status, "reason": told}
         self._mine = verdict
         if not self._entered or not self.topology.parallel or self._closed:
             self._close(verdict)
         elif status == lifecycle.FAILED:
             self._apply(verdict)  # one rank's word is enough; completeness takes all of them
+            if not (self._agreement.talks or self.topology.is_root):
+                self._note_end(verdict, [])  # a child's word, perhaps, unknown to its parent
 
     def say_failed_early(self, reason: str) -> None:
         """Note that the run fails, without ending it where other ranks have to be asked.
@@ -147,7 +149,7 @@ class Session(Opened):
     def _close(self, mine: Record) -> Record:
         """Agree with the other ranks on the outcome, and let go of all files."""
         if self._closed:  # a second verdict by hand: the last one counts
-            self._apply(mine)
+            self._apply(self._heeded(mine))
             self._settle()
             return mine
         self._closed = True
@@ -342,7 +344,4 @@ class Session(Opened):
             self._leave_broken(error)
             return
         with suppress(RanksMissingError):  # the run says so, and whoever ends the job
-            self._close(self._mine or {"status": lifecycle.FAILED, "reason": _NEVER_CLOSED})
-
-
-_NEVER_CLOSED = "the program ended without closing the run"
+            self._close(self._mine or {"status": lifecycle.FAILED, "reason": failure.NEVER_CLOSED})

@@ -9,13 +9,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from notata import files, layout, lifecycle, writers
+from notata import files, freshness, layout, lifecycle, writers
 from notata.agreement import Record
 from notata.attempts import mirrored
 from notata.disk import Disk
 from notata.rankfolder import RankFolder, belongs_to
 from notata.stored import read_json
-from notata.topology import Topology
+from notata.topology import process_start
 
 _ENDED = (lifecycle.COMPLETE, lifecycle.FAILED)
 
@@ -106,11 +106,12 @@ def note_failure(folder: RankFolder, reason: str, elapsed: float) -> None:
     if place.is_root or folder.attempt.outdated:
         return
     note, told = os.path.join(run, layout.RANK_FAILED), lifecycle.blamed(place.rank, reason)
-    data = json.dumps(folder.record | {"failure_reason": told}, indent=2, sort_keys=True).encode()
+    record = folder.record | {"failure_reason": told, "opening": folder.opening, "at": time.time()}
+    data = json.dumps(record, indent=2, sort_keys=True).encode()
     try:
         folder.disk.create(note, data)
     except FileExistsError:
-        if failure_noted(run, place) is None:  # it is of a launch before
+        if failure_noted(folder) is None:  # it is of an opening before
             folder.disk.replace(note, data)
 
     def says_complete(metadata: dict[str, Any]) -> bool:
@@ -120,15 +121,42 @@ def note_failure(folder: RankFolder, reason: str, elapsed: float) -> None:
     _speak(run, says_complete, told, elapsed, folder.disk)
 
 
-def failure_noted(run: str, topology: Topology) -> str | None:
-    """Why a rank of this launch failed, if one noted that.
+def failure_noted(folder: RankFolder) -> str | None:
+    """Why a rank failed in this launch and opening of the run, if one noted that.
 
     Ranks: independent.
     """
-    record = read_json(os.path.join(run, layout.RANK_FAILED))
-    if record is None or belongs_to(topology, record) == "another":
+    note = os.path.join(folder.run, layout.RANK_FAILED)
+    # Not what this node remembers: rank 0 has looked before.
+    record = read_json(note) if freshness.is_there(note) else None
+    if record is None or record.get("opening") != folder.opening:
+        return None
+    if belongs_to(folder.topology, record) == "another":
         return None
     return str(record.get("failure_reason"))
+
+
+def forget(folder: RankFolder) -> None:
+    """Take away what a rank noted of a run that is begun anew or gone on with.
+
+    A rank of this launch may have been sooner than rank 0: what it noted stays, as far as it can be
+    told from what is older.
+
+    Ranks: root only.
+    """
+    note = os.path.join(folder.run, layout.RANK_FAILED)
+    record = read_json(note)
+    if record is None:
+        return
+    kinship = belongs_to(folder.topology, record)
+    began = record.get("at")
+    later = isinstance(began, float) and began > process_start()
+    if record.get("opening") == folder.opening and (
+        kinship == "ours" or (kinship == "unknown" and later)
+    ):
+        return
+    with suppress(FileNotFoundError):
+        os.unlink(note)
 
 
 def heeded(mine: Record, folder: RankFolder, metadata: lifecycle.Metadata, said: bool) -> Record:
@@ -144,7 +172,7 @@ def heeded(mine: Record, folder: RankFolder, metadata: lifecycle.Metadata, said:
 
     Ranks: root only.
     """
-    reason = failure_noted(folder.run, folder.topology) if folder.topology.parallel else None
+    reason = failure_noted(folder) if folder.topology.parallel else None
     there = metadata.heed()
     if reason is None and there.get("status") == lifecycle.FAILED and not said:
         reason = str(there.get("failure_reason"))

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
 from notata.errors import LauncherMismatchError
@@ -236,8 +237,9 @@ def hostname() -> str:
     return os.uname().nodename
 
 
+@cache
 def process_start() -> float:
-    """When this process began, in seconds since the epoch.
+    """When this process began, in seconds since the epoch; of a forked child, its parent's word.
 
     Ranks: independent.
     """

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,64 @@ def test_what_a_worker_says_of_the_run_counts(tmp_path: Path, method: str) -> No
     assert (meta["residual"], meta["operator"]) == (1e-9, "ada")
 
 
+def test_what_a_worker_said_outlives_what_its_parent_notes_then(tmp_path: Path) -> None:
+    code = """
+        import os
+        from notata import Logbook
+        with Logbook("x") as log:
+            log.meta(kind="a")
+            if os.fork() == 0:
+                log.meta(kind="b")
+                log.mark_failed("solver diverged")
+                os._exit(0)
+            os.wait()
+            log.meta(step=1)
+    """
+    assert program(code, tmp_path).returncode == 0
+    meta = LogReader(tmp_path / "outputs" / "log_x").meta
+    assert (meta["status"], meta["failure_reason"]) == ("failed", "solver diverged")
+    assert (meta["kind"], meta["step"]) == ("b", 1)
+
+
+def test_the_run_that_was_replaced_leaves_the_new_one_s_outcome(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both say the same, but for what tells one opening from another."""
+    old = Logbook("x", base)
+    time.sleep(0.05)  # more than a tick of the file system's clock
+    new = Logbook("x", base, overwrite=True)
+    old.mark_failed("old run's failure")
+    assert "log_x/metadata.json is another run's by now" in capsys.readouterr().err
+    assert LogReader(new.path).meta["status"] == "initialized"
+    new.mark_complete()
+    meta = LogReader(new.path).meta
+    assert (meta["status"], meta.get("failure_reason")) == ("complete", None)
+
+
+def test_a_reason_that_has_no_text_fails_the_run_all_the_same(base: Path) -> None:
+    class Wordless:
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    log = Logbook("x", base)
+    log.mark_failed(Wordless())  # type: ignore[arg-type]
+    meta = LogReader(log.path).meta
+    assert (meta["status"], meta["failure_reason"]) == ("failed", "Wordless")
+
+
+def test_a_child_of_another_rank_counts_without_a_communicator(base: Path) -> None:
+    with open_as(1, 2, base) as log:
+        child = os.fork()
+        if child == 0:
+            log.mark_failed("solver diverged")
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    with open_as(0, 2, base):
+        pass
+    meta = LogReader(base / "log_run").meta
+    assert (meta["status"], meta["failure_reason"]) == ("failed", "rank 1: solver diverged")
+
+
 def test_the_program_s_own_word_counts_for_more_than_its_worker_s(tmp_path: Path) -> None:
     code = """
         import os
@@ -160,6 +219,21 @@ def test_a_rank_that_fails_while_rank_0_closes_is_heard(
     assert (meta["status"], meta["failure_reason"]) == ("failed", "rank 1: NaN")
 
 
+@pytest.mark.parametrize("launch", ["launch-1", None], ids=["named", "nameless"])
+@pytest.mark.parametrize("how", ["overwrite", "resume"])
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)], ids=str)
+def test_a_failure_is_one_of_its_own_opening(
+    base: Path, launch: str | None, how: str, order: tuple[int, ...]
+) -> None:
+    for again in range(3):
+        options: dict[str, Any] = {how: True} if again else {}
+        for rank in order:
+            log = open_as(rank, 2, base, launch=launch, **options)
+            log.mark_failed("NaN") if rank and again != 1 else log.mark_complete()
+        status = LogReader(base / "log_run").meta["status"]
+        assert status == ("complete" if again == 1 else "failed"), again
+
+
 def test_what_rank_0_notes_later_leaves_a_failure_as_it_is(base: Path) -> None:
     root, other = (open_as(rank, 2, base) for rank in (0, 1))
     root.mark_complete()
@@ -219,7 +293,9 @@ def test_a_run_that_another_one_took_the_place_of_is_left_alone(tmp_path: Path) 
         closed.mark_failed("too late")
     """
     done = program(code, tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    (told,) = done.stderr.splitlines()
+    assert "log_closed/metadata.json is another run's by now" in told
     base = tmp_path / "outputs"
     assert LogReader(base / "log_x").meta["status"] == "complete"
     assert sorted(path.name for path in base.iterdir()) == ["log_closed", "log_foreign", "log_x"]

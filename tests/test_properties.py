@@ -281,14 +281,15 @@ def shares(draw: st.DrawFn) -> Shares:
 def taken_by(log: Logbook, share: list[tuple[str, list[str]]]) -> dict[str, dict[str, list[int]]]:
     """Write a rank's share; what is taken: by file, and by the name it has to be listed under."""
     files: dict[str, dict[str, list[int]]] = {}
-    for number, (name, keys) in enumerate(share):
+    for number, (typed, keys) in enumerate(share):
+        name = spelling.spelled(typed)
         values = {key: [log.rank, number, place] for place, key in enumerate(keys)}
         try:
             if keys:
-                log.arrays(name, compressed=False, **values)
+                log.arrays(typed, compressed=False, **values)
                 files[f"{name}.npz"] = {f"{name}:{key}": value for key, value in values.items()}
             else:
-                log.array(name, [log.rank, number])
+                log.array(typed, [log.rank, number])
                 files[f"{name}.npy"] = {name: [log.rank, number]}
         except (UnsafeNameError, OSError):
             pass  # refused, or a folder of this name is in the way

@@ -151,6 +151,7 @@ class Machine(RuleBasedStateMachine):
         # it took away the run before).
         self.state = "none"
         self.parts: list[Part] = []  # the newest launch's
+        self.noted: bool | str = False  # whether one of its ranks noted that it failed, or perhaps
         self.stale: list[Part] = []  # processes of launches before it that live
         self.count = 0
 
@@ -273,7 +274,7 @@ class Machine(RuleBasedStateMachine):
             del self.model.values[key]
 
     def began(self, how: str, size: int, params: dict[str, int], parts: list[Part]) -> None:
-        self.parts = sorted(parts, key=lambda part: part.rank)
+        self.parts, self.noted = sorted(parts, key=lambda part: part.rank), False
         root = self.parts[0]
         if how == "overwrite" or self.state == "none":
             self.model = Model(size)
@@ -364,13 +365,28 @@ class Machine(RuleBasedStateMachine):
         answer = part.process.tell(end, reason="it diverged", **dying(death))
         if part.wrote and part.open and answer is not None:
             self.model.put(("record", part.rank), end, sure=True)
+        if part.open and end == "failed":
+            self.note_failure(part, sure=answer is not None)
         part.open = False
         if answer is None:
             self.parts.remove(part)
         else:
             assert answer["raised"] is None, answer
         if part.rank == 0:
-            self.model.put(("status",), end, sure=answer is not None)
+            if end == "complete" and self.noted is not False:  # it takes all ranks
+                self.model.put(("status",), "failed", sure=answer is not None)
+            if end == "failed" or self.noted is not True:
+                sure = answer is not None and (end == "failed" or self.noted is False)
+                self.model.put(("status",), end, sure=sure)
+
+    def note_failure(self, part: Part, *, sure: bool) -> None:
+        """A rank that is not rank 0 leaves a note for it, and puts right what it has said."""
+        if part.rank == 0:
+            return
+        self.noted = sure or self.noted or "perhaps"
+        known = self.model.values["status",]
+        told = {"failed" if value == "complete" else value for value in known}
+        self.model.values["status",] = told if sure else known | told
 
     @precondition(lambda self: self.parts)
     @rule(who=st.integers(0, 2), how=st.sampled_from(["kill", "exit"]))
@@ -382,6 +398,8 @@ class Machine(RuleBasedStateMachine):
         part.process.exit()
         if part.rank == 0 and part.open:
             self.model.put(("status",), "failed", sure=True)
+        elif part.open:
+            self.note_failure(part, sure=True)
 
     # ----- processes whose run is another's now -----
 

@@ -99,6 +99,7 @@ def test_a_rank_of_several_writes_into_its_own_folder(base: Path) -> None:
     other.mark_failed("given up")
     root.mark_failed("given up")
     assert tree(root.path / "ranks") == [
+        "failed.json",
         "rank_00000/rank.json",
         "rank_00000/stacks.txt",
         "rank_00001/rank.json",
