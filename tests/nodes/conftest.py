@@ -20,8 +20,8 @@ _NEEDED = "NOTATA_NEED_NODES" in os.environ
 # take the most time, so that two machines share them.
 PLAYED = {
     "nfs": (NFS, ["parallel", "ranks", "overwrite", "full", "away", "table=5"]),
-    "nfs_besides": (NFS, ["nolock", "doctor", "table=5"]),
-    "gluster": (Gluster, ["ranks", "overwrite", "table=10"]),
+    "nfs_besides": (NFS, ["nolock", "doctor", "holder", "table=5"]),
+    "gluster": (Gluster, ["ranks", "overwrite", "holder", "table=10"]),
 }
 
 

@@ -42,3 +42,17 @@ def test_each_log_says_that_locks_can_not_be_trusted(nfs_besides: Machine) -> No
     (text,) = told
     assert "/mnt/nolock is NFS mounted with nolock" in text
     assert told[text] == ALL
+
+
+@pytest.mark.parametrize("machine", ["nfs_besides", "gluster"])
+def test_a_holder_on_another_node_is_named_and_blocks_nobody_once_it_is_dead(
+    machine: str, request: pytest.FixtureRequest
+) -> None:
+    where: Machine = request.getfixturevalue(machine)
+    told = where.told("holder")
+    held = told["held"]
+    (warning,) = told["late"]
+    assert "no row in" in warning
+    assert f"process {held['pid']} on {held['host']}" in warning
+    assert told["then"] == []
+    assert told["rows"] == [[1, 1, "complete"], [3, 9, "complete"]]

@@ -67,6 +67,11 @@ class Talk:
         self.say(*words)
         return self.hear()
 
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
     def end(self) -> None:
         """Let it come to its end, or make it."""
         try:
@@ -117,6 +122,23 @@ class Session:
             trial["rebuild"] = nodes[1].ask("rebuild", "nolock")
             trial["after"] = nodes[0].ask("check", "nolock", 12 * 40)
         return {"trials": [trial]}
+
+    def holder(self) -> dict[str, Any]:
+        """A process that holds the table's lock, and is killed, while another node adds runs."""
+        commands = [
+            node.python("holder", self.shared, NOTATA_LOCK_TIMEOUT=10) for node in self.nodes
+        ]
+        with talking(*commands) as (first, second):
+            second.ask("add", "held", 1)
+            held = first.ask("hold", "held")
+            late = second.ask("add", "held", 2)
+            first.kill()
+            return {
+                "held": held,
+                "late": late["warnings"],
+                "then": second.ask("add", "held", 3)["warnings"],
+                "rows": second.ask("rows", "held"),
+            }
 
     # ----- runs of several ranks -----
 
