@@ -10,7 +10,7 @@ from typing import Any
 from notata import exits, failure, layout, lifecycle, messages, provenance, speaking
 from notata.aborting import end_job
 from notata.agreement import Record
-from notata.errors import RankFailed, RanksMissingError
+from notata.errors import RankFailed, RanksMissingError, RunExistsError
 from notata.logwriter import LogWriter
 from notata.messages import now
 from notata.opening import Opened
@@ -343,5 +343,5 @@ class Session(Opened):
         if self._mine is None and (error := failure.uncaught()) is not None:
             self._leave_broken(error)
             return
-        with suppress(RanksMissingError):  # the run says so, and whoever ends the job
+        with suppress(RanksMissingError, RunExistsError):  # the run says so; another run is there
             self._close(self._mine or {"status": lifecycle.FAILED, "reason": failure.NEVER_CLOSED})

@@ -46,7 +46,7 @@ def metadata(log: Logbook) -> dict[str, object]:
 # ----- life -----
 
 
-WHERE = {"host", "provenance"}
+WHERE = {"host", "opening", "provenance"}
 
 
 def test_a_context_manager_marks_the_run_complete(base: Path) -> None:
