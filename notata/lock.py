@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from io import FileIO
 from typing import NamedTuple
 
-from notata import files, holders, layout
+from notata import files, flocking, holders, layout
 from notata.errors import LockTimeoutError, SettingError
 from notata.turns import Turns, untouched
 
@@ -77,6 +77,7 @@ def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterat
 
     Raises:
         LockTimeoutError: If other processes held it all that time; the message names the last one.
+            Also if the file system did not answer.
         OSError: If the lock can't be made.
 
     Ranks: independent.
@@ -125,8 +126,6 @@ class _Lock:
             self._wait()
 
     def _try_flock(self) -> FileIO | None:
-        from filelock import lock_descriptor
-
         try:
             # A file object closes itself, whatever happens to the program between two lines.
             file = FileIO(
@@ -138,13 +137,15 @@ class _Lock:
             files.share(self.path)
         try:
             # A file that was taken away while it was waited for is no lock any more.
-            if lock_descriptor(file.fileno(), blocking=False) and os.path.samestat(
+            if flocking.try_flock(file, self.path, self._left) and os.path.samestat(
                 os.fstat(file.fileno()), os.stat(self.path)
             ):
                 _say_so(file)
                 return file
         except FileNotFoundError:
             pass
+        except LockTimeoutError:  # the call that has not come back still needs the file
+            raise
         except OSError as error:
             if error.errno not in _REFUSED:
                 file.close()
@@ -182,8 +183,12 @@ class _Lock:
         gone = None if holder is None else holder.gone
         return untouched(self.path) < _FLOCK_GONE_AFTER if gone is None else not gone
 
+    @property
+    def _left(self) -> float:
+        return self._deadline - time.monotonic()
+
     def _wait(self) -> None:
-        left = self._deadline - time.monotonic()
+        left = self._left
         if left <= 0:
             raise LockTimeoutError(
                 f"{self.path} was held by others for {self._seconds:g} s, at last by "

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,10 @@ from typing import Any
 import filelock
 import pytest
 
-from notata import Experiment, LogReader, holders, lock, turns
+from notata import Experiment, LogReader, flocking, holders, lock, turns
 from notata.errors import LockTimeoutError, SettingError
 from notata.lock import FLOCK, TURNS, Held, locked
+from notata.mounts import UNKNOWN
 
 HOLD = """
 import sys, time
@@ -287,6 +290,104 @@ def test_who_waits_for_flock_takes_a_turn_once_there_are_turns(tmp_path: Path) -
             pytest.fail("two at once")
         waiter.kill()
         waiter.communicate()
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if all files lay on a server, which answers for their locks."""
+    monkeypatch.setattr(flocking, "mount_of", lambda path: UNKNOWN)
+    monkeypatch.setattr(flocking, "_answered_here", {})
+
+
+def test_a_server_of_locks_is_asked_by_a_thread(served: None, tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with locked(path, 0) as held:
+        assert held == Held(FLOCK)
+    with holder(path), pytest.raises(LockTimeoutError, match="held by others"), locked(path, 0.2):
+        pytest.fail("two at once")
+
+
+def test_an_error_of_a_server_of_locks_is_told(
+    served: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int, *, blocking: bool) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(filelock, "lock_descriptor", fail)
+    with pytest.raises(OSError, match="Input/output error"), locked(tmp_path / "lock", 0):
+        pytest.fail("held")
+
+
+def test_an_answer_that_comes_too_late_is_given_back(
+    served: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call that does not come back is made up here; below, it is real."""
+    path = tmp_path / "lock"
+    answers = threading.Event()
+    asked = []
+
+    def late(descriptor: int, *, blocking: bool) -> bool:
+        asked.append(descriptor)
+        answers.wait()
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+
+    with monkeypatch.context() as patch:
+        patch.setattr(filelock, "lock_descriptor", late)
+        for why in ("flock gave no answer in 1 s", "an earlier flock has not come back"):
+            with pytest.raises(LockTimeoutError, match=why), locked(path, 0):
+                pytest.fail("held")
+        assert len(asked) == 1
+        answers.set()
+        while flocking._unanswered:
+            time.sleep(0.01)
+    with locked(path, 5) as held:
+        assert held == Held(FLOCK)
+
+
+ADDS = """
+import sys
+from notata import Experiment
+experiment = Experiment("s", sys.argv[1])
+for k in range(2):
+    with experiment.add(k=k) as log:
+        log.json("metrics", {"loss": 0.5})
+print("went on", flush=True)
+"""
+
+
+@pytest.fixture
+def ended_late() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Programs that can't end before a FUSE server does, which has not answered them."""
+    programs: list[subprocess.Popen[bytes]] = []
+    yield programs
+    for program in programs:
+        program.wait()
+
+
+def test_a_flock_that_never_answers_costs_a_run_its_row_alone(
+    ended_late: list[subprocess.Popen[bytes]], fuse_mount: Callable[[str], Path], tmp_path: Path
+) -> None:
+    environ = {**os.environ, "NOTATA_LOCK_TIMEOUT": "1"}
+    command = [sys.executable, "-c", ADDS, str(fuse_mount("hang"))]
+    said = tmp_path / "said"
+    with said.open("w") as file:
+        program = subprocess.Popen(command, stdout=file, env=environ)
+    ended_late.append(program)
+    while not said.read_text():
+        assert program.poll() is None
+        time.sleep(0.05)
+    assert said.read_text() == "went on\n"
+    exp = Experiment("s", tmp_path / "shown")
+    runs = sorted(exp.runs_dir.iterdir())
+    assert [LogReader(run).meta["status"] for run in runs] == ["complete", "complete"]
+    told = [next(LogReader(run).messages("WARNING")).message for run in runs]
+    assert "no row in" in told[0]
+    assert "flock gave no answer in 1 s" in told[0]
+    assert "an earlier flock has not come back" in told[1]
+    assert exp.rows() == []
+    exp.rebuild_index()
+    assert [(row["k"], row["loss"]) for row in exp.rows()] == [(0, 0.5), (1, 0.5)]
 
 
 def test_a_run_says_once_how_its_table_is_locked(base: Path) -> None:
