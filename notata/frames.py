@@ -134,7 +134,7 @@ class _Grid:
         import numpy as np
 
         self._data, self._codes, self._first = data, np.frombuffer(data, np.uint8), first
-        found, lines, odd = [], 0, b"E" in data
+        found, lines, odd = [], 0, False
         for begin in range(first, len(data), _BLOCK):  # what stays in a core's cache
             part = self._codes[begin : begin + _BLOCK + 1]
             here = part[:_BLOCK]
@@ -143,6 +143,7 @@ class _Grid:
             (ends,) = ((here == _COMMA) | breaks).nonzero()
             found.append((ends + begin).astype(np.uint32))
             odd = odd or bool(((part[:-1] == _POINT) & (part[1:] == _POWER)).any())
+            odd = odd or bool(((part[:-1] <= _NINE) & (part[1:] == _LARGE_POWER)).any())
         ends = np.concatenate(found)
         if len(ends) % width or data[-1:] != b"\n" or len(data) >= 1 << 32:
             raise ValueError("lines differ in length, or there are more than the places can count")
@@ -195,7 +196,7 @@ class _Grid:
 
 
 _BLOCK = 1 << 17
-_BREAK, _COMMA, _MINUS, _POINT, _POWER, _ZERO, _LOWER = b"\n,-.e0a"
+_BREAK, _COMMA, _MINUS, _POINT, _ZERO, _NINE, _LARGE_POWER, _LOWER, _POWER = b"\n,-.09Eae"
 
 
 def _read(pd: Any, data: bytes, header: Sequence[str]) -> Any:
