@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 from notata.pieces import Identity, Piece, Shape, by_ways, label_of
@@ -189,6 +190,7 @@ class Flaw(NamedTuple):
 
 
 Box = tuple[Shape, Shape]
+_FEW = 4  # boxes that are compared with each other
 _CELLS = 5_000_000  # of the grid that all edges of all pieces make: beyond, only sums are compared
 
 
@@ -215,6 +217,8 @@ def flaws(whole: Shape, boxes: Mapping[int, Box], most: int = 5) -> list[Flaw]:
         return []
     if not filled:
         return [Flaw((0,) * len(whole), whole, ())]
+    if len(filled) <= _FEW and _fill(whole, list(filled.values())):
+        return []
     edges = [_edges(axis, length, filled.values()) for axis, length in enumerate(whole)]
     cells = tuple(len(edge) - 1 for edge in edges)
     if math.prod(cells) > _CELLS:
@@ -229,6 +233,13 @@ def flaws(whole: Shape, boxes: Mapping[int, Box], most: int = 5) -> list[Flaw]:
         over = tuple(rank for rank, box in filled.items() if _holds(box, low))
         found.append(Flaw(low, tuple(b - a for a, b in zip(low, high, strict=True)), over))
     return found
+
+
+def _fill(whole: Shape, boxes: Sequence[Box]) -> bool:
+    """Whether a few boxes fill a whole exactly; for a part of an array, quicker than the grid."""
+    if sum(math.prod(shape) for _, shape in boxes) != math.prod(whole):
+        return False
+    return not any(intersection(one, other) for one, other in combinations(boxes, 2))
 
 
 def _edges(axis: int, length: int, boxes: Iterable[Box]) -> list[int]:

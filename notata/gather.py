@@ -47,16 +47,13 @@ def rank_folders(run: str) -> dict[int, str]:
 
     Ranks: independent.
     """
+    home = os.path.join(run, layout.RANKS)
     try:
-        names = os.listdir(os.path.join(run, layout.RANKS))
+        names = os.listdir(home)
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    found = {
-        rank: os.path.join(run, layout.RANKS, name)
-        for name in names
-        if (rank := layout.rank_of(name)) is not None
-    }
-    return dict(sorted(found.items()))
+    found = ((layout.rank_of(name), f"{home}/{name}") for name in names)
+    return dict(sorted((rank, folder) for rank, folder in found if rank is not None))
 
 
 def read_manifest(folder: str) -> list[Piece]:
@@ -69,7 +66,7 @@ def read_manifest(folder: str) -> list[Piece]:
 
     Ranks: independent.
     """
-    path = os.path.join(folder, layout.MANIFEST)
+    path = f"{folder}/{layout.MANIFEST}"
     return parse_manifest(files.read_bytes(path) or b"", path)
 
 
@@ -128,12 +125,14 @@ def read_manifests(run: str) -> dict[int, list[Piece]]:
 
     Ranks: independent.
     """
-    found: dict[int, list[Piece]] = {}
-    for rank in sorted({*rank_folders(run), *rankfiles.archived_ranks(run)}):
-        data = rankfiles.files_of(run, rank).read(layout.MANIFEST) or b""
-        path = os.path.join(run, layout.rank_dir(rank), layout.MANIFEST)
-        found[rank] = parse_manifest(data, path)
-    return found
+    folders = rank_folders(run)
+    found = {rank: read_manifest(folder) for rank, folder in folders.items()}
+    for rank in rankfiles.archived_ranks(run):
+        if rank not in folders or not os.path.isdir(folders[rank]):  # pruned meanwhile
+            folder = os.path.join(run, layout.rank_dir(rank))
+            data = rankfiles.files_of(run, rank).read(layout.MANIFEST) or b""
+            found[rank] = parse_manifest(data, os.path.join(folder, layout.MANIFEST))
+    return dict(sorted(found.items()))
 
 
 def newer(
@@ -201,6 +200,8 @@ def check(whole: Whole, box: Box | None = None) -> None:
     if whole.problems:
         raise HoleError(f"array {whole.label!r} {'; it '.join(whole.problems)}")
     start, shape = box or ((0,) * len(whole.shape), whole.shape)
+    if box is not None and 0 in shape:
+        return
     inside: dict[int, Box] = {}
     for part in whole.parts:
         shared = intersection((start, shape), (part.start, part.shape))

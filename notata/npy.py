@@ -261,14 +261,17 @@ def _mapped(path: str | os.PathLike[str]) -> Array | None:
 
     numpy does the same, but parses the head, which is alike in many files, each time.
     """
+    import mmap
+
     import numpy as np
 
     with open(path, "rb") as file:
         shape, fortran, dtype = read_header(file)
         if dtype.hasobject or not dtype.itemsize or 0 in shape:
             return None
+        bytes_of_it = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         order: Any = "F" if fortran else "C"
-        return np.asarray(np.memmap(file, dtype, "r", file.tell(), shape, order))
+        return np.ndarray(shape, dtype, bytes_of_it, file.tell(), order=order)
 
 
 def load_member(path: Source, key: str) -> Array:
