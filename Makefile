@@ -15,8 +15,9 @@ export PATH
 # Nothing that is installed elsewhere may take part.
 unexport PYTHONPATH PYTHONHOME
 
-# Errors only: what pip says otherwise is of no use here.
-PIP_INSTALL := -m pip install -qq --disable-pip-version-check
+# Errors only: what pip says otherwise is of no use here. Python compiles what it imports by itself;
+# pip would compile every file, which takes most of the time.
+PIP_INSTALL := -m pip install -qq --no-compile --disable-pip-version-check
 VENV := .venv
 VENV_OPENMPI := .venv-openmpi
 PEER := .peers/notata-0.3.0
