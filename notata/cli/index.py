@@ -7,13 +7,13 @@ from collections import Counter
 
 import click
 
-from notata.cli.printing import ATTENTION, KEEP, complain, json_text
+from notata.cli.printing import ATTENTION, KEEP, complain, json_text, located
 from notata.phrases import printable
 
 _HELP = f"""Make the table of EXPERIMENT, its index.csv, anew from the folders of its runs.
 
 Every run that has ended gets its row, whatever became of the table. Runs that are at work
-meanwhile add theirs as always.
+meanwhile add theirs as always. EXPERIMENT may be a name below outputs/.
 
 {KEEP}Example:
   notata index outputs/sweep
@@ -37,6 +37,7 @@ def index(ctx: click.Context, experiment: str, as_json: bool) -> None:
     from notata.reader import ExperimentReader
     from notata.stored import DAMAGED
 
+    experiment = located(experiment)
     reader = ExperimentReader(experiment)  # says what is wrong if it is none
     table = Index(os.path.abspath(experiment))
     table.rebuild()

@@ -14,6 +14,7 @@ from notata.cli.printing import (
     cell,
     complain,
     json_text,
+    located,
     new_table,
     show,
     status_text,
@@ -29,7 +30,8 @@ if TYPE_CHECKING:
 _HELP = f"""List the runs and experiments in DIR (outputs by default).
 
 If DIR is an experiment, its runs are listed. For an experiment, the status says how many of its
-runs have which, the duration is the sum of theirs, and the age is that of the newest.
+runs have which, the duration is the sum of theirs, and the age is that of the newest. DIR may be a
+name below outputs/.
 
 A run that has not ended is running, or lost if it gave no sign of life for ten minutes
 (NOTATA_LOST_AFTER, in seconds).
@@ -74,6 +76,7 @@ def list_runs(
     """
     from notata import listing
 
+    folder = located(folder)
     entries = listing.find(folder)
     if where is None and sort is None and columns is None and not as_json:
         if not entries:

@@ -10,7 +10,7 @@ import click
 
 from notata import layout
 from notata.cli.mergeshow import Outcome, Shown
-from notata.cli.printing import ATTENTION, KEEP, WELL, WRONG, told
+from notata.cli.printing import ATTENTION, KEEP, WELL, WRONG, located, told
 from notata.cli.progress import Progress
 from notata.errors import MergeError, NotataError
 from notata.phrases import size_text
@@ -27,7 +27,7 @@ is numbers, artifacts/NAME.ranks.csv has a row a rank. The ranks' own files are 
 
 A RUN that is an experiment, or a folder of runs, stands for all of its runs. Those that are still
 going are left out and named, with --unfinished those that gave a sign of life lately. An
-experiment's index.csv is made again from its runs.
+experiment's index.csv is made again from its runs. A RUN may be a name below outputs/.
 
 Under mpirun or srun the ranks share the work, as --jobs processes do on one machine.
 
@@ -108,7 +108,7 @@ def merge(ctx: click.Context, /, runs: tuple[str, ...], jobs: int, **given: Any)
         if not workers.leads:
             return  # it has worked for rank 0, which says the rest
         for named in runs:
-            _merge_named(named, options._replace(executor=workers.executor), shown)
+            _merge_named(located(named), options._replace(executor=workers.executor), shown)
     shown.finish()
     if shown.worst:
         ctx.exit(shown.worst)

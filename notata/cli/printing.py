@@ -137,13 +137,13 @@ def told(error: OSError) -> str:
     return str(error) or type(error).__name__
 
 
-def located(experiment: str) -> str:
-    """The folder that a command's EXPERIMENT means: itself, or one below `outputs`.
+def located(named: str) -> str:
+    """The folder that a command's RUN, EXPERIMENT or DIR means: itself, or one below `outputs`.
 
     Ranks: independent.
     """
-    below = os.path.join("outputs", experiment)
-    return below if not os.path.exists(experiment) and os.path.isdir(below) else experiment
+    below = os.path.join("outputs", named)
+    return below if not os.path.exists(named) and os.path.isdir(below) else named
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from notata.cli.printing import ATTENTION, KEEP, cell, json_text, new_table, show
+from notata.cli.printing import ATTENTION, KEEP, cell, json_text, located, new_table, show
 from notata.phrases import duration_text, printable
 from notata.ranges import compact, ranks_text
 
@@ -18,7 +18,8 @@ _HELP = f"""Show where the ranks of a RUN stand that give no sign of life.
 
 Ranks that stand at the same line are a row, the fewest first: the many wait for one another, and
 the one that they wait for is elsewhere. A run is watched by log.watch() or NOTATA_WATCH=600; a
-rank that logged nothing and passed no log.tick() for that long has written its stacks.
+rank that logged nothing and passed no log.tick() for that long has written its stacks. RUN may be
+a name below outputs/.
 
 {KEEP}Example:
   notata stuck outputs/log_heat
@@ -40,6 +41,7 @@ def stuck(ctx: click.Context, run: str, as_json: bool) -> None:
     from notata.reader import LogReader
     from notata.stacks import survey
 
+    run = located(run)
     reader = LogReader(run)
     found = survey(run, reader.size)
     if as_json:
