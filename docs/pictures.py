@@ -32,7 +32,8 @@ COMMANDS = {
 RUNS = (
     "mpiexec -n 4 python examples/hillslope.py --steps 40 --every 20",
     "notata merge --quiet outputs/log_hillslope",
-    "notata plot outputs/log_hillslope states/z_step0040 --out field.png",
+    # The first row is the north, which belongs at the top.
+    "notata plot outputs/log_hillslope states/z_step0040 --region '::-1' --out field.png",
     "python examples/lorenz_sweep.py --points 9 --steps 12000",
     "python examples/falling_ball.py",
 )

@@ -126,7 +126,8 @@ def _index(ranges: Iterable[int | range]) -> tuple[Any, ...]:
 def _spelled(indices: int | range, length: int) -> str:
     if isinstance(indices, int):
         return str(indices)
-    if indices.step > 0 and indices[0] == 0 and indices[-1] + indices.step >= length:
+    first, beyond = indices[0], indices[-1] + indices.step
+    if (first == 0 and beyond >= length) or (first == length - 1 and beyond < 0):
         return ":" if indices.step == 1 else f"::{indices.step}"
     step = "" if indices.step == 1 else f":{indices.step}"
     return f"{indices.start}:{indices.stop if indices.stop >= 0 else ''}{step}"
