@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from notata import contents, silence, tails
+from notata import contents, gather, layout, rankfiles, silence, tails
 from notata.contents import ArrayFacts
 from notata.errors import NotataError
 from notata.messages import Record, stamp_seconds
 from notata.provenance import with_hosts
 from notata.pulse import LOST, Clock, state
-from notata.ranges import ranks_of
+from notata.ranges import compact, ranks_of
 from notata.reader import LogReader
 from notata.stored import DAMAGED, StrPath
 
@@ -38,8 +38,10 @@ class Overview(NamedTuple):
         params: Its parameters.
         metrics: What its `metrics.json` holds, or nothing.
         arrays: Its arrays.
-        artifacts: Names of its artifacts.
-        plots: Names of its plots.
+        artifacts: Names of rank 0's artifacts.
+        plots: Names of rank 0's plots.
+        rank_artifacts: The ranks other than 0 that wrote an artifact, as ranges, by its name.
+        rank_plots: The same of plots.
         messages: Its last messages.
         damage: What could not be read, as sentences.
     """
@@ -59,6 +61,8 @@ class Overview(NamedTuple):
     arrays: list[ArrayFacts]
     artifacts: list[str]
     plots: list[str]
+    rank_artifacts: Mapping[str, str]
+    rank_plots: Mapping[str, str]
     messages: list[Record]
     damage: list[str]
 
@@ -100,6 +104,7 @@ def of(run: StrPath, messages: int = 10) -> Overview:
         runtime = max(0.0, clock.now - (started or 0.0)) if running else None
     arrays: list[ArrayFacts] = tried(lambda: contents.arrays(path), [])
     metrics: Any = tried(lambda: reader.load_json("metrics"), {})
+    size = tried(lambda: reader.size, None) if meta else None
     return Overview(
         path,
         reader.run_id,
@@ -109,13 +114,15 @@ def of(run: StrPath, messages: int = 10) -> Overview:
         started,
         runtime,
         _attempts(meta),
-        tried(lambda: reader.size, None) if meta else None,
+        size,
         tried(lambda: _hosts(reader, meta), {}),
         tried(lambda: reader.params, {}),
         metrics if isinstance(metrics, dict) else {},
         [facts for facts in arrays if facts.name != "?"],
         tried(lambda: reader.artifacts, []),
         tried(lambda: reader.plots, []),
+        tried(lambda: _of_ranks(path, size or 1, layout.ARTIFACTS), {}),
+        tried(lambda: _of_ranks(path, size or 1, layout.PLOTS), {}),
         tried(lambda: tails.last(path, messages), []),
         [*damage, *(_wrong(facts) for facts in arrays if facts.problem)],
     )
@@ -141,6 +148,16 @@ def _started(meta: Mapping[str, Any]) -> float | None:
 def _attempts(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     told = meta.get("attempts")
     return [entry for entry in told if isinstance(entry, dict)] if isinstance(told, list) else []
+
+
+def _of_ranks(run: str, size: int, folder: str) -> dict[str, str]:
+    """Which ranks have files below a folder of their own, by the files' names."""
+    found: dict[str, list[int]] = {}
+    for rank in sorted({*gather.rank_folders(run), *rankfiles.archived_ranks(run)}):
+        if 0 < rank < size:
+            for name in rankfiles.files_of(run, rank).names(folder):
+                found.setdefault(name, []).append(rank)
+    return {name: compact(found[name]) for name in sorted(found)}
 
 
 def _hosts(reader: LogReader, meta: Mapping[str, Any]) -> dict[str, str]:

@@ -89,6 +89,44 @@ def test_json(heat: Path) -> None:
     assert told["damage"] == []
 
 
+@pytest.mark.parametrize("prune", [False, True])
+def test_files_of_other_ranks_are_told_too(base: Path, prune: bool) -> None:
+    def draw(log: Logbook) -> None:
+        log.array("T", [log.rank])
+        log.json("times", {"solve": log.rank})
+        if log.rank != 1:
+            log.text(f"mesh/of_{log.rank}", "x")
+        log.plotdir.mkdir()
+        (log.plotdir / "map.png").write_bytes(b"x")
+
+    run = run_of(4, base, draw)
+    if prune:
+        merge(run, prune=True)
+    told = json.loads(notata("show", "--json", run).stdout)
+    assert told["artifacts"] == ["mesh/of_0.txt", "times.json"]
+    assert told["rank_artifacts"] == {
+        "mesh/of_2.txt": "2",
+        "mesh/of_3.txt": "3",
+        "times.json": "1-3",
+    }
+    assert (told["plots"], told["rank_plots"]) == (["map.png"], {"map.png": "1-3"})
+    printed = notata("show", run).stdout
+    assert "times.json [1-3]" in printed
+    assert "mesh/of_2.txt [2]" in printed
+    assert "plots       map.png  map.png [1-3]" in printed
+
+
+def test_ranks_by_host(base: Path) -> None:
+    run = run_of(6, base, lambda log: log.array("T", [log.rank]))
+    file = run / "metadata.json"
+    meta = json.loads(file.read_text())
+    meta["parallel"]["hosts"] = {"node1": "0-2,5", "node2": "3-4"}
+    file.write_text(json.dumps(meta))
+    lines = [line.strip("│ ") for line in notata("show", run).stdout.splitlines()]
+    at = lines.index("ranks       6 on 2 hosts")
+    assert lines[at + 1 : at + 3] == ["node1  0-2,5  (4 ranks)", "node2  3-4"]
+
+
 def test_a_run_that_failed_needs_attention(base: Path) -> None:
     with pytest.raises(FloatingPointError), Logbook("broken", base):
         raise FloatingPointError("NaN in T")

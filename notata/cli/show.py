@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _HELP = f"""Show what a RUN is, on one screen: status, parameters, ranks, arrays, last messages.
 
-Arrays come with shape and type, merged or not. What has no room is counted; --json prints all of
-it. RUN may be a name below outputs/.
+Arrays come with shape and type, merged or not; files of ranks other than 0 with the ranks, as
+[1-3]. What has no room is counted; --json prints all of it. RUN may be a name below outputs/.
 
 {KEEP}Example:
   notata show outputs/log_heat
@@ -89,8 +89,8 @@ def _show(found: Overview) -> None:
         "metrics": _pairs(found.metrics, width),
         "ranks": _ranks(found),
         "arrays": _arrays(found.arrays),
-        "artifacts": _names(found.artifacts, width),
-        "plots": _names(found.plots, width),
+        "artifacts": _names([*found.artifacts, *_of_ranks(found.rank_artifacts)], width),
+        "plots": _names([*found.plots, *_of_ranks(found.rank_plots)], width),
         "messages": _messages(list(folded(found.messages))[-_SHOWN:]),
     }
     parts = {name: lines for name, lines in parts.items() if lines}
@@ -204,6 +204,10 @@ def _names(names: list[str], width: int) -> Lines:
         else:
             lines.append(Text(name))
     return lines
+
+
+def _of_ranks(names: Mapping[str, str]) -> list[str]:
+    return [f"{name} {_who(expand(ranks))}" for name, ranks in names.items()]
 
 
 def _ranks(found: Overview) -> Lines:
