@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,9 @@ def test_only_parameters_differ(base: Path) -> None:
     result = notata("diff", base / "log_a", base / "log_b")
     assert result.exit_code == 0
     assert "n            1      2" in result.stdout
+    # Packages can be counted; what ranks are compared by (how many, on which hosts) are not ranks.
+    same = result.stdout.splitlines()[-1]
+    assert re.fullmatch(r"the same: code, packages \(\d+\), ranks", same)
 
 
 @pytest.mark.parametrize("width", [80, 140])

@@ -30,6 +30,7 @@ Exit status: 0 if metrics and arrays are the same; 1 if they differ or can't be 
 is no such run.
 """
 
+_COUNTED = ("parameters", "packages", "metrics")  # where a fact is one of them
 _LONGEST = 60  # characters of a value
 
 
@@ -117,7 +118,8 @@ def _show(found: Comparison, no_data: bool) -> None:
         if group.changes:
             _show_group(group)
         elif group.same:
-            same.append(f"{group.what} ({group.same})")
+            counts = group.what in _COUNTED
+            same.append(f"{group.what} ({group.same})" if counts else group.what)
     apart = [array for array in found.arrays if array.differs]
     if apart:
         _show_arrays(apart)
