@@ -1,8 +1,9 @@
 """A program that logs with the standard library and reads its options with argparse.
 
-It is a Metropolis simulation of the Ising model as somebody may have written it years ago. Three
-lines, marked below, make a run of it: its options are the parameters, what it logged so far goes
-to the run as well as to the terminal, and its result is kept.
+It is a Metropolis simulation of the Ising model as somebody may have written it years ago. An
+import, the option --out and three lines, marked below, make a run of it: its options are the
+parameters, what it logged so far goes to the run as well as to the terminal, and its result is
+kept.
 
     python examples/existing_logging.py --temperature 2.0
 """
@@ -50,8 +51,8 @@ def main():
     options = vars(parser.parse_args())
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 
-    run_id = f"ising_T{options['temperature']:g}"
-    with Logbook(run_id, options.pop("out"), params=options) as log:  # 1: a run, its parameters
+    # 1: a run, with its name, its place and its parameters
+    with Logbook(f"ising_T{options['temperature']:g}", options.pop("out"), params=options) as log:
         logging.getLogger().addHandler(log.handler())  # 2: what is logged goes there too
         magnetisation = simulate(**options)
         log.array("magnetisation", magnetisation)  # 3: the result

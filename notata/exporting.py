@@ -44,9 +44,9 @@ def export(
 ) -> Exported:
     """Write the arrays of a run into one file, with parameters and metadata as attributes.
 
-    Arrays keep their names; what a format can't hold is told apart by what stands behind the name:
-    `.real` and `.imag` of complex numbers in netCDF, `.FIELD` of records. Times are whole numbers
-    with the attribute `notata_dtype`.
+    Arrays keep their names. What a format can't hold becomes several arrays: `NAME.real` and
+    `NAME.imag` of complex numbers in netCDF, `NAME.FIELD` of records. Times are whole numbers with
+    the attribute `notata_dtype`.
 
     Args:
         run: The run's folder.

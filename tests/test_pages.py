@@ -108,6 +108,20 @@ def test_every_fence_is_seen(page: Path) -> None:
     assert len(re.findall(r"^```\S", text, re.MULTILINE)) == seen + directives
 
 
+def test_installing_is_from_the_clone() -> None:
+    """The package index has another library of this name: the published 0.3.0."""
+    others = ("README.md", "examples/README.md", "slurm/README.md")
+    of_commands = ROOT / "docs" / "reference" / "commands.md"  # whose help says it as errors do
+    told = [
+        (page.name, what)
+        for page in (*PAGES, *map(ROOT.joinpath, others))
+        if page != of_commands
+        for what in re.findall(r"pip install ([^`\n]+)", page.read_text(encoding="utf-8"))
+    ]
+    assert len(told) >= 8
+    assert [(page, what) for page, what in told if not re.match(r'"?\.', what)] == []
+
+
 def test_the_page_of_the_commands_is_what_the_commands_say() -> None:
     names: dict[str, object] = {"__file__": str(ROOT / "docs" / "commands.py"), "__name__": "docs"}
     exec((ROOT / "docs" / "commands.py").read_text(encoding="utf-8"), names)
