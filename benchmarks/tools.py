@@ -149,6 +149,19 @@ def go(parent: Path, tool: Tool, runs: int) -> tuple[float, float]:
     return 1000 * took / runs, 1000 * worked / runs
 
 
+def draw(axes, names: list[str], told: list[tuple[float, float]]) -> None:
+    """Dots, as a bar's length means nothing on a logarithmic axis."""
+    time, cpu = zip(*told, strict=True)
+    axes.hlines(names, cpu, time, color="0.8", zorder=1)
+    axes.plot(time, names, "o", color="0.45", markersize=6, label="time")
+    axes.plot(cpu, names, "o", color="C0", markersize=6, label="of which CPU")
+    axes.set(xscale="log", xlabel="ms a run (logarithmic)")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(axis="x", alpha=0.3)
+    axes.invert_yaxis()
+    axes.legend(frameon=False, loc="lower left")
+
+
 def main() -> None:
     args = arguments(__doc__.splitlines()[0])
     runs = 1000 if args.full else 200
@@ -167,14 +180,7 @@ def main() -> None:
         notes=missing,
     )
 
-    def draw(axes) -> None:
-        axes.barh(names, [ms for ms, _ in told], color="0.75", label="time")
-        axes.barh(names, [cpu for _, cpu in told], height=0.4, color="C0", label="of that CPU")
-        axes.set(xscale="log", xlabel="ms a run")
-        axes.invert_yaxis()
-        axes.legend(frameon=False)
-
-    picture("tools", draw)
+    picture("tools", lambda axes: draw(axes, names, told))
 
 
 if __name__ == "__main__":
