@@ -16,8 +16,10 @@ GROUPS = {
     "__main__": "what people type",
     "experiment": "the verbs",
     "places": "the life of a run",
-    "sweeping": "what files hold",
-    "pulse": "processes, disks",
+    "sweeping": "sweeps, readers",
+    "agreement": "said and written",
+    "gather": "what files hold",
+    "pulse": "bytes, locks, jobs",
     "checkout": "names and facts",
 }
 # What becomes of an array: in which room, or in which file if there is a dot in it.
