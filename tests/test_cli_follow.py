@@ -18,7 +18,7 @@ from calling import HOSTILE, ROOT, assert_harmless, notata
 
 from notata import Experiment
 from notata.jobs import Answer
-from notata.pacing import Pace
+from notata.pacing import Now, Pace
 
 
 def sweep(base: Path, ends: str = "cccf", **more: object) -> Experiment:
@@ -172,6 +172,38 @@ def test_rate_and_time_to_go(base: Path) -> None:
     assert logs[3] is not None
     logs[3].mark_complete()
     assert pace.look().to_go is None
+
+
+@pytest.mark.parametrize(
+    ("rate", "told"),
+    [
+        (4 / 300, "2 of 3 ended; 48 runs/h, 1 min to go"),
+        (2.5, "2 of 3 ended; 2.5 runs/s, 0 s to go"),
+        (None, "2 of 3 ended"),
+    ],
+)
+def test_the_table_shows_rate_and_time_to_go(
+    base: Path, monkeypatch: pytest.MonkeyPatch, rate: float | None, told: str
+) -> None:
+    log = sweep(base, "cc").add(k=2)
+    assert log is not None
+    looks = []
+
+    def look(pace: Pace) -> Now:
+        """As it would be after a while; then the last run ends."""
+        found = looked(pace)._replace(rate=rate)
+        looks.append(found.left)
+        log.mark_complete()
+        return found
+
+    looked = Pace.look
+    monkeypatch.setattr(Pace, "look", look)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as on a terminal
+    result = notata("follow", base / "sweep", "--every", "0.1")
+    assert (result.exit_code, looks) == (0, [1, 0])
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", result.stdout).splitlines()
+    shown = dict.fromkeys(line.strip() for line in lines if " ended" in line)  # the last one twice
+    assert list(shown) == [told, "all ended"]
 
 
 def test_an_earlier_submission_has_no_part_in_the_rate(base: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from calling import notata, run_of
 from click.testing import Result
@@ -27,6 +28,10 @@ CALLS = {
     "status": "sweep",
     "stuck": "heat",
 }
+
+
+LONG = "omega_2.0_" + "integrator_velocity-verlet_" * 4
+REASON = "the pressure equation diverged in cell seven of /" + "scratch" * 12 + " as it did before"
 
 
 @pytest.fixture
@@ -72,3 +77,86 @@ def test_what_is_here_comes_before_what_is_below_outputs(outputs: Path, command:
     printed = notata(command, name).stdout
     assert name in printed
     assert "outputs" not in printed
+
+
+# ----- tables -----
+
+STACK = """\
+[2026-11-25T22:00:01] rank 0 on n1, process 7: no sign of life for 600.4 s; main thread 0x01
+Thread 0x01 (most recent call first):
+  File "/home/{name}.py", line 7 in {name}
+"""
+RUNS = f"outputs/sweep/runs/log_{LONG}"
+
+
+@pytest.fixture
+def long_names(outputs: Path) -> None:
+    """The same, with names and reasons that no line of a table has room for."""
+    exp = Experiment("sweep")
+    for k in range(2):
+        log = Logbook(LONG + "xy"[k], exp.runs_dir, params={"scheme": LONG})
+        log.array(LONG, np.arange(k + 3))
+        log.mark_failed(REASON)
+    stacks = outputs / "log_heat" / "ranks" / "rank_00000" / "stacks.txt"
+    stacks.write_text(STACK.format(name=LONG))
+
+
+def columns_of(table: list[str]) -> list[str]:
+    """What each column of a table holds, without blanks: names go on in the lines below."""
+    at = next(number for number, line in enumerate(table) if line.startswith("─"))
+    starts = [found.start() for found in re.finditer(r"\S+( \S+)*", table[at - 1])]
+    ends = [*starts[1:], None]
+    cut = [[line[a:b] for line in table[at + 1 :]] for a, b in zip(starts, ends, strict=True)]
+    return ["".join("".join(column).split()) for column in cut]
+
+
+@pytest.mark.parametrize("width", [60, 80, 140])
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        ("status sweep", (LONG, REASON)),
+        ("failed sweep", (LONG, REASON)),
+        ("ls sweep", (LONG,)),
+        ("stuck log_heat", (LONG,)),
+        (f"diff {RUNS}x {RUNS}y", (LONG,)),
+        ("merge --dry-run log_heat", ("log.txt",)),
+    ],
+)
+def test_tables_fit_and_tell_all(
+    long_names: None, call: str, told: tuple[str, ...], width: int
+) -> None:
+    lines = notata(*call.split(), width=width).stdout.splitlines()
+    rules = [number for number, line in enumerate(lines) if line.startswith("─")]
+    assert rules
+    *_, last = (len(lines[number]) for number in rules)
+    assert max(len(lines[number]) for number in rules) <= width
+    # What Rich puts into a table is as wide as the line below its heads.
+    table = [line for line in lines[rules[-1] - 1 :] if len(line) == last]
+    held = columns_of(table)
+    for text in told:
+        assert any(text.replace(" ", "") in column for column in held), text
+
+
+# ----- colour -----
+
+COLOURED = {"follow", "log", "ls", "show", "status"}  # those that show how a run ended, or levels
+
+
+@pytest.mark.parametrize("command", CALLS)
+def test_colour_on_a_terminal_alone_and_where_it_is_wanted(
+    outputs: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (outputs / "log_heat" / "log.txt").open("a") as log:
+        log.write("[2026-11-25T22:00:01.000000] ERROR [rank 0] too hot\n")
+    words = ["log_heat" if word == "heat" else word for word in CALLS[command].split()]
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    assert "\x1b" not in notata(command, *words).output
+    monkeypatch.setenv("FORCE_COLOR", "1")  # which makes a terminal of whatever it is, for Rich
+    monkeypatch.setenv("TERM", "xterm-256color")
+    Path("T.h5").unlink(missing_ok=True)
+    colour = re.compile(r"\x1b\[[0-9;]*3[0-7]")
+    assert bool(colour.search(notata(command, *words).output)) == (command in COLOURED)
+    monkeypatch.setenv("NO_COLOR", "1")
+    Path("T.h5").unlink(missing_ok=True)
+    assert not colour.search(notata(command, *words).output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,6 +273,31 @@ def test_a_sweep(sweep: Path, options: list[str], runs: int) -> None:
     told = json.loads(result.stdout)
     assert told["runs"] == runs
     image(Path(told["file"]))
+
+
+def test_a_line_for_each_value_of_a_hue(sweep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = []
+
+    def spy(*args: Any, **more: Any) -> drawing.Sweep:
+        figures.append(drawn(*args, **more).figure)
+        return drawn(*args, **more)
+
+    drawn = drawing.sweep
+    monkeypatch.setattr(drawing, "sweep", spy)
+    call = ("--x", "dt", "--y", "error", "--hue", "scheme")
+    assert notata("plot", sweep, *call, "--log", "xy").exit_code == 0
+    assert notata("plot", sweep, *call, "--log", "y").exit_code == 0
+    for figure, scales in zip(figures, [("log", "log"), ("linear", "log")], strict=True):
+        (axes,) = figure.axes
+        assert (axes.get_xscale(), axes.get_yscale()) == scales
+        assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("dt", "error", "sweep")
+        legend = axes.get_legend()
+        assert legend.get_title().get_text() == "scheme"
+        assert [text.get_text() for text in legend.get_texts()] == ["euler", "rk4"]
+        points = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+        assert points["rk4"] == [[0.01, pytest.approx(2e-4)]]  # the run at 0.1 left no error
+        assert points["euler"] == [[0.01, pytest.approx(4e-4)], [0.1, pytest.approx(0.03)]]
+        assert len({line.get_color() for line in axes.lines}) == 2
 
 
 def test_a_sweep_says_what_is_left_out(sweep: Path) -> None:
