@@ -180,6 +180,14 @@ def test_a_newcomer_follows_the_readme_and_the_first_two_tutorials(
     assert (home / "heat" / "sweep_error_over_dt.png").stat().st_size > 10_000
 
 
+def test_the_first_tutorial_needs_no_extra(shell: Shell, clone: Path, tmp_path: Path) -> None:
+    """In an environment of its own: above, the README has brought MPI and matplotlib."""
+    assert follow(PAGES[1], shell, clone) == 13
+    found = {file.name for file in (tmp_path / "home" / "notata-env").glob("lib/*/site-packages/*")}
+    assert "numpy" in found
+    assert not found & {"matplotlib", "mpi4py", "pandas", "h5py"}
+
+
 def files_in(folder: Path) -> dict[str, int]:
     """When each file was last written, but for what Python compiles when it first imports."""
     return {

@@ -8,13 +8,17 @@ from __future__ import annotations
 import doctest
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 from pathlib import Path
 
+import click
 import pytest
 from following import FENCE, Fenced, check_printed, commands, fenced, pattern
+
+from notata.cli import main
 
 ROOT = Path(__file__).parents[1]
 BIN = ROOT / ".venv" / "bin"
@@ -129,6 +133,48 @@ def test_the_page_of_the_commands_is_what_the_commands_say() -> None:
     assert callable(page)
     text = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
     assert text == page(), "run: python docs/commands.py"
+
+
+# ----- the pages beside examples and scripts, whose tests run what they are about -----
+
+
+def check_call(words: str) -> None:
+    """The command line is one that notata takes; nothing is done."""
+    name, *arguments = shlex.split(words, comments=True)
+    context = click.Context(main, info_name="notata")
+    command = main.get_command(context, name)
+    assert command is not None, words
+    command.make_context(name, arguments, parent=context)
+
+
+def test_the_commands_of_the_examples_page_are_there() -> None:
+    page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    calls = re.findall(r"`([^`]+)`", page)
+    programs = [
+        match for call in calls for match in re.findall(r"(examples/\w+\.py)([^\"]*)", call)
+    ]
+    there = {f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py")}
+    assert {program for program, _ in programs} == there
+    for program, words in programs:
+        source = (ROOT / program).read_text(encoding="utf-8")
+        for option in re.findall(r"--[\w-]+", words):
+            assert f'"{option}"' in source, f"{program} {option}"
+    merges = [call.removeprefix("notata ") for call in calls if call.startswith("notata ")]
+    assert len(merges) == 3
+    for call in merges:
+        check_call(call)
+
+
+def test_the_commands_of_the_slurm_page_are_there() -> None:
+    page = (ROOT / "slurm" / "README.md").read_text(encoding="utf-8")
+    scripts = set(re.findall(r"\bslurm/([\w.]+)", page)) | set(re.findall(r"\]\(([\w.]+)\)", page))
+    assert {path.name for path in (ROOT / "slurm").glob("*.sbatch")} <= scripts
+    assert [name for name in scripts if not (ROOT / "slurm" / name).exists()] == []
+    shown = "".join(block.text for block in fenced(page) if block.language == "sh")
+    calls = re.findall(r"\bnotata ([a-z]+ [^|)#\n]+)", shown)
+    assert len(calls) >= 5
+    for call in calls:
+        check_call(call)
 
 
 FOR_USERS = [page for page in PAGES if page.parent.name in ("howto", "tutorials")]
