@@ -72,7 +72,7 @@ class Experiment:
         self._comm, self._env, self._level = comm, env, messages.level_number(level)
         self._home = os.path.abspath(self.exp_dir)
         self._index = Index(self._home)
-        self._began: dict[str, bytes] = {}  # the table's epoch when each new run began
+        self._began: dict[str, bytes | None] = {}  # the table's epoch when each new run began
         self._lock_told: set[str] = set()
         self._made: list[str] = []  # folders whose names are not synced yet
         place = topology.find(comm)
@@ -214,8 +214,10 @@ class Experiment:
         return sweep.opened(lambda p, resume: self._open(*p[:2], resume, comm, durability))
 
     def _is_complete(self, run_id: str) -> bool:
-        metadata = read_json(os.path.join(self._folder(run_id), layout.METADATA)) or {}
-        return metadata.get("status") == lifecycle.COMPLETE
+        metadata = None
+        with suppress(OSError):  # which opening the run meets, too, and tells all ranks of
+            metadata = read_json(os.path.join(self._folder(run_id), layout.METADATA))
+        return (metadata or {}).get("status") == lifecycle.COMPLETE
 
     def _record_ended(self, log: Logbook) -> None:
         """Record a run that `add` opened."""

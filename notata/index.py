@@ -118,12 +118,14 @@ class Index:
         self._epoch = os.path.join(experiment, layout.INDEX_EPOCH)
         self._known = (b"", list[str]())  # the first line of the table, and the columns in it
 
-    def epoch(self) -> bytes:
-        """What changes each time the table is made anew from the runs.
+    def epoch(self) -> bytes | None:
+        """What changes each time the table is made anew from the runs; None if it can't be read.
 
         Ranks: independent.
         """
-        return files.read_bytes(self._epoch) or b""
+        with suppress(OSError):  # it only saves looking for an earlier row
+            return files.read_bytes(self._epoch) or b""
+        return None
 
     @cached_property
     def _mount(self) -> Mount:

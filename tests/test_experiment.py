@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import itertools
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -440,6 +442,58 @@ def test_a_run_does_not_fail_for_want_of_its_row(
         in_the_way.rmdir()
     assert exp.rebuild_index() == 1
     assert table(exp)[0]["e"] == "1"
+
+
+def refuse_to_open(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> list[str]:
+    """Let each opening of a file of this name fail; gives the paths that were asked for."""
+    opened, asked = os.open, []
+
+    def refusing(path: Any, *args: Any, **more: Any) -> int:
+        if os.path.basename(os.fspath(path)) == name:
+            asked.append(os.fspath(path))
+            raise OSError(number, os.strerror(number), path)
+        return opened(path, *args, **more)
+
+    monkeypatch.setattr(os, "open", refusing)
+    return asked
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO, errno.ENOSPC])
+def test_a_table_whose_epoch_can_not_be_read(
+    base: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """It is no more than a hint; one rank alone that met the error would keep others waiting."""
+    exp = Experiment("sweep", base)
+    run(exp, {"e": 1}, dt=0.1)
+    asked = refuse_to_open(monkeypatch, ".index.csv.epoch", number)
+    log = run(exp, {"e": 2}, dt=0.2)
+    assert len(asked) > 0
+    assert messages(log) == []
+    monkeypatch.undo()
+    assert [row["e"] for row in exp.rows()] == [1, 2]
+    # What is not known when a run begins is no reason to take its row for the first one.
+    refuse_to_open(monkeypatch, ".index.csv.epoch", number)
+    again = exp.add(dt=0.3)
+    assert again is not None
+    monkeypatch.undo()
+    again.json("metrics", {"e": 3})
+    exp.record(again)
+    again.mark_complete()
+    assert [row["e"] for row in table(exp)] == ["1", "2", "3"]
+
+
+def test_whether_a_run_is_done_is_told_to_all_ranks_by_opening_it(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exp = Experiment("sweep", base)
+    log = run(exp, {"e": 1}, dt=0.1)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert exp.add(skip_existing=True, dt=0.1) is None
+    refuse_to_open(monkeypatch, "metadata.json", errno.EIO)
+    with pytest.raises(OSError, match="the disk or its server failed") as caught:
+        exp.add(skip_existing=True, dt=0.1)
+    assert caught.value.filename == str(log.path / "metadata.json")
 
 
 def test_a_lock_that_is_held(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
