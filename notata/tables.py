@@ -15,6 +15,8 @@ from notata.errors import DamagedError
 
 StrPath = str | os.PathLike[str]
 
+_END = b"end"  # put behind a table, it is a row of its own where the last line is whole
+
 _limit = threading.Lock()
 
 
@@ -41,19 +43,22 @@ def long_cells() -> Iterator[None]:
 def _lines(data: bytes, path: StrPath) -> tuple[list[str], list[list[str]]]:
     """The header, and the cells of each line that has any; of several lines of one run, the last.
 
+    What stands behind the last whole line is left out: a row that was cut off, by a death or by the
+    loss of power, which leaves zeros too. The next writer makes the table anew.
+
     Raises:
         DamagedError: If it is no CSV.
     """
     import csv
     import io
 
-    text = data.decode("utf-8", "surrogateescape")
+    text = (data + _END).decode("utf-8", "surrogateescape")
     try:
         with long_cells():
-            lines = csv.reader(io.StringIO(text, newline=""))
-            header, rows = next(lines, []), [row for row in lines if row]
+            *lines, _ = csv.reader(io.StringIO(text, newline=""))
     except csv.Error as error:
         raise DamagedError(f"{os.fspath(path)} is damaged: {error}") from None
+    header, rows = (lines[0] if lines else []), [row for row in lines[1:] if row]
     if RUN_ID not in header:
         return header, rows
     at = len(header) - 1 - header[::-1].index(RUN_ID)

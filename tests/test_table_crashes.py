@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from notata import Experiment, files, turns
+from notata import Experiment, ExperimentReader, files, turns
 from notata.index import Index, row_of
 from notata.stored import read_json
 
@@ -173,6 +173,48 @@ def test_a_torn_append_is_noticed_wherever_it_is_cut(
         assert exp.index_file.read_bytes()[1:] == whole[1 : len(whole) - len(line) + cut]
         index.add(row, since=index.epoch())  # the next writer
         assert exp.rows() == expected, cut
+
+
+@pytest.mark.parametrize("reason", ["123456", "one, two", "one,\ntwo\n\nthree"])
+def test_no_reader_takes_a_torn_last_line_for_a_row(base: Path, reason: str) -> None:
+    """As the loss of a node leaves it, whatever was in the file before, and with zeros behind."""
+    exp = Experiment("s", base)
+    for k in range(2):
+        log = exp.add(k=k)
+        assert log is not None
+        log.json("metrics", {"m": 123456})
+        log.mark_failed(reason)
+    expected, (_, second) = exp.rows()[:1], exp.rows()
+    whole = exp.index_file.read_bytes()
+    start = whole.index(b"s_k_1")
+    reader = ExperimentReader(exp.exp_dir)
+    for cut in range(start, len(whole)):
+        for zeros in (b"", bytes(500)):
+            exp.index_file.write_bytes(whole[:cut] + zeros)
+            assert exp.rows() == reader.rows() == expected, cut
+            assert [row["run_id"] for row in reader.index()] == ["s_k_0"], cut
+            assert "with 1 entries" in str(reader)
+    for zeros in (1, 500):
+        exp.index_file.write_bytes(whole + bytes(zeros))
+        assert exp.rows() == [*expected, second]
+        assert exp.to_dataframe()["m"].tolist() == [123456, 123456]
+    for cut in (start + 5, whole.rindex(b"123456") + 3, len(whole) - 1):
+        exp.index_file.write_bytes(whole[:cut])
+        assert exp.to_dataframe()["run_id"].tolist() == ["s_k_0"]
+        assert len(exp.select(m=123)) == len(exp.select(k=1)) == 0
+    exp.index_file.write_bytes(whole[:8])  # of the header
+    assert exp.rows() == [] == list(reader.index())
+    exp.index_file.write_bytes(whole[:-3])
+    log = exp.add(k=2)
+    assert log is not None
+    log.mark_complete()
+    assert [row["k"] for row in exp.rows()] == [0, 1, 2]
+
+
+def test_a_quote_that_somebody_put_into_a_table_is_no_torn_line(base: Path) -> None:
+    exp = Experiment("s", base)
+    exp.index_file.write_text('run_id,size,status\ns_1,5" pipe,complete\ns_2,x,complete\n')
+    assert [row["size"] for row in exp.rows()] == ['5" pipe', "x"]
 
 
 def test_an_append_costs_the_same_however_long_the_table_is(base: Path) -> None:
