@@ -15,6 +15,8 @@ from contextlib import suppress
 # Below 64, to which the system has room for in each process: to make more takes 20 ms where there
 # are threads.
 FILES = 40
+# A number that C writes to where Python can't must not be one that a log had, as far as that goes.
+STACKS = 48
 # Those that Python writes to by itself, when a signal comes, are apart: a file of ours has such a
 # number only where more than 16 are open at once.
 BELLS = 56
@@ -25,7 +27,7 @@ def out_of_the_way(descriptor: int, lowest: int = FILES) -> int:
 
     Args:
         descriptor: The descriptor; it is closed.
-        lowest: The lowest number that it may have: `FILES` or `BELLS`.
+        lowest: The lowest number that it may have: `FILES`, `STACKS` or `BELLS`.
 
     Returns:
         The new one, or the same where there is no such number to be had.

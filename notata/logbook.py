@@ -290,8 +290,8 @@ class Logbook(Verbs, Steering):
 
         Signs of life are what it logs and `tick()`. Without any for `timeout` seconds, the stacks
         of all its threads go into `stacks.txt` in its folder, and `notata stuck` shows which ranks
-        stand together and which elsewhere. Nothing is written before. `NOTATA_WATCH=600` does the
-        same from the outside. It ends with the run.
+        stand together and which elsewhere. `NOTATA_WATCH=600` does the same from the outside. It
+        ends with the run. Until then a file is open, empty, for a rank that holds Python's lock.
 
         Args:
             timeout: Seconds; longer than a step takes, and than this rank waits for others.

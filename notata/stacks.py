@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import os
 import re
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
-from notata import files, gather, layout
+from notata import files, folders, gather, layout
+from notata.descriptors import STACKS, out_of_the_way
 from notata.ranges import ranks_text
 from notata.stored import read_json
 
@@ -72,7 +75,6 @@ _THREAD = re.compile(rb"(?:Current thread|Thread) 0x([0-9a-f]+)")
 _FRAME = re.compile(rb'  File "(.*)", line (\d+) in (.*)')
 _TIMEOUT = re.compile(rb"Timeout \((\d+):(\d\d):(\d\d(?:\.\d+)?)\)!")
 _WENT_ON = b"went on"
-_TAIL = 1 << 16  # bytes at the end of a log that are looked at
 
 
 def write(path: str, rank: int, host: str, silent: float) -> None:
@@ -104,11 +106,87 @@ def note_going_on(path: str) -> None:
 
     Ranks: independent.
     """
-    files.append_line(path, b"[%b] %b\n" % (_now().encode(), _WENT_ON))
+    files.append_line(path, _going_on())
+
+
+def _going_on() -> bytes:
+    return b"[%b] %b\n" % (_now().encode(), _WENT_ON)
 
 
 def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S")
+
+
+class Aside:
+    """A file for the stacks that `faulthandler` writes by itself, where Python can't run.
+
+    It has to be open before that, so that each watched rank has one. If it is empty at the end,
+    nothing is left of it.
+    """
+
+    def __init__(self, run: str, rank: int, parallel: bool) -> None:
+        """Make the file.
+
+        Args:
+            run: The run's folder.
+            rank: This process's rank.
+            parallel: Whether the run has others.
+
+        Raises:
+            OSError: If it can't be made.
+        """
+        folder = _aside(run, parallel)
+        folders.make_folders(folder)
+        self._path = os.path.join(folder, f"{rank:05d}.txt")
+        with suppress(FileNotFoundError):  # of an older attempt, which may still be at it
+            os.unlink(self._path)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._descriptor = out_of_the_way(os.open(self._path, flags, 0o666), STACKS)
+        self._inode = self._state().st_ino
+        self._noted = 0  # its size when the rank last went on
+        self._pid = os.getpid()
+
+    def fileno(self) -> int:
+        """Its descriptor.
+
+        Raises:
+            OSError: If the program has closed it.
+        """
+        if self._state().st_ino != self._inode:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), self._path)
+        return self._descriptor
+
+    def _state(self) -> os.stat_result:
+        return os.fstat(self._descriptor)
+
+    def note_going_on(self) -> None:
+        """Append that the program gave a sign of life, if stacks were written since the last one.
+
+        Raises:
+            OSError: If the file takes no more, or is gone.
+        """
+        if os.fstat(self.fileno()).st_size > self._noted:
+            files.write_all(self._descriptor, _going_on())
+            self._noted = self._state().st_size
+
+    def close(self) -> None:
+        """Let go of the file; it stays only if there is anything in it.
+
+        Raises:
+            OSError: If it can't be taken away, or is gone.
+        """
+        found = os.stat(self._path)  # a newer attempt may have made its own
+        mine = found.st_ino == self._inode and os.getpid() == self._pid  # no forked child's
+        with suppress(OSError):
+            os.close(self.fileno())
+        if mine and found.st_size == 0:
+            os.unlink(self._path)
+            with suppress(OSError):  # other ranks have theirs there
+                os.rmdir(os.path.dirname(self._path))
+
+
+def _aside(run: str, parallel: bool) -> str:
+    return os.path.join(run, *([layout.RANKS] if parallel else []), layout.STACKS_ASIDE)
 
 
 def read(run: str, size: int) -> dict[int, Stand]:
@@ -120,49 +198,55 @@ def read(run: str, size: int) -> dict[int, Stand]:
 
     Ranks: independent.
     """
-    folders = gather.rank_folders(run) if size > 1 else {0: run}
+    own = gather.rank_folders(run) if size > 1 else {0: run}
+    paths = {rank: os.path.join(folder, layout.STACKS) for rank, folder in own.items()}
+    folder = _aside(run, size > 1)
+    aside = {
+        int(name[:-4]): os.path.join(folder, name)
+        for name in folders.listed(folder)
+        if name[:-4].isdecimal()
+    }
     found: dict[int, Stand] = {}
-    for rank, folder in folders.items():
-        log = os.path.join(run if rank == 0 else folder, layout.LOG)
-        stand = _from_log(log, rank) or _last(os.path.join(folder, layout.STACKS))
-        if stand is not None:
-            found[rank] = stand
+    for rank in sorted(paths.keys() | aside.keys()):
+        both = [_last(paths[rank])] if rank in paths else []
+        both += [_by_timer(aside[rank], rank)] if rank in aside else []
+        stands = sorted(filter(None, both), key=lambda stand: stand.went_on)
+        if stands:
+            found[rank] = stands[0]
     return found
 
 
 def _last(path: str) -> Stand | None:
     """The newest stacks in a file of them."""
-    lines = (files.read_bytes(path) or b"").split(b"\n")
-    starts = [number for number, line in enumerate(lines) if _HEAD.match(line)]
-    match = _HEAD.match(lines[starts[-1]]) if starts else None
+    below, match = _newest(path, _HEAD)
     if match is None:
         return None
     stamp, rank, host, silent, main = match.groups()
-    below = lines[starts[-1] + 1 :]
-    threads = _threads(below)
-    frames = threads.get(int(main, 16), ())
+    frames = _threads(below).get(int(main, 16), ())
     went_on = any(line.endswith(_WENT_ON) for line in below)
     return Stand(int(rank), _text(stamp), _text(host), float(silent), frames, went_on)
 
 
-def _from_log(path: str, rank: int) -> Stand | None:
-    """The stacks of a rank that held Python's lock all the time, at the end of its log."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.stat(path).st_size - _TAIL))
-            lines = file.read().split(b"\n")
-    except OSError:
-        return None
-    starts = [number for number, line in enumerate(lines) if _TIMEOUT.match(line)]
-    match = _TIMEOUT.match(lines[starts[-1]]) if starts else None
+def _by_timer(path: str, rank: int) -> Stand | None:
+    """The newest stacks of a rank that held Python's lock all the time."""
+    below, match = _newest(path, _TIMEOUT)
     if match is None:
         return None
     hours, minutes, seconds = map(float, match.groups())
-    below = lines[starts[-1] + 1 :]
     frames = list(_threads(below).values())
-    went_on = any(line.startswith(b"[") for line in below)
+    went_on = any(line.endswith(_WENT_ON) for line in below)
     silent = 3600 * hours + 60 * minutes + seconds
     return Stand(rank, "", "", silent, frames[-1] if frames else (), went_on)  # the first thread
+
+
+def _newest(path: str, head: re.Pattern[bytes]) -> tuple[list[bytes], re.Match[bytes] | None]:
+    """The last head in a file, and the lines below it."""
+    lines = (files.read_bytes(path) or b"").split(b"\n")
+    for number in range(len(lines) - 1, -1, -1):
+        match = head.match(lines[number])
+        if match is not None:
+            return lines[number + 1 :], match
+    return [], None
 
 
 def _threads(lines: Iterable[bytes]) -> dict[int, tuple[Frame, ...]]:

@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any
 
 from notata import layout, vigil
-from notata.descriptors import out_of_the_way
 from notata.logwriter import LogWriter
 from notata.rankfolder import RankFolder
 from notata.topology import hostname
@@ -44,8 +43,8 @@ class Watchdog:
 
     A log line and a tick are signs of life. They are looked at beside the program, in the thread of
     `vigil`. Where the program holds Python's lock for all that time, in an extension, that thread
-    can't run: then `faulthandler` writes the stacks, from a thread without Python, to what is open:
-    this rank's log, else standard error.
+    can't run: then `faulthandler` writes the stacks, from a thread without Python, into a file that
+    is open from the beginning; to standard error where that can't be made.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class Watchdog:
         place = folder.topology
         self._path = os.path.join(folder.path if place.parallel else folder.run, layout.STACKS)
         self._head_start = _HEAD_START * (1 if place.is_root else 2)
-        self._spare = -1  # where stacks go that Python can't write
+        self._aside: stacks.Aside | None = None  # where stacks go that Python can't write
         self._seen, self._since = log.signs, time.monotonic()
         self._told = False
         self._lock = threading.Lock()  # held while it looks
@@ -90,10 +89,11 @@ class Watchdog:
         with self._lock:
             self._timeout = float("inf")
             faulthandler.cancel_dump_traceback_later()
-            if self._spare >= 0:
-                with suppress(OSError):  # closed by the program; of other faults the log tells
-                    os.close(self._spare)
-                self._spare = -1
+            self._note_going_on()
+            if self._aside is not None:
+                with suppress(OSError):
+                    self._aside.close()
+                self._aside = None
 
     def _look(self, _: int) -> None:
         with self._lock:
@@ -103,9 +103,7 @@ class Watchdog:
             give_up, silent = self._give_up, time.monotonic() - self._since
             if self._log.signs != self._seen:
                 self._seen, self._since = self._log.signs, time.monotonic()
-                if self._told:
-                    self._told = False
-                    self._attempt(self._stacks.note_going_on, self._path)
+                self._note_going_on()
             elif not self._told and silent >= self._timeout:
                 self._told = True
                 self._attempt(self._write, silent)
@@ -113,12 +111,30 @@ class Watchdog:
                 give_up(self._where(silent))
 
     def _arm(self) -> None:
-        if self._spare < 0 and self._log.fileno() >= 0:
-            with suppress(OSError):  # the program has closed it; the next line opens it again
-                self._spare = out_of_the_way(os.dup(self._log.fileno()))
-        target: Any = self._spare if self._spare >= 0 else sys.__stderr__
+        target: Any = self._open_aside() or sys.__stderr__
         with suppress(OSError, ValueError, AttributeError, RuntimeError):  # no standard error
             faulthandler.dump_traceback_later(self._timeout + 2 * self._pause, file=target)
+
+    def _open_aside(self) -> int:
+        """The descriptor of the file that is made for it; 0 where it can't be."""
+        place = self._folder.topology
+        for _ in range(2):
+            with suppress(OSError):
+                if self._aside is None:
+                    run = self._folder.run
+                    self._aside = self._stacks.Aside(run, place.rank, place.parallel)
+                return self._aside.fileno()
+            self._aside = None  # the program has closed it, with all that it knew nothing of
+        return 0
+
+    def _note_going_on(self) -> None:
+        """Say below stacks that were written that the program is no longer there."""
+        if self._told:
+            self._told = False
+            self._attempt(self._stacks.note_going_on, self._path)
+        with suppress(OSError):  # closed by the program; a disk that takes no more is asked again
+            if self._aside is not None:
+                self._aside.note_going_on()
 
     def _attempt(self, action: Callable[..., object], *args: object) -> None:
         """Write something down; a disk that doesn't take it keeps nobody from watching."""

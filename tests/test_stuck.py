@@ -98,18 +98,33 @@ def test_a_rank_that_waits_at_the_end_of_the_run_is_said_to(run: Path) -> None:
     assert groups[0][0].place == place
 
 
-def test_stacks_at_the_end_of_a_log_are_read_too(run: Path) -> None:
-    log = run / "ranks/rank_00003/log.txt"
-    with log.open("a") as file:
-        file.write("Timeout (0:10:00)!\n" + HELPER + MAIN + ELSEWHERE)
-    groups = survey(os.fspath(run), 6).groups
-    assert [[stand.rank for stand in group] for group in groups] == [[0, 2], [1, 3]]
-    assert groups[1][1].silent == 600
-    with log.open("a") as file:
-        file.write("[2026-11-25T22:20:00.000000] INFO [rank 3] here\n")
+def test_stacks_of_ranks_that_could_not_run_python_are_read_too(run: Path) -> None:
+    """`faulthandler` wrote them by itself; rank 5 has no folder, as it wrote nothing else."""
+    aside = run / "ranks/.notata-stacks"
+    aside.mkdir()
+    for rank in (0, 3, 5):
+        told = "Timeout (0:10:00)!\n" + HELPER + MAIN + ELSEWHERE
+        (aside / f"{rank:05d}.txt").write_text(told)
+    (aside / "00004.txt").touch()
+    (run / "ranks/rank_00000/stacks.txt").unlink()
     found = survey(os.fspath(run), 6)
-    assert [[stand.rank for stand in group] for group in found.groups] == [[1], [0, 2]]
+    assert [[stand.rank for stand in group] for group in found.groups] == [[2], [0, 1, 3, 5]]
+    assert [stand.silent for stand in found.groups[1]] == [600, 600.4, 600, 600]
+    assert found.silent == []
+    with (aside / "00003.txt").open("a") as file:
+        file.write("[2026-11-25T22:20:00] went on\n")
+    found = survey(os.fspath(run), 6)
+    assert [[stand.rank for stand in group] for group in found.groups] == [[2], [0, 1, 5]]
     assert found.went_on == [3]
+
+
+def test_a_rank_that_went_on_once_may_be_stuck_now(run: Path) -> None:
+    """In a call of C, and later in one that lets Python write."""
+    aside = run / "ranks/.notata-stacks"
+    aside.mkdir()
+    told = "Timeout (0:10:00)!\n" + MAIN + WAITS + "[2026-11-25T22:20:00] went on\n"
+    (aside / "00001.txt").write_text(told)
+    assert [group[0].rank for group in survey(os.fspath(run), 6).groups] == [1, 0]
 
 
 @pytest.mark.parametrize("told", ["", "torn", HEAD.format(rank=0)[:60], HEAD.format(rank=0)])

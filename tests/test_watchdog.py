@@ -107,29 +107,86 @@ def test_a_rank_of_several_writes_into_its_own_folder(base: Path) -> None:
     ]
 
 
-def test_a_process_that_holds_python_s_lock_is_seen_in_its_log(tmp_path: Path) -> None:
-    """`ctypes.PyDLL` keeps the lock, as an extension does that computes or waits without Python."""
-    code = """
-        import ctypes, os
-        from notata import Logbook
-        log = Logbook("x")
-        log.info("here")
-        log.watch(timeout=0.5)
-        def holds_the_lock():
-            ctypes.PyDLL(None).sleep(4)
-            os._exit(0)
-        holds_the_lock()
+HOLDS_THE_LOCK = """
+    import ctypes, os, time
+    from notata import Logbook
+    log = Logbook("x"{options})
+    log.watch(timeout=0.5)
+    def holds_the_lock(seconds):
+        ctypes.PyDLL(None).sleep(seconds)
+"""
+
+
+@pytest.mark.parametrize("rank", [None, 0, 2])
+def test_a_process_that_holds_python_s_lock_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int | None
+) -> None:
+    """`ctypes.PyDLL` keeps the lock, as an extension does that computes or waits without Python.
+
+    Nothing was written before, not even a line of the log.
     """
-    done = program(code, tmp_path)
+    if rank is not None:
+        monkeypatch.setenv("NOTATA_RANK", f"{rank}")
+        monkeypatch.setenv("NOTATA_SIZE", "3")
+    code = HOLDS_THE_LOCK.format(options=", level='ERROR'")
+    done = program(f"{code}\n    holds_the_lock(4); os._exit(0)", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     run = tmp_path / "outputs" / "log_x"
-    ((stand,),) = survey(str(run), 1).groups
+    found = survey(str(run), 1 if rank is None else 3)
+    ((stand,),) = found.groups
+    assert stand.rank == (rank or 0)
     assert stand.place.startswith("holds_the_lock (")
     assert stand.silent >= 0.5
-    assert [m.message.splitlines()[0] for m in LogReader(run).messages()] == [
-        "Logbook initialized",
-        "here",
-    ]
+    assert len(found.silent) == (0 if rank is None else 2)
+    assert not list(run.rglob("log.txt"))
+
+
+def test_a_process_that_held_python_s_lock_is_seen_to_go_on(tmp_path: Path) -> None:
+    code = HOLDS_THE_LOCK.format(options="")
+    more = """
+    holds_the_lock(2)
+    def told():
+        return [path.read_text() for path in log.path.glob(".notata-stacks/*")]
+    assert len(told()) == 1 and "holds_the_lock" in told()[0]
+    while "went on" not in told()[0]:
+        log.tick()
+        time.sleep(0.1)
+    first = told()
+    holds_the_lock(2)
+    assert len(told()[0]) > 1.5 * len(first[0])
+    log.mark_complete()
+    assert told()[0].count("went on") == 2
+    """
+    done = program(code + more, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    found = survey(str(tmp_path / "outputs" / "log_x"), 1)
+    assert (found.groups, found.went_on) == ([], [0])
+
+
+def test_a_watch_leaves_nothing_where_it_was_not_needed(base: Path) -> None:
+    logs = [open_as(rank, 3, base) for rank in range(3)]
+    for log in logs:
+        log.watch(timeout=600)
+    aside = base / "log_run" / "ranks" / ".notata-stacks"
+    assert sorted(path.name for path in aside.iterdir()) == ["00000.txt", "00001.txt", "00002.txt"]
+    logs[1].watch(timeout=300)  # in place of the first
+    assert len(list(aside.iterdir())) == 3
+    for log in logs:
+        log.mark_complete()
+    assert tree(base / "log_run") == ["log.txt", "metadata.json", "ranks/"]
+
+
+def test_an_older_attempt_leaves_the_newer_one_s_file(base: Path) -> None:
+    older = Logbook("x", base)
+    older.watch(timeout=600)
+    newer = Logbook("x", base, resume=True)
+    newer.watch(timeout=600)
+    older.mark_complete()
+    (aside,) = (base / "log_x" / ".notata-stacks").iterdir()
+    assert newer._session._watchdog is not None
+    assert newer._session._watchdog._open_aside() > 0
+    newer.mark_complete()
+    assert not aside.exists()
 
 
 def test_a_watchdog_can_end_a_process_that_is_stuck(tmp_path: Path) -> None:
