@@ -1,4 +1,4 @@
-"""`notata stuck` on real ranks: the many that wait in a reduction, and the one that is elsewhere."""
+"""`notata stuck` on real ranks: those that wait in a reduction, and the one that is elsewhere."""
 
 from __future__ import annotations
 
