@@ -60,7 +60,7 @@ class Logbook(Verbs, Steering):
             (`NOTATA_GRACE`, 30). Ranks that are done wait for slower ones for up to an hour.
         signals: Signals to note while the run is open, as warnings: `SIGTERM`, `SIGINT`, `SIGUSR1`,
             `SIGUSR2` and `SIGXCPU` by default; `()` installs nothing. Handlers that are there run
-            as before, and what ended the process without a Logbook, `SIGTERM`, still does.
+            as before, and `SIGTERM` still ends the process, once Python can run (docs: failures).
         margin: Seconds before the end of the job from which on `should_stop` is true.
         on_failure: What a rank that leaves the block by an exception does about ranks that don't
             come to its end: `"grace"` waits for them for `grace` seconds and then ends the job
@@ -295,8 +295,8 @@ class Logbook(Verbs, Steering):
 
         Args:
             timeout: Seconds; longer than a step takes, and than this rank waits for others.
-            abort: Whether the job is ended then, once the metadata say where the ranks stand. A
-                rank that is at the end of the run and waits for others lets them live.
+            abort: Whether the job is ended then, once the metadata say where the ranks stand, as
+                far as any rank can. A rank that waits for others at the run's end lets them live.
 
         Raises:
             ValueError: If it is not a number of seconds.

@@ -89,6 +89,8 @@ class Session(Opened):
                 self._apply(stuck)
             elif not self.attempt.outdated:
                 speaking.speak_for_root(self._path, reason, self.elapsed, self.disk)
+            if self._watchdog is not None:
+                self._watchdog.wait_for_stacks()
         finally:
             end_job(self.topology.comm, f"ending the job: {reason}")
 

@@ -9,6 +9,10 @@ What was in place before still counts: a handler in Python runs, as ever, in the
 C (MPICH and faulthandler have some) in the thread of `vigil`; a signal that is ignored is left
 alone; SIGTERM ends a process that has no handler for it, but only once those who listen have
 written down what they had to. If the main thread is stuck, the process is ended from beside it.
+
+All this is Python's: where a call of C holds Python's lock, nothing is noted and nothing ends
+until it returns. The system's own action can't be put back from there, and to leave it in place
+would let a second SIGTERM, which often follows at once, end the process before anything is noted.
 """
 
 from __future__ import annotations

@@ -18,6 +18,10 @@ from notata.topology import hostname
 
 _SOONEST = 5.0  # seconds between two looks at most
 _HEAD_START = 1.0  # seconds that ranks have to write their stacks, and rank 0 to speak first
+# Seconds, and looks, that ranks which can run Python have from the first stacks on, before one that
+# can't is ended.
+_LAST_RESORT, _LOOKS = 4.0, 3
+_PAUSE = 0.1  # seconds between two looks for the stacks of other ranks
 
 
 def seconds(timeout: Any = None) -> float:
@@ -44,7 +48,9 @@ class Watchdog:
     A log line and a tick are signs of life. They are looked at beside the program, in the thread of
     `vigil`. Where the program holds Python's lock for all that time, in an extension, that thread
     can't run: then `faulthandler` writes the stacks, from a thread without Python, into a file that
-    is open from the beginning; to standard error where that can't be made.
+    is open from the beginning; to standard error where that can't be made. If the job is to end,
+    it ends this process with status 1, so that the launcher ends the others: later than ranks that
+    can run have written down why, and before they give up waiting for its stacks.
     """
 
     def __init__(
@@ -81,7 +87,22 @@ class Watchdog:
 
     def spare(self) -> None:
         """Let the job live, whatever comes: this rank waits for the others at the run's end."""
-        self._give_up = None
+        with self._lock:
+            self._give_up = None
+            self._arm()
+
+    def wait_for_stacks(self) -> None:
+        """Wait for those of ranks that can't run Python, which come as these ranks are ended.
+
+        Ranks: independent; called while the job is being ended.
+        """
+        # From its last sign of life until the next look a rank has been silent for a little less.
+        deadline = time.monotonic() + (_LOOKS + 1) * self._pause + _LAST_RESORT
+        size = self._folder.topology.size
+        while time.monotonic() < deadline:
+            if not self._stacks.survey(self._folder.run, size).silent:
+                return
+            time.sleep(_PAUSE)
 
     def stop(self) -> None:
         """Watch no more."""
@@ -112,8 +133,11 @@ class Watchdog:
 
     def _arm(self) -> None:
         target: Any = self._open_aside() or sys.__stderr__
+        ends = self._give_up is not None
+        later = _LOOKS * self._pause + _LAST_RESORT if ends else 2 * self._pause
+        seconds = self._timeout + later
         with suppress(OSError, ValueError, AttributeError, RuntimeError):  # no standard error
-            faulthandler.dump_traceback_later(self._timeout + 2 * self._pause, file=target)
+            faulthandler.dump_traceback_later(seconds, file=target, exit=ends)
 
     def _open_aside(self) -> int:
         """The descriptor of the file that is made for it; 0 where it can't be."""

@@ -367,6 +367,27 @@ def test_a_signal_is_noted_while_the_main_thread_is_stuck(
             assert process.poll() is None
 
 
+@pytest.mark.parametrize("signals", ["signals=()", ""])
+def test_sigterm_waits_for_a_call_that_holds_python_s_lock(tmp_path: Path, signals: str) -> None:
+    """Unless the run does without signals: then the system ends the process at once."""
+    code = f"""
+    import ctypes
+    from notata import Logbook
+    log = Logbook("a", "out", {signals})
+    print("ready", flush=True)
+    ctypes.PyDLL(None).sleep({3600 if signals else 3})
+    """
+    with running(code, tmp_path) as process:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGTERM
+    meta = metadata(tmp_path / "out" / "log_a")
+    told = ("failed", "ended by SIGTERM")
+    assert (meta["status"], meta.get("failure_reason")) == (
+        ("initialized", None) if signals else told
+    )
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize(
     "end", ["stuck()", "import time; print('ready', flush=True); time.sleep(60)"]

@@ -111,7 +111,7 @@ HOLDS_THE_LOCK = """
     import ctypes, os, time
     from notata import Logbook
     log = Logbook("x"{options})
-    log.watch(timeout=0.5)
+    log.watch(timeout=0.5{watch})
     def holds_the_lock(seconds):
         ctypes.PyDLL(None).sleep(seconds)
 """
@@ -128,7 +128,7 @@ def test_a_process_that_holds_python_s_lock_is_seen(
     if rank is not None:
         monkeypatch.setenv("NOTATA_RANK", f"{rank}")
         monkeypatch.setenv("NOTATA_SIZE", "3")
-    code = HOLDS_THE_LOCK.format(options=", level='ERROR'")
+    code = HOLDS_THE_LOCK.format(options=", level='ERROR'", watch="")
     done = program(f"{code}\n    holds_the_lock(4); os._exit(0)", tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     run = tmp_path / "outputs" / "log_x"
@@ -142,7 +142,7 @@ def test_a_process_that_holds_python_s_lock_is_seen(
 
 
 def test_a_process_that_held_python_s_lock_is_seen_to_go_on(tmp_path: Path) -> None:
-    code = HOLDS_THE_LOCK.format(options="")
+    code = HOLDS_THE_LOCK.format(options="", watch="")
     more = """
     holds_the_lock(2)
     def told():
@@ -206,6 +206,29 @@ def test_a_watchdog_can_end_a_process_that_is_stuck(tmp_path: Path) -> None:
     assert meta["status"] == "failed"
     assert meta["failure_reason"].startswith("no sign of life for ")
     assert ": rank 0 in hangs (" in meta["failure_reason"]
+
+
+def test_a_watchdog_can_end_a_process_that_holds_python_s_lock(tmp_path: Path) -> None:
+    """No thread of Python can: `faulthandler` writes the stacks, and ends it."""
+    code = HOLDS_THE_LOCK.format(options="", watch=", abort=True")
+    done = program(f"{code}\n    holds_the_lock(3600)", tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    run = tmp_path / "outputs" / "log_x"
+    ((stand,),) = survey(str(run), 1).groups
+    assert stand.place.startswith("holds_the_lock (")
+    assert LogReader(run).meta["status"] == "initialized"  # as of one that was killed
+
+
+def test_a_process_that_holds_python_s_lock_at_its_end_is_let_live(tmp_path: Path) -> None:
+    code = HOLDS_THE_LOCK.format(options="", watch=", abort=True")
+    more = """
+    log._session._watchdog.spare()  # as where it waits for other ranks
+    holds_the_lock(7)
+    log.mark_complete()
+    """
+    done = program(code + more, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert LogReader(tmp_path / "outputs" / "log_x").meta["status"] == "complete"
 
 
 @pytest.mark.parametrize("given", ["soon", "-1", "inf", "nan"])

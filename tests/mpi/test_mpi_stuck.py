@@ -7,6 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from notata import LogReader
+from notata.stacks import survey
+
 
 def test_ranks_that_wait_stand_together_though_none_of_them_can_run_python(
     launch: Any, tmp_path: Path
@@ -22,3 +25,24 @@ def test_ranks_that_wait_stand_together_though_none_of_them_can_run_python(
     assert told.returncode == 1, told.stderr
     assert "4 of 4 ranks gave no sign of life" in told.stdout
     assert "most recent call first" not in done.output  # they are in the run, not on the terminal
+
+
+def test_a_job_whose_ranks_hold_python_s_lock_is_ended(launch: Any, tmp_path: Path) -> None:
+    done = launch(3, "stuck", "none_can_run_python", tmp_path, check=False, seconds=40)
+    assert done.status != 0
+    # The first one that ends itself takes the others with it.
+    groups = survey(str(tmp_path / "log_run"), 3).groups
+    assert {group[0].own[0].function for group in groups} == {"holds_the_lock"}
+
+
+def test_a_rank_that_can_says_why_the_job_is_ended_first(launch: Any, tmp_path: Path) -> None:
+    done = launch(4, "stuck", "one_can_run_python", tmp_path, check=False, seconds=40)
+    assert done.status != 0
+    meta = LogReader(tmp_path / "log_run").meta
+    assert meta["status"] == "failed"
+    assert meta["failure_reason"].startswith("no sign of life for "), meta
+    assert "rank 2 in hangs (" in meta["failure_reason"]
+    found = survey(str(tmp_path / "log_run"), 4)
+    places = {rank.rank: rank.own[0].function for group in found.groups for rank in group}
+    assert places.pop(2) == "hangs"
+    assert set(places.values()) == {"holds_the_lock"}, found

@@ -3,6 +3,7 @@
 stuck.py MODE OUT
 """
 
+import ctypes
 import sys
 import time
 
@@ -41,6 +42,29 @@ def before_the_first_line(out):
     reduces()
 
 
+def hangs():
+    time.sleep(3600)
+
+
+def one_can_run_python(out):
+    """All are stuck, and one of them can write down why the job is ended."""
+    log = Logbook("run", base_dir=out)
+    log.watch(timeout=1.0, abort=True)
+    if WORLD.rank == 2:
+        hangs()
+    holds_the_lock()
+
+
+def none_can_run_python(out):
+    Logbook("run", base_dir=out).watch(timeout=1.0, abort=True)
+    holds_the_lock()
+
+
+def holds_the_lock():
+    ctypes.PyDLL(None).sleep(3600)
+
+
 if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)
-    main({before_the_first_line.__name__: before_the_first_line})
+    modes = (before_the_first_line, one_can_run_python, none_can_run_python)
+    main({mode.__name__: mode for mode in modes})
