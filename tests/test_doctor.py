@@ -236,7 +236,14 @@ def test_other_ranks_print_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             "bad",
             ["nfs on /h (vers=3, nolock, local_lock=all)", "holds within one node", "NFS 4"],
         ),
-        (Mount("/h", "nfs4", {"vers": "4.2", "soft": ""}, "s:/h"), "warn", ["soft", "hard"]),
+        (
+            Mount("/h", "nfs", {"vers": "3", "nolock": "", "softerr": ""}, "s:/h"),
+            "bad",
+            ["holds within one node", "NFS 4", "option hard"],
+        ),
+        (Mount("/h", "nfs4", {"vers": "4.2", "soft": ""}, "s:/h"), "bad", ["soft", "option hard"]),
+        (Mount("/h", "nfs4", {"softerr": ""}, "s:/h"), "bad", ["(softerr)", "option hard"]),
+        (Mount("/h", "nfs4", {"softreval": "", "hard": ""}, "s:/h"), "ok", ["(hard)"]),
         (
             Mount("/h", "nfs4", {"vers": "4.2", "noac": "", "local_lock": "none"}, "s:/h"),
             "ok",
@@ -255,6 +262,19 @@ def test_file_systems(
     assert check.verdict == verdict
     told = f"{check.finding} {check.remedy}".replace("locks hold", "holds")
     assert [word for word in words if word not in told] == []
+
+
+def test_a_soft_mount_is_bad_whatever_its_locks_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mount = Mount("/h", "nfs", {"vers": "3", "nolock": "", "soft": ""}, "s:/h")
+    monkeypatch.setattr(filesystem, "mount_of", lambda path: mount)
+    assert filesystem.kind("/h", held=True).verdict == "bad"
+    mount = mount._replace(options={"vers": "4.2", "soft": ""})
+    result = CliRunner().invoke(main, ["doctor", str(tmp_path)])
+    assert result.exit_code == 1, result.output
+    mount = mount._replace(options={"vers": "4.2", "hard": ""})
+    assert CliRunner().invoke(main, ["doctor", str(tmp_path)]).exit_code == 0
 
 
 @pytest.mark.parametrize(

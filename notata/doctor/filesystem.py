@@ -26,6 +26,7 @@ _TELLING = [
     "acregmax",
     "acdirmax",
     "soft",
+    "softerr",
     "hard",
     "sync",
     "nobrl",
@@ -81,15 +82,16 @@ def kind(folder: str, *, held: bool = False) -> Check:
         return Check("file system", "warn", "its type isn't known: there is no /proc", advice)
     finding = described(mount)
     doubt = lock_doubt(mount)
-    if doubt and held:
+    soft = mount.type.startswith("nfs") and bool({"soft", "softerr"} & mount.options.keys())
+    hard = "Ask for the mount option hard: a soft mount loses data when its server is slow"
+    if doubt and not held:
+        remedy = [lock_remedy(mount), WITHOUT_LOCKS, hard if soft else ""]
+        return Check("file system", "bad", f"{finding}. {doubt}", ". ".join(filter(None, remedy)))
+    if soft:
+        return Check("file system", "bad", finding, hard)
+    if doubt:
         advice = "None needed: the locks were tried between these nodes, and held"
         return Check("file system", "warn", f"{finding}. {doubt}", advice)
-    if doubt:
-        remedy = ". ".join(filter(None, (lock_remedy(mount), WITHOUT_LOCKS)))
-        return Check("file system", "bad", f"{finding}. {doubt}", remedy)
-    if mount.type.startswith("nfs") and "soft" in mount.options:
-        advice = "Ask for the mount option hard: a soft mount loses data when its server is slow"
-        return Check("file system", "warn", finding, advice)
     if mount.type in _MEMORY:
         advice = "Use it for trials only: it is memory, and gone when the node restarts"
         return Check("file system", "warn", finding, advice)
