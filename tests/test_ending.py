@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from simulated import open_as, program
+from simulated import ROOT, open_as, program
 
 import notata
 from notata import Logbook, LogReader
@@ -328,6 +328,32 @@ def test_what_is_in_place_while_a_run_is_open_is_undone(tmp_path: Path) -> None:
     # A hook for the end of the program; what goes on beside it: the sign of life, signals, and the
     # watch; and the handlers of the signals that are noted. No hook for exceptions.
     assert done.stdout == "False False False True\nTrue True True True\n"
+
+
+def test_what_stays_in_place_is_named_in_the_docs(tmp_path: Path) -> None:
+    """Twice for forks, however many runs there were; and a timer that the program had is gone."""
+    code = """
+        import faulthandler, os, sys
+        hooks = []
+        os.register_at_fork = lambda **given: hooks.append({f.__module__ for f in given.values()})
+        import notata
+        assert hooks == []
+        from notata import Logbook
+        for _ in range(2):
+            with Logbook("a", overwrite=True):
+                pass
+        print(*sorted(name for (name,) in hooks if name.startswith("notata")))
+        faulthandler.dump_traceback_later(1, file=sys.stdout)
+        with Logbook("b") as log:
+            log.watch(timeout=600)
+        import time
+        time.sleep(2)
+    """
+    done = program(code, tmp_path)
+    assert (done.stdout, done.stderr) == ("notata.signals notata.vigil\n", "")
+    told = (ROOT / "docs" / "failures.md").read_text()
+    for name in ("os.register_at_fork", "faulthandler.dump_traceback_later"):
+        assert name in told.partition("can't be undone")[2]
 
 
 def test_the_traceback_is_on_disk_before_a_rank_tells_anybody(
