@@ -482,6 +482,27 @@ def test_the_older_attempt_stops_writing(base: Path) -> None:
     assert metadata(log.path)["status"] == "complete"
 
 
+def test_an_older_attempt_that_only_logs_notices_within_ten_seconds(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1_800_000_000.0]
+    monkeypatch.setattr("notata.logwriter.time.time", lambda: clock[0])
+    old = Logbook("a", base)
+    new = Logbook("a", base, resume=True)
+    new.info("newer")
+    for seconds in (1, 8.9, 0.2, 20):
+        clock[0] += seconds
+        old.info(f"older after {clock[0] - 1_800_000_000:.1f} s")
+    assert [text for text in texts(new.path) if "older" in text] == [
+        "older after 1.0 s",
+        "older after 9.9 s",
+    ]
+    with pytest.raises(OutdatedError):
+        old.text("x", "x")
+    new.mark_complete()
+    old.mark_complete()
+
+
 def test_a_row_of_the_older_attempt_does_not_come_into_the_table(base: Path) -> None:
     exp = Experiment("sweep", base)
     old = exp.add(n=1)
