@@ -78,8 +78,12 @@ class Experiment:
         place = topology.find(comm)
         self._alone = not place.parallel  # so were the programs that 0.3.0 was for
         if place.is_root:
-            with disk.Disk().explaining(runs := os.path.join(self._home, layout.RUNS)):
-                self._made = folders.make_folders(runs)
+            try:
+                with disk.Disk().explaining(runs := os.path.join(self._home, layout.RUNS)):
+                    self._made = folders.make_folders(runs)
+            except OSError:  # opening a run meets it, too, and tells the other ranks
+                if place.comm is None:
+                    raise
 
     def add(
         self, skip_existing: bool = False, *, durability: str | None = None, **params: Any

@@ -3,10 +3,10 @@
 allverbs.py KIND BASE TOLD [OPTION…]
 
 KIND is `first` (a run of an experiment), `resumed` or `overwrite` (of a run that is there). It
-appends a line of JSON to TOLD for each call that returned, or that an OSError left, where the
-option is `tolerant`. `node`, `close` or `process`: the durability. `unsynced`: nothing is synced,
-whatever notata does. `halfway`: it is killed after the first of two versions. With `mpi` it is one
-of several ranks.
+appends a line of JSON to TOLD for each call that returned, or that an OSError left, or another
+rank's failure, where the option is `tolerant`. `node`, `close` or `process`: the durability.
+`unsynced`: nothing is synced, whatever notata does. `halfway`: it is killed after the first of two
+versions. With `mpi` it is one of several ranks.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from notata import Experiment, Logbook
+from notata.errors import RankFailed
 
 HOW = {"resumed": "resume", "overwrite": "overwrite"}
 CELLS = 600  # of an array on each rank
@@ -76,10 +77,11 @@ def main(kind: str, base: str, told: str, *options: str) -> None:
     def attempt(verb: str, call: Callable[[], object], version: int = 0) -> Any:
         try:
             found = call()
-        except OSError as error:
+        except (OSError, RankFailed) as error:
             if "tolerant" not in options:
                 raise
-            tell(verb=verb, version=version, errno=error.errno, error=str(error))
+            number, name = getattr(error, "errno", None), type(error).__name__
+            tell(verb=verb, version=version, errno=number, error=str(error), type=name)
             return None
         tell(verb=verb, version=version)
         return found

@@ -22,6 +22,9 @@ CHANGES = [
     *("unlinkat", "rmdir", "link", "linkat", "symlink", "symlinkat", "truncate", "ftruncate"),
     *("fallocate", "fsync", "fdatasync", "utimensat", "chmod", "fchmod", "fchmodat"),
 ]
+# What a disk, or a server of files, answers to calls that it does not want; and no locks.
+ERRORS = ("ENOSPC", "EIO", "EDQUOT", "ESTALE")
+REFUSABLE = [*CHANGES, "close", "flock"]
 # Of so many calls one is tried; make sweep tries each.
 STRIDE = int(os.environ.get("NOTATA_SWEEP", "16"))
 _BY_OPENING = re.compile("O_CREAT|O_TRUNC|O_WRONLY|O_RDWR")

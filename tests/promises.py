@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from allverbs import CELLS, Figure, verbs
 
-from notata import Experiment, Logbook, LogReader, exits
+from notata import Experiment, Logbook, LogReader, exits, layout
 from notata.stored import read_json
 
 RUN = "log_s_k_1"
@@ -22,6 +22,15 @@ SYNCED_LATER = ("info", "path")  # what durability="node" does not sync at once
 
 def run_in(base: Path) -> Path:
     return base / "s" / "runs" / RUN
+
+
+def litter(base: Path) -> list[Path]:
+    """What stands under temporary names."""
+    return [
+        path
+        for path in base.rglob("*")
+        if path.name.startswith(layout.TEMP_PREFIX) and path.suffix == ".tmp"
+    ]
 
 
 def prepare(folder: Path, kind: str) -> tuple[Path, Path]:

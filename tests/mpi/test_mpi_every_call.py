@@ -1,6 +1,7 @@
 """Two ranks that use every verb, one of them killed at each system call that touches its files.
 
-And the same where the power goes then, which takes the other rank as well.
+And the same where the power goes then, which takes the other rank as well; and where the call is
+refused, of which both ranks have to hear if it concerns both.
 """
 
 from __future__ import annotations
@@ -13,13 +14,23 @@ from typing import Any
 
 import pytest
 from allverbs import CELLS, verbs
-from calls import CHANGES, Point, kill_at, need_strace, points_in, strace
+from calls import (
+    CHANGES,
+    ERRORS,
+    REFUSABLE,
+    Point,
+    fail_at,
+    kill_at,
+    need_strace,
+    points_in,
+    strace,
+)
 from power import AT_ONCE, powered
-from promises import acknowledged, check, check_after_power_loss, lines, newest, run_in
+from promises import acknowledged, check, check_after_power_loss, lines, litter, newest, run_in
 from simulated import open_as
 
 import notata
-from notata import LogReader
+from notata import LogReader, disk
 from notata.stored import read_json
 
 VICTIM = Path(__file__).parents[1] / "allverbs.py"
@@ -35,6 +46,7 @@ def job(
     rank: int,
     options: list[str],
     durability: str = "close",
+    *more: str,
 ) -> int:
     """Run the program on two ranks, one of them under strace; gives the job's status."""
     base.mkdir(parents=True)
@@ -50,11 +62,12 @@ def job(
     done = mpich(
         SIZE,
         VICTIM,
-        *("first", base, told, durability, "mpi"),
+        *("first", base, told, durability, "mpi", *more),
         wrapper=wrapped,
         check=False,
         seconds=60,
         NOTATA_HEARTBEAT="0",
+        NOTATA_GRACE="5",
         PYTHONDONTWRITEBYTECODE="1",
         PYTHONPATH=os.fspath(Path(notata.__file__).parents[1]),
     )
@@ -115,6 +128,69 @@ def test_a_rank_that_dies_at_any_call_loses_nothing(tmp_path: Path, mpich: Any, 
                 wrong.append(f"{point}\n   {type(error).__name__}: {error}")
     assert len(missed) <= max(1, len(chosen) // 50), missed
     assert not wrong, f"{len(wrong)} of {len(chosen)}\n" + "\n".join(wrong)
+
+
+def check_errors(base: Path, told: Path, rank: int) -> None:
+    """What a rank was refused is explained to it; the other one hears of what concerns both."""
+    said = [acknowledged(Path(f"{told}.{n}")) for n in range(SIZE)]
+    mine, others = ([a for a in said[n] if "errno" in a] for n in (rank, 1 - rank))
+    assert len(mine) <= 2, mine
+    for answer in mine:
+        assert f"; {disk._ADVICE[answer['errno']]}" in answer["error"], answer
+        assert str(base) in answer["error"], answer
+    causes = {answer["verb"]: answer for answer in mine if answer["verb"] in ("open", "close")}
+    assert len(causes) == len(others) <= 1, (mine, others)
+    for answer in others:
+        if answer["verb"] == "open":
+            assert answer["errno"] == causes["open"]["errno"], answer
+        else:  # what was refused when all had opened the run is heard of at its end
+            assert (answer["verb"], answer["type"]) == ("close", "RankFailed"), answer
+        assert f"rank {rank}" in answer["error"], answer
+    if "open" in newest(said[0]):
+        check(base, told, SIZE, oldest=0, lossy=True)
+        goes_on(base)
+    assert litter(base) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("rank", range(SIZE))
+def test_a_rank_is_told_of_an_error_at_any_call_and_so_is_the_other(
+    tmp_path: Path, mpich: Any, rank: int
+) -> None:
+    need_strace()
+    log, whole, how = tmp_path / "calls", tmp_path / "undisturbed", ("node", "tolerant")
+    base, told = whole / "base", whole / "told"
+    assert job(mpich, base, told, rank, strace(REFUSABLE, to=log), *how) == 0
+    check_errors(base, told, rank)
+    points = points_in(log, base, reads=True)
+    assert len(points) > (200 if rank == 0 else 100)
+    stride = 1 if STRIDE == 1 else 2 * STRIDE
+    chosen = points[rank * stride // 2 :: stride]
+    print(f"rank {rank} of {SIZE}: {len(points)} points, of which {len(chosen)} are tried")
+
+    def refuse(point: Point) -> tuple[Path, int]:
+        folder = tmp_path / f"{point.call}-{point.number}"
+        error = "ENOSYS" if point.call == "flock" else ERRORS[point.number % len(ERRORS)]
+        options = strace([point.call], *fail_at(point, error), to=f"{folder}.calls")
+        return folder, job(mpich, folder / "base", folder / "told", rank, options, *how)
+
+    wrong, missed = [], []
+    with ThreadPoolExecutor(2) as pool:
+        for point, (folder, status) in zip(chosen, pool.map(refuse, chosen), strict=True):
+            base, told = folder / "base", folder / "told"
+            try:
+                refused = Path(f"{folder}.calls").read_text(errors="replace").splitlines()
+                if not any("(INJECTED)" in line and f"{base}/" in line for line in refused):
+                    missed.append(point)  # MPI itself makes some calls as often as it happens
+                    continue
+                assert status == 0
+                check_errors(base, told, rank)
+                shutil.rmtree(folder)
+            except Exception as error:
+                wrong.append(f"{point}\n   {type(error).__name__}: {error}")
+    assert not wrong, f"{len(wrong)} of {len(chosen)}\n" + "\n".join(wrong)
+    assert len(missed) <= max(1, len(chosen) // 10), missed
 
 
 @pytest.mark.slow
