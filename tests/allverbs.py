@@ -3,15 +3,16 @@
 allverbs.py KIND BASE TOLD [OPTION…]
 
 KIND is `first` (a run of an experiment), `resumed` or `overwrite` (of a run that is there). It
-appends a line of JSON to TOLD for each call that returned, or that an OSError left, or another
-rank's failure, where the option is `tolerant`. `node`, `close` or `process`: the durability.
-`unsynced`: nothing is synced, whatever notata does. `halfway`: it is killed after the first of two
-versions. With `mpi` it is one of several ranks.
+appends a line of JSON to TOLD for each call that returned, or that an OSError left, where the
+option is `tolerant`. `node`, `close` or `process`: the durability. `unsynced`: nothing is synced,
+whatever notata does. `halfway`: it is killed after the first of two versions. With `mpi` it is one
+of several ranks.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -21,7 +22,6 @@ from typing import Any
 import numpy as np
 
 from notata import Experiment, Logbook
-from notata.errors import RankFailed
 
 HOW = {"resumed": "resume", "overwrite": "overwrite"}
 CELLS = 600  # of an array on each rank
@@ -56,6 +56,12 @@ def verbs(log: Any, version: int) -> dict[str, Callable[[], object]]:
         "path": lambda: log["artifacts/own/x.txt"],
         "root_array": lambda: log.root.array("energy", np.full(CELLS, v)),
         "root_json": lambda: log.root.json("summary", {"v": v}),
+        "watch": lambda: log.watch(timeout=600 * v),
+        "tick": log.tick,
+        "debug": lambda: log.debug(f"dropped {v}"),
+        "note": lambda: log.note(f"noted {v}", logging.ERROR),
+        "error": lambda: log.error(f"bad {v}"),
+        "logger": lambda: log.logger.warning(f"told {v}"),
         "last": lambda: log.warning(f"end of {v}"),
     }
 
@@ -77,11 +83,10 @@ def main(kind: str, base: str, told: str, *options: str) -> None:
     def attempt(verb: str, call: Callable[[], object], version: int = 0) -> Any:
         try:
             found = call()
-        except (OSError, RankFailed) as error:
+        except OSError as error:
             if "tolerant" not in options:
                 raise
-            number, name = getattr(error, "errno", None), type(error).__name__
-            tell(verb=verb, version=version, errno=number, error=str(error), type=name)
+            tell(verb=verb, version=version, errno=error.errno, error=str(error))
             return None
         tell(verb=verb, version=version)
         return found
@@ -103,7 +108,8 @@ def main(kind: str, base: str, told: str, *options: str) -> None:
             if "halfway" in options:
                 os.kill(os.getpid(), signal.SIGKILL)
         attempt("close", log.mark_complete)
-    tell(lost=log._log.lost if log is not None else 0)
+    ended = {"lost": log._log.lost, "status": log.status} if log is not None else {"lost": 0}
+    tell(**ended)
     os.close(descriptor)
     print("done")
 

@@ -14,7 +14,14 @@ from notata import Experiment, Logbook, LogReader, exits, layout
 from notata.stored import read_json
 
 RUN = "log_s_k_1"
-LINES = {"info": "line {}", "warning": "hot {}", "last": "end of {}"}
+LINES = {
+    "info": "line {}",
+    "warning": "hot {}",
+    "note": "noted {}",
+    "error": "bad {}",
+    "logger": "told {}",
+    "last": "end of {}",
+}
 # Verbs of rank 0 alone.
 OF_ROOT = ("params", "meta", "root_array", "root_json")
 SYNCED_LATER = ("info", "path")  # what durability="node" does not sync at once
@@ -131,10 +138,18 @@ def lines(run: Path, rank: int, size: int) -> set[str]:
     return {m.message.rstrip("\0\n") for m in found}  # zeros behind the last are of a power loss
 
 
-def check(base: Path, told: Path, size: int = 1, *, oldest: int = 1, lossy: bool = False) -> None:
+def check(
+    base: Path,
+    told: Path,
+    size: int = 1,
+    *,
+    oldest: int = 1,
+    lossy: bool = False,
+    ended: str = "complete",
+) -> None:
     """A program that was killed: what returned is there; what did not is whole or absent.
 
-    `lossy`: lines of the log may have been refused.
+    `lossy`: lines of the log may have been refused. `ended`: what a run that was closed says.
     """
     run = run_in(base)
     for rank in range(size):
@@ -161,7 +176,7 @@ def check(base: Path, told: Path, size: int = 1, *, oldest: int = 1, lossy: bool
             if got.get("arrays"):
                 assert reader.load_array("b:u").shape == (CELLS,)
         if "close" in got:
-            assert LogReader(run).meta["status"] == "complete"
+            assert LogReader(run).meta["status"] == ended
 
 
 def check_after_power_loss(base: Path, told: Path, durability: str, size: int = 1) -> None:
@@ -197,7 +212,7 @@ def check_closed(base: Path) -> None:
 
 
 def _is_file(verb: str) -> bool:
-    return verb not in (*LINES, "path", "open", "close")
+    return verb not in (*LINES, "path", "watch", "tick", "debug", "open", "close")
 
 
 def check_table(base: Path, told: Path) -> None:

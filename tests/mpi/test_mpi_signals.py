@@ -55,6 +55,13 @@ def test_all_ranks_leave_in_the_same_step(launch, tmp_path):
     assert LogReader(tmp_path / "log_a").meta["status"] == "complete"
 
 
+def test_off_the_main_thread_nothing_is_installed_and_nothing_breaks(launch, tmp_path):
+    done = launch(RANKS, "signals", "off_the_main_thread", tmp_path)
+    expected = {"same": True, "warned": False, "agreed": True, "status": "complete", "after": True}
+    assert list(done.told.values()) == [expected] * RANKS, done.output
+    assert LogReader(tmp_path / "log_a").load_array("x").tolist() == [0, 1, 2]
+
+
 def test_rank_0_says_for_what_it_waits(launch, tmp_path):
     done = launch(RANKS, "signals", "one_stays_away", tmp_path)
     assert all(told["left"] for told in done.told.values())

@@ -7,8 +7,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from notata import LogReader
 from notata.stacks import survey
+
+pytestmark = pytest.mark.mpi
 
 
 def test_ranks_that_wait_stand_together_though_none_of_them_can_run_python(

@@ -5,8 +5,10 @@ signals.py MODE OUT
 
 import os
 import signal
+import threading
 import time
 
+import numpy as np
 from mpi4py import MPI
 from tell import attempt, main, tell
 
@@ -82,4 +84,24 @@ def one_breaks(out):
     tell(ending=attempt(run))
 
 
-main({f.__name__: f for f in (blocked, ended, leaving, one_stays_away, one_breaks)})
+def off_the_main_thread(out):
+    """The whole run is another thread's on all ranks: nothing is installed, and all else works."""
+
+    def state():
+        return [signal.getsignal(number) for number in range(1, 32)]
+
+    def run():
+        with Logbook("a", base_dir=out) as log:
+            tell(same=state() == before, warned=log.should_stop, agreed=log.agree(log.rank == 1))
+            log.array("x", np.array([log.rank]))
+        tell(status=log.status)
+
+    before = state()
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    tell(after=state() == before)
+
+
+modes = (blocked, ended, leaving, one_stays_away, one_breaks, off_the_main_thread)
+main({mode.__name__: mode for mode in modes})
