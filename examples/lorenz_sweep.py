@@ -4,7 +4,7 @@ Each run integrates two neighbouring states for one value of rho, keeps the traj
 metrics how fast they part (the largest Lyapunov exponent: above 0 is chaos) and how high z goes.
 For rho around 20 the motion looks chaotic for long before it comes to rest: give it more --steps.
 Alone it does all points; as the tasks of a job array each does the next that nobody has claimed,
-and a second call does what is left. Then look at the whole sweep:
+and a second call does what is left or failed. Then look at the whole sweep:
 
     python examples/lorenz_sweep.py
     sbatch --array=0-3 --wrap "python examples/lorenz_sweep.py"
@@ -86,7 +86,7 @@ def main():
         print(f"Picture: {draw(experiment)}")
         return
     grid = {"rho": np.linspace(10.0, 50.0, options.points).round(3).tolist()}
-    for log in experiment.sweep(grid):
+    for log in experiment.sweep(grid, retry=("failed", "lost")):
         with log:
             path, lyapunov = part(log.params["rho"], options.steps)
             log.array("path", path)

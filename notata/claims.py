@@ -14,14 +14,19 @@ from contextlib import suppress
 from typing import Any
 
 from notata import files, layout, pulse, scheduler
-from notata.attempts import job_of
-from notata.jobs import JobId
+from notata.attempts import Attempt, current_job, job_of
+from notata.jobs import End, JobId
 from notata.stored import read_json
+from notata.topology import Topology
 
-FREE, COMPLETE, FAILED, RUNNING, LOST = "free", "complete", "failed", "running", "lost"
+FREE, COMPLETE, FAILED, OPEN = "free", "complete", "failed", "open"
+LOST = "lost"  # open, and its task is gone
+
 _CLOCK_LASTS = 5.0  # seconds for which the file system's time is not asked for again
+_SLACK = 5.0  # seconds that the clocks of the scheduler and of this node may differ
+_OPENING = 60.0  # seconds in which whoever makes a run's folder has said in it whose it is
 
-Gone = Callable[[Iterable[JobId]], Mapping[JobId, bool | None]]
+Ends = Callable[[Iterable[JobId]], Mapping[JobId, End]]
 
 
 class Claims:
@@ -30,72 +35,110 @@ class Claims:
     Args:
         runs: The folders of all of them.
         experiment: Folder of the experiment.
-        gone: Says of jobs whether they are gone: True, False, or None where it isn't known.
+        ends: Says of jobs whether they have ended.
         began: When the sweep began, by the file system's clock; what changed later is of the sweep.
     """
 
     def __init__(
-        self, runs: Sequence[str], experiment: str, gone: Gone, began: float = math.inf
+        self, runs: Sequence[str], experiment: str, ends: Ends, began: float = math.inf
     ) -> None:
-        self._runs, self._gone, self._experiment = runs, gone, experiment
+        self._runs, self._ends, self._experiment = runs, ends, experiment
         self._began = began
-        self._answers: dict[JobId, bool | None] = {}
+        self._answers: dict[JobId, End] = {}
         self._clock: tuple[float, pulse.Clock] | None = None
 
     def state(self, run: str) -> str:
-        """The state of a run: free, complete, failed, running or lost.
+        """The state of a run: free, complete, failed or open.
 
         Ranks: independent.
         """
-        metadata = read_json(os.path.join(run, layout.METADATA))
-        if metadata is None and not os.path.lexists(run):
+        metadata = _metadata(run)
+        if not metadata and not os.path.lexists(run):
             return FREE
-        told = (metadata or {}).get("status")
-        if told in (COMPLETE, FAILED):
-            return str(told)
-        return LOST if self._is_lost(run, metadata or {}) else RUNNING
+        told = metadata.get("status")
+        return str(told) if told in (COMPLETE, FAILED) else OPEN
 
     def is_of_this_sweep(self, run: str) -> bool:
         """Whether a run has ended since this process began its sweep, or in a task of its array.
 
         Ranks: independent.
         """
-        metadata = read_json(os.path.join(run, layout.METADATA)) or {}
-        told, array = metadata.get("scheduler"), scheduler.job().get("array_job_id")
-        if array is not None and isinstance(told, dict) and told.get("array_job_id") == array:
+        if _has_our(_metadata(run), "array_job_id"):
             return True
         sign = pulse.last_sign(run)
         return sign is not None and sign > self._began
 
-    def _is_lost(self, run: str, metadata: Mapping[str, Any]) -> bool:
-        silence = self._silence(run)
-        if silence <= 2 * pulse.interval():
+    def is_cut_off(self, run: str, place: Topology) -> bool:
+        """Whether it is this very job that began a run, and was started again in the middle of it.
+
+        One that failed by itself before that is none. One that failed after a warning is, since its
+        program stopped for the scheduler; so is one of which only the scheduler said that it ended.
+
+        Args:
+            run: Its folder.
+            place: This process's place.
+
+        Ranks: independent.
+        """
+        if current_job().restarts == 0:
             return False
+        metadata, state = _metadata(run), self.state(run)
+        if not metadata and self._silence(run) <= _OPENING:
+            return False  # another task may be opening it just now
+        cut_off = state == OPEN or (state == FAILED and _was_stopped(metadata))
+        return cut_off and Attempt(run, place).goes_on(None)
+
+    def is_lost(self, run: str) -> bool:
+        """Whether a run that is open has nobody left who does it.
+
+        Ranks: independent.
+        """
+        metadata = _metadata(run)
+        silence = self._silence(run)
+        is_quiet = silence > 2 * pulse.interval()
+        is_unheard = is_quiet and silence > pulse.bound()
         job = _slurm_job(run, metadata)
-        gone = None if job is None else self._is_gone(job)
-        return silence > pulse.bound() if gone is None else gone
+        if job is None:
+            return is_unheard
+        # As a rule the tasks of an array live where their runs are open: not each asks for others.
+        if _is_beside(metadata) and not is_quiet:
+            return False
+        end = self._end(job, metadata)
+        if not end.over:
+            return end.over is None and is_unheard
+        if end.time is None:
+            return is_quiet
+        if time.time() - end.time > silence + _SLACK:  # a sign of life came after that end
+            return is_quiet if end.settled else is_unheard
+        return is_quiet or end.settled
 
     def _silence(self, run: str) -> float:
         """Seconds since a run's last sign of life."""
         if self._clock is None or time.monotonic() - self._clock[0] > _CLOCK_LASTS:
             self._clock = time.monotonic(), pulse.Clock(self._experiment)
+        asked, clock = self._clock
         sign = pulse.last_sign(run)
         with suppress(FileNotFoundError):
             sign = os.stat(run).st_mtime if sign is None else sign
-        return 0.0 if sign is None else self._clock[1].now - sign
+        return 0.0 if sign is None else clock.now + time.monotonic() - asked - sign
 
-    def _is_gone(self, job: JobId) -> bool | None:
-        """What the scheduler says of a job; it is asked once for all that are not known to run."""
+    def _end(self, job: JobId, metadata: Mapping[str, Any]) -> End:
+        """What the scheduler says of a job; it is asked once for all of whose end it may know."""
         if job not in self._answers:
-            silent = {job}
+            wanted, beside = {job}, _is_beside(metadata)
             for run in self._runs:
-                metadata = read_json(os.path.join(run, layout.METADATA)) or {}
-                other = _slurm_job(run, metadata)
-                if other is not None and metadata.get("status") not in (COMPLETE, FAILED):
-                    silent.add(other)
-            asked = sorted(silent - self._answers.keys(), key=lambda other: other.name)
-            self._answers |= self._gone(asked)
-        return self._answers.get(job)
+                told = _metadata(run)
+                other = _slurm_job(run, told)
+                has_ended = told.get("status") in (COMPLETE, FAILED)
+                if other is not None and not has_ended and _is_beside(told) == beside:
+                    wanted.add(other)
+            asked = sorted(wanted - self._answers.keys(), key=lambda other: other.name)
+            self._answers |= self._ends(asked)
+        return self._answers.get(job, End(None))
+
+
+def _metadata(run: str) -> dict[str, Any]:
+    return read_json(os.path.join(run, layout.METADATA)) or {}
 
 
 def _slurm_job(run: str, metadata: Mapping[str, Any]) -> JobId | None:
@@ -104,3 +147,24 @@ def _slurm_job(run: str, metadata: Mapping[str, Any]) -> JobId | None:
         return None
     user = files.owner(os.path.join(run, layout.METADATA))
     return JobId(job, str(told.get("cluster") or ""), user)
+
+
+def _has_our(metadata: Mapping[str, Any], fact: str) -> bool:
+    """Whether a fact about the scheduler's job is the same of a run and of this process."""
+    told, mine = metadata.get("scheduler"), scheduler.job()
+    return fact in mine and isinstance(told, dict) and told.get(fact) == mine[fact]
+
+
+def _is_beside(metadata: Mapping[str, Any]) -> bool:
+    """Whether a run is of this process's job, or of another task of its array."""
+    return _has_our(metadata, "array_job_id") or _has_our(metadata, "job_id")
+
+
+def _was_stopped(metadata: Mapping[str, Any]) -> bool:
+    """Whether a signal came in the newest attempt at a run, or `notata reconcile` ended it."""
+    attempts, signals = metadata.get("attempts"), metadata.get("signals")
+    newest = attempts[-1] if isinstance(attempts, list) and attempts else metadata
+    last = signals[-1] if isinstance(signals, list) and signals else None
+    told = [each for each in (last, metadata.get("reconciled")) if isinstance(each, dict)]
+    began = str(newest.get("start_time")) if isinstance(newest, dict) else ""
+    return any(str(each.get("time", "")) >= began for each in told)

@@ -183,8 +183,9 @@ class Experiment:
                 and Flux the job script sets `NOTATA_ARRAY=1-100`, to what the array was submitted
                 with. A process that is no array task has all points as its share.
             retry: What is done again, as the run's next attempt: `"failed"` runs; `"lost"` ones,
-                whose job the scheduler says is gone or, where it doesn't know, which gave no sign
-                of life for 10 minutes (`NOTATA_LOST_AFTER`).
+                whose job the scheduler says has ended or, where it doesn't know, which gave no sign
+                of life for 10 minutes (`NOTATA_LOST_AFTER`). A job that was started again goes on
+                without it where it was stopped.
             comm: The communicator whose ranks share each run; by default the experiment's. With
                 None each process does points of its own, under `mpirun` too.
             durability: What outlives the loss of the node, as for `Logbook`.

@@ -81,6 +81,23 @@ class Record(NamedTuple):
         return f"{self.state}{_exit_text(self.exit_code)}" if self.state == "FAILED" else self.state
 
 
+class End(NamedTuple):
+    """Whether a job has ended, as far as the scheduler knows.
+
+    Attributes:
+        over: True if it has ended and won't begin again, False if it waits or runs, None if nobody
+            knows.
+        time: When it ended, in seconds since the epoch, or None where unknown.
+        settled: Whether its nodes said that its processes have ended too. Of a job that is at its
+            time limit or was cancelled they may write their last for a while, and those of a node
+            that was lost for longer.
+    """
+
+    over: bool | None
+    time: float | None = None
+    settled: bool = False
+
+
 class Job:
     """What Slurm says of a job, or of one task of an array.
 

@@ -11,9 +11,9 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from notata.jobs import RUNNING, WAITING, Answer, JobId, Record
+from notata.jobs import RUNNING, WAITING, Answer, End, JobId, Record
 
 _PATIENCE = 60.0  # seconds for an answer
 _LONGEST_LIST = 100_000  # characters of job ids in one command; the system takes 131,072
@@ -30,44 +30,41 @@ def ask(ids: Iterable[str]) -> Answer:
 
     Ranks: independent; one process is enough.
     """
-    wanted = sorted(set(ids))
-    refusals: list[str] = []
-    if not wanted:
-        return Answer()
-    for source, ask_it in (("sacct", _sacct), ("squeue", _squeue), ("scontrol", _scontrol)):
-        try:
-            lines = list(ask_it(wanted))
-            queue = "" if source == "sacct" else _cluster()
-            answer = Answer(source, refusals, queue)
-            for name, plain, step, record in lines:
-                answer.add(name, plain, step, record._replace(cluster=record.cluster or queue))
-            return answer.finish()
-        except OSError as error:
-            refusals.append(f"{source}: {error.strerror or error}")
-        except (ValueError, subprocess.SubprocessError) as error:
-            refusals.append(f"{source}: {error}")
-    return Answer(None, refusals)
+    return _told(ids, (("sacct", _sacct), *_QUEUES))
 
 
-def gone(ids: Iterable[JobId]) -> dict[JobId, bool | None]:
-    """Whether jobs are gone: proof for taking over what one of them began.
+def ends(ids: Iterable[JobId]) -> dict[JobId, End]:
+    """Whether jobs have ended: proof for taking over what one of them began.
+
+    Accounting takes a job for over while its processes may still write their last, and hears late
+    that one was started again. So the queue is asked too, of those that seem to be over.
 
     Args:
         ids: Jobs, or tasks such as `4711_3`.
-
-    Returns:
-        For each, True if the job has ended and won't begin again, False if it waits or runs, None
-        if nobody knows.
 
     Ranks: independent; one process is enough.
     """
     wanted = list(dict.fromkeys(ids))
     answer = ask(job.name for job in wanted)
-    told: dict[JobId, bool | None] = {}
-    for job in wanted:
-        found = answer.find({"job_id": job.name, "cluster": job.cluster})
-        told[job] = found.newest.over if found else answer.lacks(job) or None
-    return told
+    found = {job: _end(job, answer) for job in wanted}
+    over = [job for job, end in found.items() if end.over and end.time is not None]
+    if answer.source == "sacct" and over:
+        queue = _told((job.name for job in over), _QUEUES)
+        for job in over:
+            there = _end(job, queue)
+            settled = found[job].settled and there.over is True
+            found[job] = there if there.over is False else found[job]._replace(settled=settled)
+    return found
+
+
+def _end(job: JobId, answer: Answer) -> End:
+    known = answer.find({"job_id": job.name, "cluster": job.cluster})
+    if known is None:
+        return End(answer.lacks(job) or None)
+    newest = known.newest
+    # Of a node that was lost, nobody has said that its processes have ended.
+    settled = newest.over and newest.state != "NODE_FAIL" and newest.cluster == job.cluster != ""
+    return End(newest.over, newest.end, settled)
 
 
 def array_limit() -> tuple[int, int] | None:
@@ -102,6 +99,28 @@ def _config() -> str:
 # ----- asking -----
 
 _Line = tuple[str, str, str, Record]  # name, plain id, step, record
+_Asks = tuple[str, Callable[[list[str]], Iterator[_Line]]]  # a program's name, and how it is asked
+
+
+def _told(ids: Iterable[str], programs: Iterable[_Asks]) -> Answer:
+    """What the first of these programs that answers says of jobs."""
+    wanted = sorted(set(ids))
+    refusals: list[str] = []
+    if not wanted:
+        return Answer()
+    for source, ask_it in programs:
+        try:
+            lines = list(ask_it(wanted))
+            queue = "" if source == "sacct" else _cluster()
+            answer = Answer(source, refusals, queue)
+            for name, plain, step, record in lines:
+                answer.add(name, plain, step, record._replace(cluster=record.cluster or queue))
+            return answer.finish()
+        except OSError as error:
+            refusals.append(f"{source}: {error.strerror or error}")
+        except (ValueError, subprocess.SubprocessError) as error:
+            refusals.append(f"{source}: {error}")
+    return Answer(None, refusals)
 
 
 def _run(*command: str) -> str:
@@ -196,6 +215,9 @@ def _scontrol(ids: list[str]) -> Iterator[_Line]:
             times[1] if over else None,
         )
         yield name, plain, "", record
+
+
+_QUEUES: tuple[_Asks, ...] = (("squeue", _squeue), ("scontrol", _scontrol))
 
 
 def _nodes(text: str) -> str:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from notata import claims, files, layout, pulse, scheduler, slurm, sweeps, writers
 from notata.agreement import Agreement, Record
-from notata.attempts import current_job
 from notata.errors import LockTimeoutError, RunExistsError
 from notata.lock import locked
 from notata.stored import read_json
@@ -48,7 +47,7 @@ class Sweep:
         place: Topology,
         mode: str,
         retry: Iterable[str],
-        gone: claims.Gone = slurm.gone,
+        ends: claims.Ends = slurm.ends,
         *,
         durable: bool = False,
     ) -> None:
@@ -60,7 +59,7 @@ class Sweep:
             place: This process's place among the ranks that share each run.
             mode: `static` or `claim`.
             retry: Which states are done again.
-            gone: Says which jobs are gone; Slurm by default.
+            ends: Says of jobs whether they have ended; Slurm by default.
             durable: Whether the grid is to outlive the loss of the node.
 
         Raises:
@@ -81,7 +80,7 @@ class Sweep:
         # Only whoever does failed points again has to know which failed in this very sweep.
         retries = place.is_root and claims.FAILED in self._again
         began = pulse.dividing_time(experiment) if retries else math.inf
-        self._claims = claims.Claims([point.folder for point in points], experiment, gone, began)
+        self._claims = claims.Claims([point.folder for point in points], experiment, ends, began)
         self._put_off: set[int] = set()  # points whose lock was waited for in vain
         self._order = deque(self._kept(mode, durable) if place.is_root else ())
 
@@ -131,9 +130,7 @@ class Sweep:
             chosen = self._order.popleft()
             folder = self._points[chosen].folder
             state = self._claims.state(folder)
-            # A job that was started again goes on in its own runs; opening one tells whose it is.
-            own = state != claims.COMPLETE and current_job().restarts > 0
-            if state == claims.FREE or own:
+            if state == claims.FREE or self._claims.is_cut_off(folder, self._place):
                 return {"point": chosen, "resume": None}
             if self._is_wanted(state, folder):
                 # Of the tasks that find it so, one goes on in it; the others find that it does.
@@ -152,9 +149,10 @@ class Sweep:
 
     def _is_wanted(self, state: str, folder: str) -> bool:
         """Whether a run is to be done again: once, and not by each task in turn that sees it."""
-        return state in self._again and not (
-            state == claims.FAILED and self._claims.is_of_this_sweep(folder)
-        )
+        if state == claims.FAILED:
+            return state in self._again and not self._claims.is_of_this_sweep(folder)
+        wanted = state == claims.OPEN and claims.LOST in self._again
+        return wanted and self._claims.is_lost(folder)
 
 
 def _tasks_kept(before: dict[str, Any], kept: dict[str, Any]) -> sweeps.Tasks | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
 from notata import slurm
-from notata.jobs import Answer, Job, JobId, Record, job_name
+from notata.jobs import Answer, End, Job, JobId, Record, job_name
 from notata.ranges import task_specs, tasks_of
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -36,8 +37,12 @@ def provide(folder: Path, name: str, answer: str | Path, status: int = 0) -> Non
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
 
-def gone(*names: str) -> dict[str, bool | None]:
-    return {job.name: told for job, told in slurm.gone(map(JobId, names)).items()}
+def gone(jobs: Iterable[JobId]) -> dict[JobId, bool | None]:
+    return {job: end.over for job, end in slurm.ends(jobs).items()}
+
+
+def gone_by_name(*names: str) -> dict[str, bool | None]:
+    return {job.name: over for job, over in gone(map(JobId, names)).items()}
 
 
 def states(answer: Answer) -> dict[str, list[str]]:
@@ -119,7 +124,7 @@ def test_refusals_are_kept_and_the_next_program_is_asked(programs: Path) -> None
 def test_without_slurm_there_is_no_answer(programs: Path) -> None:
     answer = slurm.ask(["1"])
     assert (answer.source, answer.jobs, len(answer.refusals)) == (None, {}, 3)
-    assert gone("1") == {"1": None}
+    assert gone_by_name("1") == {"1": None}
     assert slurm.array_limit() is None
 
 
@@ -138,7 +143,7 @@ def test_garbage_is_a_refusal(programs: Path) -> None:
 
 def test_jobs_are_gone_when_they_are_over(programs: Path) -> None:
     provide(programs, "sacct", RECORDED / "sacct.txt")
-    assert gone("1", "6", "7_1", "13", "7_2", "7_4", "99") == {
+    assert gone_by_name("1", "6", "7_1", "13", "7_2", "7_4", "99") == {
         "1": True,
         "6": True,
         "7_1": True,
@@ -160,15 +165,15 @@ def test_a_job_that_its_own_clusters_queue_does_not_list_is_gone(
     mine, hidden, unknown = JobId("99", "c", 1000), JobId("99", "c", 1001), JobId("99", "c")
     elsewhere, anywhere = JobId("99", "d", 1000), JobId("99", "", 1000)
     asked = [mine, hidden, unknown, elsewhere, anywhere]
-    assert slurm.gone(asked) == {mine: True} | dict.fromkeys(asked[1:])
+    assert gone(asked) == {mine: True} | dict.fromkeys(asked[1:])
     monkeypatch.setattr(os, "geteuid", lambda: 0)  # from whom no job is hidden
-    assert slurm.gone(asked) == dict.fromkeys(asked[:3], True) | dict.fromkeys(asked[3:])
+    assert gone(asked) == dict.fromkeys(asked[:3], True) | dict.fromkeys(asked[3:])
 
 
 def test_a_queue_of_a_cluster_without_a_name_proves_nothing(programs: Path) -> None:
     provide(programs, "squeue", "")
     asked = [JobId("99", "c", os.getuid()), JobId("99", "", os.getuid())]
-    assert slurm.gone(asked) == dict.fromkeys(asked)
+    assert gone(asked) == dict.fromkeys(asked)
 
 
 def test_a_job_of_the_same_number_in_this_queue_says_nothing_of_another_clusters(
@@ -177,8 +182,47 @@ def test_a_job_of_the_same_number_in_this_queue_says_nothing_of_another_clusters
     provide(programs, "squeue", RECORDED / "squeue.txt")
     provide(programs, "scontrol", "ClusterName = c\n")
     ours, theirs = JobId("1", "c", os.getuid()), JobId("1", "d", os.getuid())
-    assert slurm.gone([ours, theirs]) == {ours: True, theirs: None}
+    assert gone([ours, theirs]) == {ours: True, theirs: None}
     assert slurm.ask(["1"]).find({"job_id": "1", "cluster": "d"}) is None
+
+
+TIMED_OUT = "{0}|{0}|{1}|0:0|n2|2026-11-25T10:00:00|2026-11-25T10:05:00|c\n"
+QUEUED = "{0}|{0}|{1}|n2|2026-11-25T10:00:00|2026-11-25T10:05:00\n"
+
+
+def test_a_job_whose_processes_write_their_last_has_not_ended(programs: Path) -> None:
+    """A time limit is in the accounting as soon as its processes are told; then KillWait passes."""
+    jobs = ("1", "COMPLETING"), ("2", "TIMEOUT"), ("3", "PENDING"), ("4", None), ("5", "NODE_FAIL")
+    states = [(job, "NODE_FAIL" if job == "5" else "TIMEOUT") for job, _ in jobs]
+    provide(programs, "sacct", "".join(TIMED_OUT.format(*each) for each in states))
+    mine = {job: JobId(job, "c", os.getuid()) for job, _ in jobs}
+    ended = slurm.ask(["1"]).jobs["1"].newest.end
+    # Without a queue they are over, and nobody knows of their processes.
+    assert slurm.ends(mine.values()) == dict.fromkeys(mine.values(), End(True, ended))
+    provide(programs, "squeue", "".join(QUEUED.format(*each) for each in jobs if each[1]))
+    provide(programs, "scontrol", "ClusterName = c\n")
+    told = slurm.ends([*mine.values(), JobId("2", "d", os.getuid()), JobId("2")])
+    assert told.pop(JobId("2")) == End(True, ended)
+    assert told.pop(JobId("2", "d", os.getuid())) == End(None)
+    assert {job.name: (end.over, end.settled) for job, end in told.items()} == {
+        "1": (False, False),
+        "2": (True, True),
+        "3": (False, False),  # it was started again, of which accounting has yet to hear
+        "4": (True, True),
+        "5": (True, False),  # of its processes nobody has heard
+    }
+
+
+def test_without_accounting_the_queue_says_what_has_ended(programs: Path) -> None:
+    provide(programs, "squeue", QUEUED.format("1", "COMPLETING") + QUEUED.format("2", "FAILED"))
+    provide(programs, "scontrol", "ClusterName = c\n")
+    jobs = [JobId("1", "c"), JobId("2", "c"), JobId("2")]
+    told = slurm.ends(jobs)
+    assert [(told[job].over, told[job].settled) for job in jobs] == [
+        (False, False),
+        (True, True),
+        (True, False),  # of whichever cluster it is
+    ]
 
 
 def test_ten_thousand_ids_fit_into_commands(programs: Path) -> None:
@@ -219,9 +263,9 @@ def test_a_requeued_task_that_waits_is_not_gone_by_its_plain_number(programs: Pa
     jobs = [JobId(name, "c", os.getuid()) for name in ("1_1", "2", "1_2", "1")]
     for told in (REQUEUED_TASKS, REQUEUED_BOTH):
         provide(programs, "squeue", told)
-        assert slurm.gone(jobs) == dict.fromkeys(jobs, False)
+        assert gone(jobs) == dict.fromkeys(jobs, False)
     elsewhere = JobId("2", "d", os.getuid())
-    assert slurm.gone([elsewhere]) == {elsewhere: None}
+    assert gone([elsewhere]) == {elsewhere: None}
 
 
 # Not recorded: memory limits need cgroups, which not every machine has.
@@ -241,7 +285,7 @@ def test_a_requeued_job_has_a_record_for_each_run(programs: Path) -> None:
     answer = slurm.ask(["5"])
     assert states(answer) == {"5": ["NODE_FAIL", "PENDING"]}
     assert answer.jobs["5"].newest.over is False
-    assert gone("5") == {"5": False}
+    assert gone_by_name("5") == {"5": False}
 
 
 def test_a_job_of_another_cluster_is_not_ours(programs: Path) -> None:

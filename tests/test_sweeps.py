@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 
 from notata import Experiment, LogReader, scheduler, sweeping
 from notata.errors import LockTimeoutError, SettingError, UnsupportedValueError
-from notata.jobs import JobId
+from notata.jobs import End, JobId
 from notata.lock import locked
 from notata.sweeps import Tasks, in_turn, points_of, share, tasks_of
 from notata.topology import ALONE
@@ -325,27 +326,76 @@ def test_a_silent_run_is_lost_only_after_the_bound(base: Path) -> None:
     assert (meta["status"], len(meta["attempts"])) == ("complete", 2)
 
 
+class Slurm:
+    """Says what became of jobs, and is asked by sweeps that look for lost points."""
+
+    def __init__(self, base: Path, ends: Mapping[str, End]) -> None:
+        self.exp = Experiment("s", base)
+        self.told, self.asked = ends, []
+
+    def ends(self, jobs: Iterable[JobId]) -> dict[JobId, End]:
+        self.asked.append([job.name for job in jobs])
+        return {JobId(name, "c", os.getuid()): self.told[name] for name in self.asked[-1]}
+
+    def lost(self, count: int) -> list[int]:
+        """The points that a sweep takes for lost, of so many."""
+        folders = [str(self.exp.runs_dir / f"log_s_k_{k}") for k in range(count)]
+        points = [sweeping.Point(f"s_k_{k}", {"k": k}, run) for k, run in enumerate(folders)]
+        home = str(self.exp.exp_dir)
+        sweep = sweeping.Sweep(home, points, ALONE, "claim", ("lost",), self.ends)
+        return [k for k, resume in sweep.opened(lambda p, r: (p.params["k"], r)) if resume]
+
+
 def test_the_scheduler_is_asked_once_and_believed(base: Path) -> None:
     """The jobs are made up here: what Slurm really says is tested on a real one."""
-    for k, (job, minutes) in enumerate((("11", 3), ("12", 99), ("13", 3), ("14", 99), ("15", 1))):
+    for k, (job, minutes) in enumerate((("11", 3), ("12", 99), ("13", 3), ("14", 99), ("15", 3))):
         abandoned(base, k, float(minutes), SLURM_JOB_ID=job, SLURM_CLUSTER_NAME="c")
-    asked: list[list[JobId]] = []
+    ends = {"11": End(True), "12": End(False), "13": End(None), "14": End(None)}
+    told = Slurm(base, ends | {"15": End(True, time.time() - 170)})
+    # 12 runs, whatever its silence; nobody knows 13 and 14, and 13 may only be slow.
+    assert told.lost(5) == [0, 3, 4]
+    assert told.asked == [["11", "12", "13", "14", "15"]]
 
-    def gone(jobs: Iterable[JobId]) -> dict[JobId, bool | None]:
-        asked.append(list(jobs))
-        told = {"11": True, "12": False, "13": None, "14": None, "15": True}
-        return {job: told[job.name] for job in asked[-1]}
 
-    exp = Experiment("s", base)
-    points = [
-        sweeping.Point(f"s_k_{k}", {"k": k}, str(exp.runs_dir / f"log_s_k_{k}")) for k in range(5)
-    ]
-    sweep = sweeping.Sweep(str(exp.exp_dir), points, ALONE, "claim", ("lost",), gone)
-    done = list(sweep.opened(lambda point, resume: (point.params["k"], resume)))
-    # 12 runs, whatever its silence; nobody knows 13 and 14, and 13 may only be slow; 15 just was.
-    assert done == [(0, True), (3, True)]
-    mine = os.getuid()
-    assert asked == [[JobId(job, "c", mine) for job in ("11", "12", "13", "14", "15")]]
+@pytest.mark.parametrize(
+    ("minutes", "end", "lost"),
+    [
+        (0.0, End(True, 0.0, settled=True), True),
+        (1.0, End(True, -58.0, settled=True), True),
+        (1.0, End(True, 0.0), False),  # its processes may write their last
+        (1.0, End(True), False),
+        (3.0, End(True, -170.0), True),
+        # The end of an earlier start of the job, or its processes outlive it.
+        (1.0, End(True, -90.0, settled=True), False),
+        (9.0, End(True, -999.0), False),
+        (3.0, End(True, -999.0, settled=True), True),
+        (11.0, End(True, -999.0), True),
+    ],
+)
+def test_a_run_is_lost_once_its_job_has_ended(
+    base: Path, minutes: float, end: End, lost: bool
+) -> None:
+    abandoned(base, 0, minutes, SLURM_JOB_ID="11", SLURM_CLUSTER_NAME="c")
+    if end.time is not None:
+        end = end._replace(time=time.time() + end.time)
+    assert Slurm(base, {"11": end}).lost(1) == ([0] if lost else [])
+
+
+def test_tasks_do_not_ask_for_one_another_before_they_are_silent(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten thousand of them would else ask for runs that are open as it should be."""
+    for k, (task, array, minutes) in enumerate(((1, 70, 1), (2, 70, 3), (3, 70, 1), (3, 60, 1))):
+        variables = {"SLURM_JOB_ID": f"{array + task}", "SLURM_ARRAY_JOB_ID": f"{array}"}
+        variables |= {"SLURM_ARRAY_TASK_ID": f"{task}", "SLURM_CLUSTER_NAME": "c"}
+        abandoned(base, k, float(minutes), **variables)
+    slurm(monkeypatch, 0, range(4), job=70)
+    over = End(True, time.time(), settled=True)
+    told = Slurm(base, dict.fromkeys(("63", "71", "72", "73"), over))
+    assert told.lost(1) == []
+    assert told.asked == []
+    assert told.lost(4) == [1, 3]
+    assert told.asked == [["71", "72", "73"], ["63"]]
 
 
 def test_a_requeued_task_goes_on_where_it_was(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,6 +406,44 @@ def test_a_requeued_task_goes_on_where_it_was(base: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert ids(exp, {"k": range(4)}) == [0, 1, 3]
     assert len(LogReader(exp.runs_dir / "log_s_k_1").meta["attempts"]) == 2
+
+
+@pytest.mark.parametrize("mode", ["static", "claim"])
+def test_a_requeued_task_does_not_do_again_what_failed_by_itself(
+    base: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    exp = Experiment("s", base)
+    slurm(monkeypatch, 0, range(1))
+    ends = ["diverged", "warned before", "warned", "reconciled"]
+    for log, end in zip(exp.sweep(GRID, mode=mode), ends, strict=False):
+        if end == "reconciled":
+            told = {"source": "sacct", "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
+            log.meta(reconciled=told)
+        if end == "warned before":  # in an earlier attempt
+            log.meta(signals=[{"signal": "SIGUSR1", "time": "2026-01-01T00:00:00"}])
+        if end == "warned":
+            os.kill(os.getpid(), signal.SIGUSR1)
+            while not log.should_stop:
+                time.sleep(0.01)
+        log.mark_failed(end)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert ids(exp, GRID, mode=mode) == list(range(2, 10))
+    told = [(row["k"], row["failure_reason"]) for row in exp.rows() if row["failure_reason"]]
+    assert sorted(told) == [(0, "diverged"), (1, "warned before")]
+
+
+def test_a_requeued_task_does_what_others_left(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exp = Experiment("s", base)
+    fail(exp, k=0)
+    abandoned(base, 1, 11.0)
+    (exp.runs_dir / "log_s_k_2").mkdir()  # some task is about to open it
+    monkeypatch.setenv("SLURM_JOB_ID", "11")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    time.sleep(0.02)
+    assert ids(exp, {"k": range(4)}, retry=("failed", "lost")) == [0, 1, 3]
+    then = time.time() - 90  # nobody takes so long for that, so that it was this very task
+    os.utime(exp.runs_dir / "log_s_k_2", (then, then))
+    assert ids(exp, {"k": range(4)}) == [2]
 
 
 # ----- many at once -----

@@ -37,7 +37,6 @@ def test_a_claimed_point_whose_task_was_killed_is_done_by_the_resubmission(
             f"--array={tasks}",
             f"--output={tmp_path}/%A_%a.out",
             script=f"exec python {JOBS}/claimed.py {tmp_path} {TASKS - 1}",
-            NOTATA_HEARTBEAT="1",
         )
         in_cluster.wait(job)
         return job

@@ -222,8 +222,9 @@ def test_whether_jobs_are_gone_is_known(fates: Fates, in_cluster: Cluster) -> No
     names = [jobs["exit"], jobs["running"], jobs["requeued"], "999999"]
     asked = [JobId(name, "notata", os.getuid()) for name in names]
     # The accounting may hear of a later attempt's end after it has told of its beginning.
-    in_cluster.wait_until(lambda: bool(slurm.gone(asked)[asked[2]]), 60)
-    assert list(slurm.gone(asked).values()) == [True, False, True, None]
+    in_cluster.wait_until(lambda: bool(slurm.ends(asked)[asked[2]].over), 60)
+    told = [(end.over, end.settled) for end in slurm.ends(asked).values()]
+    assert told == [(True, True), (False, False), (True, True), (None, False)]
 
 
 @pytest.mark.parametrize("programs", [("squeue", "scontrol"), ("scontrol",)])
@@ -244,7 +245,8 @@ def test_a_queue_proves_that_jobs_of_its_own_cluster_are_gone(
         for cluster in ("notata", "elsewhere", "")
     ]
     # Without a cluster's name a job is looked for, too, but its absence proves nothing.
-    assert list(slurm.gone(asked).values()) == [False, None, False, True, None, None]
+    told = [end.over for end in slurm.ends(asked).values()]
+    assert told == [False, None, False, True, None, None]
 
 
 def test_provenance_names_the_job(fates: Fates, cluster: Cluster) -> None:
