@@ -181,7 +181,8 @@ class Experiment:
                 fast tasks do more. `"static"`: do this array task's share of the points. Slurm,
                 SGE and LSF tell a task which tasks there are (LSF in the job's name); for PBS
                 and Flux the job script sets `NOTATA_ARRAY=1-100`, to what the array was submitted
-                with. A process that is no array task has all points as its share.
+                with. An array that is part of the one before keeps that one's shares. A process
+                that is no array task has all points as its share.
             retry: What is done again, as the run's next attempt: `"failed"` runs; `"lost"` ones,
                 whose job the scheduler says has ended or, where it doesn't know, which gave no sign
                 of life for 10 minutes (`NOTATA_LOST_AFTER`). A job that was started again goes on

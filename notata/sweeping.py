@@ -91,8 +91,10 @@ class Sweep:
         kept: dict[str, Any] = {"points": [point.params for point in self._points], "mode": mode}
         order, tasks = sweeps.in_turn(len(self._points), job), None
         if mode == "static":
-            tasks = sweeps.tasks_of(job, _tasks_kept(before, kept))
+            saved = _tasks_kept(before, kept)
+            tasks = sweeps.tasks_of(job, saved)
             order = sweeps.share(len(self._points), tasks, job.get("array_task_id"))
+            tasks = tasks or saved  # a process on its own does all, and leaves the tasks theirs
         if tasks is not None:
             kept["array"] = tasks._asdict()
         data = writers.json_bytes(kept, "sweep")

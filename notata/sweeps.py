@@ -61,6 +61,16 @@ class Tasks(NamedTuple):
         numbers = range(self.min, self.max + 1, self.step)
         return numbers.index(task) if task in numbers else None
 
+    def hold(self, others: Tasks) -> bool:
+        """Whether others are all among them.
+
+        Example:
+            >>> Tasks(1, 9, 2).hold(Tasks(3, 7, 4)), Tasks(1, 9, 2).hold(Tasks(3, 4))
+            (True, False)
+        """
+        numbers = range(self.min, self.max + 1, self.step)
+        return all(task in numbers for task in range(others.min, others.max + 1, others.step))
+
 
 def tasks_of(
     job: Mapping[str, Any], saved: Tasks | None, environ: Mapping[str, str] | None = None
@@ -69,8 +79,9 @@ def tasks_of(
 
     Slurm and SGE say which tasks an array has, and LSF in the job's name; where that has no list,
     LSF's last number and step count, and its arrays are taken to begin at 1. PBS and Flux say
-    nothing, so that `NOTATA_ARRAY=1-100` in the job script has to. A list such as `3,7-9,21`
-    (Slurm, LSF) is part of an array that was submitted before.
+    nothing, so that `NOTATA_ARRAY=1-100` in the job script has to. An array whose tasks are all
+    among those that points were divided among before is a resubmission of these, and changes
+    nothing; so is a list such as `3,7-9,21` (Slurm, LSF). Any other divides the points anew.
 
     Args:
         job: What the scheduler told of this process's job.
@@ -94,8 +105,9 @@ def tasks_of(
         found = _parsed(text)
     elif "max" in told:
         found = Tasks(told.get("min", 1), told["max"], told.get("step", 1))
-        if told.get("count", found.size) != found.size:
-            found = saved or found
+        is_list = told.get("count", found.size) != found.size
+        if saved is not None and (is_list or saved.hold(found)):
+            found = saved
     elif saved is not None:
         found = saved
     else:

@@ -207,6 +207,71 @@ def test_a_list_of_tasks_is_part_of_the_array_before(
     }
 
 
+@pytest.mark.parametrize("again", [[2, 3], [3], [0, 2, 4], [1, 4], [0, 1, 2, 3]])
+def test_a_part_of_the_array_before_leaves_the_points_as_they_were_divided(
+    base: Path, monkeypatch: pytest.MonkeyPatch, again: list[int]
+) -> None:
+    """Several parts may run at once, in any order: `notata failed --array` may give several."""
+    exp = Experiment("s", base)
+    slurm(monkeypatch, 0, range(5))
+    assert ids(exp, GRID, mode="static") == [0, 5]
+    kept = (exp.exp_dir / "sweep.json").read_text()
+    for task in again:
+        slurm(monkeypatch, task, again, job=99)
+        assert ids(exp, GRID, mode="static") == ([task, task + 5] if task else [])
+    for task in (1, 4):
+        slurm(monkeypatch, task, [1, 4], job=111)
+        assert ids(exp, GRID, mode="static") == ([] if task in again else [task, task + 5])
+    assert (exp.exp_dir / "sweep.json").read_text() == kept
+
+
+@pytest.mark.parametrize("array", [range(6), range(5, 10), range(1, 6), range(0, 9, 4)])
+def test_an_array_with_other_tasks_divides_anew(
+    base: Path, monkeypatch: pytest.MonkeyPatch, array: range
+) -> None:
+    slurm(monkeypatch, 0, range(5))
+    exp = Experiment("s", base)
+    exp.sweep(GRID, mode="static")
+    done = []
+    for task in array:
+        slurm(monkeypatch, task, array, job=99)
+        done.append(ids(exp, GRID, mode="static"))
+    assert done == [list(range(place, 10, len(array))) for place in range(len(array))]
+
+
+def test_a_part_of_the_array_before_is_a_whole_one_where_the_script_says_so(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exp = Experiment("s", base)
+    slurm(monkeypatch, 0, range(5))
+    exp.sweep(GRID, mode="static")
+    monkeypatch.setenv("NOTATA_ARRAY", "0-1")
+    slurm(monkeypatch, 1, range(2), job=99)
+    assert ids(exp, GRID, mode="static") == [1, 3, 5, 7, 9]
+
+
+def test_another_grid_is_divided_anew(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exp = Experiment("s", base)
+    slurm(monkeypatch, 0, range(5))
+    exp.sweep(GRID, mode="static")
+    slurm(monkeypatch, 1, range(2), job=99)
+    assert ids(exp, {"k": range(4)}, mode="static") == [1, 3]
+
+
+def test_a_process_on_its_own_leaves_the_tasks_theirs(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exp = Experiment("s", base)
+    slurm(monkeypatch, 0, range(5))
+    exp.sweep(GRID, mode="static")
+    for name in SLURM:
+        monkeypatch.delenv(name)
+    with next(exp.sweep(GRID, mode="static")) as log:
+        assert log.params["k"] == 0
+    slurm(monkeypatch, 3, [1, 3, 4], job=99)
+    assert ids(exp, GRID, mode="static") == [3, 8]
+
+
 def test_static_outside_of_an_array_does_all(base: Path) -> None:
     assert ids(Experiment("s", base), GRID, mode="static") == list(range(10))
 
