@@ -14,8 +14,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 JOBS = Path(__file__).parent / "programs"  # what the tests' jobs run
@@ -401,6 +401,20 @@ class Cluster:
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
+
+    @contextmanager
+    def limited(self, array_tasks: int) -> Iterator[None]:
+        """Let arrays have only so many tasks meanwhile."""
+        conf = Path(self._conf)
+        text, told = conf.read_text(), "max_array_tasks="
+        try:
+            conf.write_text(text.replace(f"{told}{ARRAY_TASKS}", f"{told}{array_tasks}"))
+            self.call("scontrol", "reconfigure")
+            yield
+        finally:
+            conf.write_text(text)
+            time.sleep(1.1)  # of two changes within a second it would heed the first alone
+            self.call("scontrol", "reconfigure")
 
     def wait(self, *jobs: str, seconds: float = 240) -> None:
         """Wait until no element of these jobs is queued or runs, and the accounting knows it."""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cluster import ARRAY_TASKS, JOBS, Cluster
 
-from notata import Experiment
+from notata import Experiment, slurm
+from notata.jobs import JobId
 from notata.outcomes import again, survey
 
 POINTS, TASKS, KILLED, FAILS = 6, 4, 2, 4  # as programs/claimed.py has them
@@ -68,6 +71,26 @@ def test_a_claimed_point_whose_task_was_killed_is_done_by_the_resubmission(
     found_rows = sorted((row["k"], row["run_status"], row["square"]) for row in rows)
     assert found_rows == [(k, "complete", k**2) for k in range(POINTS)]
     assert again(survey(tmp_path / "sweep")).tasks == []
+
+
+def test_what_a_job_writes_as_its_last_is_not_taken_from_it(
+    in_cluster: Cluster, tmp_path: Path
+) -> None:
+    """Accounting calls it over at once; its process has KillWait, five seconds here, to end."""
+    script = f"exec python {JOBS}/stubborn.py {tmp_path}"
+    name = in_cluster.submit("--output=/dev/null", script=script)
+    assert in_cluster.wait_until(lambda: (tmp_path / "begun").exists(), 60)
+    log, job = tmp_path / "sweep/runs/log_sweep_k_0/log.txt", JobId(name, "notata", os.getuid())
+    in_cluster.call("scancel", name)
+    seen = []
+    while not (seen and seen[-1][1].settled) and len(seen) < 600:
+        accounted = slurm.ask([name]).jobs[name].newest.over
+        seen.append((accounted, slurm.ends([job])[job]))
+    written = log.read_text()
+    assert any(accounted and not end.over for accounted, end in seen)
+    assert seen[-1][1].settled
+    time.sleep(0.5)
+    assert log.read_text() == written
 
 
 def test_what_is_left_is_split_as_the_site_asks_and_each_part_is_taken(
