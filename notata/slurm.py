@@ -37,7 +37,8 @@ def ends(ids: Iterable[JobId]) -> dict[JobId, End]:
     """Whether jobs have ended: proof for taking over what one of them began.
 
     Accounting takes a job for over while its processes may still write their last, and hears late
-    that one was started again. So the queue is asked too, of those that seem to be over.
+    that one was started again. So the queue is asked too, of those that seem to be over. Where it
+    can't be, a job that nobody ended but its own script counts as settled.
 
     Args:
         ids: Jobs, or tasks such as `4711_3`.
@@ -52,8 +53,10 @@ def ends(ids: Iterable[JobId]) -> dict[JobId, End]:
         queue = _told((job.name for job in over), _QUEUES)
         for job in over:
             there = _end(job, queue)
-            settled = found[job].settled and there.over is True
-            found[job] = there if there.over is False else found[job]._replace(settled=settled)
+            if there.over is False:
+                found[job] = there
+            elif not (there.over or (not queue.queue and _ended_by_itself(job, answer))):
+                found[job] = found[job]._replace(settled=False)
     return found
 
 
@@ -65,6 +68,11 @@ def _end(job: JobId, answer: Answer) -> End:
     # Of a node that was lost, nobody has said that its processes have ended.
     settled = newest.over and newest.state != "NODE_FAIL" and newest.cluster == job.cluster != ""
     return End(newest.over, newest.end, settled)
+
+
+def _ended_by_itself(job: JobId, answer: Answer) -> bool:
+    known = answer.find({"job_id": job.name, "cluster": job.cluster})
+    return known is not None and not known.newest.telling
 
 
 def array_limit() -> tuple[int, int] | None:

@@ -199,6 +199,9 @@ def test_a_job_whose_processes_write_their_last_has_not_ended(programs: Path) ->
     ended = slurm.ask(["1"]).jobs["1"].newest.end
     # Without a queue they are over, and nobody knows of their processes.
     assert slurm.ends(mine.values()) == dict.fromkeys(mine.values(), End(True, ended))
+    provide(programs, "sacct", TIMED_OUT.format("1", "FAILED"))  # but this one ended by itself
+    assert slurm.ends([mine["1"]]) == {mine["1"]: End(True, ended, settled=True)}
+    provide(programs, "sacct", "".join(TIMED_OUT.format(*each) for each in states))
     provide(programs, "squeue", "".join(QUEUED.format(*each) for each in jobs if each[1]))
     provide(programs, "scontrol", "ClusterName = c\n")
     told = slurm.ends([*mine.values(), JobId("2", "d", os.getuid()), JobId("2")])
