@@ -101,7 +101,8 @@ class Claims:
         if job is None:
             return is_unheard
         # As a rule the tasks of an array live where their runs are open: not each asks for others.
-        if _is_beside(metadata) and not is_quiet:
+        # Nor does it for what has begun since it asked.
+        if not is_quiet and (_is_beside(metadata) or (self._answers and job not in self._answers)):
             return False
         end = self._end(job, metadata)
         if not end.over:
@@ -123,14 +124,14 @@ class Claims:
         return 0.0 if sign is None else clock.now + time.monotonic() - asked - sign
 
     def _end(self, job: JobId, metadata: Mapping[str, Any]) -> End:
-        """What the scheduler says of a job; it is asked once for all of whose end it may know."""
+        """What the scheduler says of a job; it is asked once for all that it may have to say."""
         if job not in self._answers:
             wanted, beside = {job}, _is_beside(metadata)
             for run in self._runs:
                 told = _metadata(run)
                 other = _slurm_job(run, told)
-                has_ended = told.get("status") in (COMPLETE, FAILED)
-                if other is not None and not has_ended and _is_beside(told) == beside:
+                is_open = told.get("status") not in (COMPLETE, FAILED)
+                if other is not None and is_open and (beside or not _is_beside(told)):
                     wanted.add(other)
             asked = sorted(wanted - self._answers.keys(), key=lambda other: other.name)
             self._answers |= self._ends(asked)

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -402,13 +402,18 @@ class Slurm:
         self.asked.append([job.name for job in jobs])
         return {JobId(name, "c", os.getuid()): self.told[name] for name in self.asked[-1]}
 
-    def lost(self, count: int) -> list[int]:
-        """The points that a sweep takes for lost, of so many."""
+    def lost(self, count: int, meanwhile: Callable[[], object] = lambda: None) -> list[int]:
+        """The points that a sweep takes for lost, of so many; what happens at the first of them."""
         folders = [str(self.exp.runs_dir / f"log_s_k_{k}") for k in range(count)]
         points = [sweeping.Point(f"s_k_{k}", {"k": k}, run) for k, run in enumerate(folders)]
         home = str(self.exp.exp_dir)
         sweep = sweeping.Sweep(home, points, ALONE, "claim", ("lost",), self.ends)
-        return [k for k, resume in sweep.opened(lambda p, r: (p.params["k"], r)) if resume]
+        found = []
+        for k, resume in sweep.opened(lambda p, r: (p.params["k"], r)):
+            found += [k] if resume else []
+            if len(found) == 1:
+                meanwhile()
+        return found
 
 
 def test_the_scheduler_is_asked_once_and_believed(base: Path) -> None:
@@ -446,21 +451,40 @@ def test_a_run_is_lost_once_its_job_has_ended(
     assert Slurm(base, {"11": end}).lost(1) == ([0] if lost else [])
 
 
+def task_of(array: int, task: int) -> dict[str, str]:
+    told = {"SLURM_JOB_ID": f"{array + task}", "SLURM_ARRAY_JOB_ID": f"{array}"}
+    return told | {"SLURM_ARRAY_TASK_ID": f"{task}", "SLURM_CLUSTER_NAME": "c"}
+
+
+OVER = dict.fromkeys(("63", "64", "71", "72", "73"), End(True, time.time() + 999, settled=True))
+
+
 def test_tasks_do_not_ask_for_one_another_before_they_are_silent(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ten thousand of them would else ask for runs that are open as it should be."""
-    for k, (task, array, minutes) in enumerate(((1, 70, 1), (2, 70, 3), (3, 70, 1), (3, 60, 1))):
-        variables = {"SLURM_JOB_ID": f"{array + task}", "SLURM_ARRAY_JOB_ID": f"{array}"}
-        variables |= {"SLURM_ARRAY_TASK_ID": f"{task}", "SLURM_CLUSTER_NAME": "c"}
-        abandoned(base, k, float(minutes), **variables)
+    for k, (array, task, minutes) in enumerate(((70, 1, 1), (60, 3, 1), (70, 2, 3), (70, 3, 1))):
+        abandoned(base, k, float(minutes), **task_of(array, task))
     slurm(monkeypatch, 0, range(4), job=70)
-    over = End(True, time.time(), settled=True)
-    told = Slurm(base, dict.fromkeys(("63", "71", "72", "73"), over))
+    told = Slurm(base, OVER)
     assert told.lost(1) == []
     assert told.asked == []
-    assert told.lost(4) == [1, 3]
-    assert told.asked == [["71", "72", "73"], ["63"]]
+    assert told.lost(4) == [1, 2]
+    assert told.asked == [["63"], ["71", "72", "73"]]
+
+
+def test_of_what_has_begun_since_it_is_not_asked_again(base: Path) -> None:
+    """It lives, as a rule; and each that begins would be asked for by all others."""
+    abandoned(base, 0, 1.0, **task_of(60, 3))
+    told = Slurm(base, OVER)
+
+    def meanwhile() -> None:
+        abandoned(base, 1, 1.0, **task_of(60, 3))
+        abandoned(base, 2, 1.0, **task_of(60, 4))
+        abandoned(base, 3, 3.0, **task_of(70, 1))
+
+    assert told.lost(4, meanwhile) == [0, 1, 3]
+    assert told.asked == [["63"], ["64", "71"]]
 
 
 def test_a_requeued_task_goes_on_where_it_was(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
