@@ -67,6 +67,8 @@ SlurmdTimeout=10
 ReturnToService=2
 KillWait=5
 MinJobAge=3600
+# Memory that killed MPI jobs leave in /dev/shm is named by their ids: those of no earlier cluster.
+FirstJobId={first_job}
 MaxArraySize=1001
 PropagateResourceLimits=NONE
 JobAcctGatherType=jobacct_gather/linux
@@ -240,6 +242,7 @@ class Cluster:
             "steady": ",".join(self.steady),
             "fragile": ",".join(self.fragile),
             "array_tasks": ARRAY_TASKS,
+            "first_job": 1000 + secrets.randbelow(900_000),
         }
         texts = {
             "slurm.conf": self.config,
