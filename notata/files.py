@@ -189,6 +189,17 @@ def _read(path: StrPath) -> bytes:
         os.close(descriptor)
 
 
+def size_of(path: StrPath) -> int:
+    """Bytes of a file; 0 where there is none, or nobody may look.
+
+    Ranks: independent.
+    """
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
 def share(path: StrPath) -> None:
     """Let everybody write to a file or folder who may write to the folder that it is in.
 

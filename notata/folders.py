@@ -107,6 +107,33 @@ def listed(folder: StrPath) -> list[str]:
         return []
 
 
+def is_json(name: str) -> bool:
+    """Whether a file of this name is JSON that was finished.
+
+    Example:
+        >>> is_json("metrics.json"), is_json("mesh.bin")
+        (True, False)
+
+    Ranks: independent.
+    """
+    return name.endswith(".json") and not name.startswith(layout.TEMP_PREFIX)
+
+
+def count_json(folder: StrPath) -> int:
+    """How many files of JSON lie in a folder and below it; 0 where it isn't there.
+
+    Ranks: independent.
+    """
+    found = 0
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                found += count_json(entry.path)
+            elif is_json(entry.name) and entry.is_file():
+                found += 1
+    return found
+
+
 def take_back(folder: StrPath, within: Sequence[str] = ()) -> bool:
     """Take away a folder that this process has made, unless anything is in it by now.
 

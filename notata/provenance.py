@@ -211,6 +211,25 @@ def with_hosts(parallel: Mapping[str, Any], told: Mapping[int, str]) -> dict[str
     return rest | host_facts(size, {**told, **known})
 
 
+def closing_facts(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What `parallel` says of what ranks left, so that a merge can tell what was lost since.
+
+    Args:
+        records: What each rank told when all closed the run: `pieces`, `folder`, `lost`.
+
+    Example:
+        >>> closing_facts([{"pieces": 0, "folder": False}, {"pieces": 2, "folder": True}])
+        {'pieces': {'0': '0', '2': '1'}, 'folders': '1'}
+
+    Ranks: root only.
+    """
+    lost = [int(record.get("lost", 0)) for record in records]
+    return {
+        "pieces": piece_facts([int(record["pieces"]) for record in records]),
+        "folders": compact(rank for rank, record in enumerate(records) if record["folder"]),
+    } | ({"log_lines_lost": piece_facts(lost)} if any(lost) else {})
+
+
 def piece_facts(counts: Sequence[int]) -> dict[str, str]:
     """How many pieces the ranks wrote: from the count to the ranks that have it.
 

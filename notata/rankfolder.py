@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from notata import layout
+from notata import files, folders, layout
 from notata.attempts import Attempt
 from notata.descriptors import out_of_the_way, was_closed
 from notata.disk import Disk
@@ -216,6 +216,20 @@ class RankFolder:
         self.claim()
         data = json.dumps(self._record, indent=2, sort_keys=True).encode()
         self.disk.replace(os.path.join(self.path, layout.RANK_RECORD), data)
+
+    def left(self) -> dict[str, int]:
+        """How much the rank has written beside its pieces, for its record at the end.
+
+        Rank 0 writes that into the run's own folders.
+
+        Ranks: independent.
+        """
+        if self.topology.rank == 0:
+            return {}
+        return {
+            "log_bytes": files.size_of(os.path.join(self.path, layout.LOG)),
+            "json_files": folders.count_json(os.path.join(self.path, layout.ARTIFACTS)),
+        }
 
     def _who(self) -> dict[str, Any]:
         return {

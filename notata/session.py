@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from notata import exits, failure, layout, lifecycle, messages, provenance, speaking
+from notata import exits, failure, files, layout, lifecycle, messages, provenance, speaking
 from notata.aborting import end_job
 from notata.agreement import Record
 from notata.errors import RankFailed, RanksMissingError, RunExistsError
@@ -228,7 +228,8 @@ class Session(Opened):
                 end_job(self.topology.comm, f"{why}: ending the job. {told}\n{self._traceback}")
 
     def _agree_to_close(self, mine: Record) -> Record:
-        told = mine | {"pieces": self.folder.pieces, "params": self._params_digest()}
+        told = mine | {"pieces": self.folder.pieces, "folder": self.folder.claimed}
+        told["params"] = self._params_digest()
         told |= {"lost": self._log.lost} if self._log.lost else {}
         what = f"close run {self._run_id!r}"
         later = 0.0 if self.topology.is_root else _LATER
@@ -255,6 +256,7 @@ class Session(Opened):
                 end_time=now(),
                 pieces=self.folder.pieces,
                 log_lines_lost=self._log.lost,
+                **self.folder.left(),
             )
             self.folder.sync()
             if mine["status"] == lifecycle.FAILED and self.topology.comm is None:
@@ -269,15 +271,13 @@ class Session(Opened):
         """Settle the outcome; called on rank 0, with what all ranks told."""
         verdict = lifecycle.joint_verdict(records)
         facts: dict[str, Any] = {}
-        if len(records) > 1:
-            counts = [int(record["pieces"]) for record in records]
-            pieces = {"pieces": provenance.piece_facts(counts)}
-            facts["parallel"] = self.metadata.values["parallel"] | pieces
+        if self.topology.parallel:  # without a communicator rank 0 speaks for itself alone
+            told = provenance.closing_facts(records) if len(records) > 1 else {}
+            told["log_bytes"] = files.size_of(self._log.path)
+            facts["parallel"] = self.metadata.values["parallel"] | told
         lost = [int(record.get("lost", 0)) for record in records]
         if any(lost):
             facts["log_lines_lost"] = sum(lost)
-            if len(records) > 1:
-                facts["parallel"] |= {"log_lines_lost": provenance.piece_facts(lost)}
         said = (self.status, self.metadata.values.get("failure_reason"))
         new = said != (verdict["status"], verdict["reason"])
         if new:

@@ -49,7 +49,7 @@ def rich(base: Path) -> Path:
 
 
 def counted(run: Path) -> Path:
-    """Say in the metadata how many pieces each rank wrote, as ranks of a communicator would."""
+    """Say in the metadata what each rank left, as ranks of a communicator would."""
     import json
 
     told = {
@@ -60,7 +60,8 @@ def counted(run: Path) -> Path:
         told.setdefault(str(record.get("pieces", 0)), []).append(rank)
     meta = json.loads((run / "metadata.json").read_text())
     pieces = {count: ",".join(map(str, ranks)) for count, ranks in told.items() if ranks}
-    meta["parallel"] |= {"pieces": pieces}
+    folders = ",".join(str(rank.rank) for rank in LogReader(run).ranks if rank.record)
+    meta["parallel"] |= {"pieces": pieces, "folders": folders}
     (run / "metadata.json").write_text(json.dumps(meta))
     return run
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from notata import files, layout
+from notata import files, folders, layout
 from notata.errors import DamagedError
 from notata.mergerecord import Fingerprints, MergeRecord, fingerprint
 from notata.merging import record
@@ -43,9 +43,8 @@ def gathered(found: Survey, merged: MergeRecord) -> Iterator[Gathered]:
     names: dict[str, dict[int, str]] = {}
     for file in found.files:
         place = layout.inside_rank(file)
-        # What is not named as a verb names things was put there by hand, or is being written.
-        named = place and place[1].startswith(own) and place[1].endswith(_JSON)
-        if place and place[0] and named and layout.TEMP_PREFIX not in file:
+        named = place and place[1].startswith(own) and folders.is_json(os.path.basename(file))
+        if place and place[0] and named:
             names.setdefault(place[1], {})[place[0]] = file
     for name, ranked in sorted(names.items()):
         if (root := fingerprint(os.path.join(found.run, name))) is not None:

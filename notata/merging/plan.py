@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from notata import clocks, gather, layout, mergerecord, npy
 from notata.assembly import Whole, assemble
 from notata.mergerecord import Fingerprints, MergeRecord
-from notata.merging import artifacts, faults, hosts, record, survey
+from notata.merging import artifacts, faults, hosts, losses, record, survey
 from notata.merging.output import MISSING, Problem
 from notata.merging.output import Output as Output
 from notata.merging.survey import ENDED, Survey
@@ -96,7 +96,7 @@ def make_plan(
         return Plan(run, size, outputs, problems, merged=merged, listing=listing)
     found = survey.survey(run, meta, size, files)
     wholes = assemble(found.pieces, size)
-    wrong = [*found.problems, *survey.doubts(found, wholes)]
+    wrong = [*found.problems, *losses.doubts(found, wholes, merged)]
     looked: dict[str, tuple[Output, faults.Found]] = {}
     made: list[Output] = []
     for output in _arrays(found, wholes):

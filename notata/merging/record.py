@@ -85,6 +85,16 @@ def stamp_of(run: str, name: str, checksum: str | None = None) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns, checksum or checksums.of_file(path))
 
 
+def own_log_bytes(run: str, record: MergeRecord) -> int:
+    """Bytes of the run's log without what a merge put into it: what rank 0 wrote.
+
+    Ranks: independent.
+    """
+    made = record.outputs.get(layout.LOG)
+    joined = sum(stamp.size for stamp in made.inputs.values()) if made else 0
+    return max(0, files.size_of(os.path.join(run, layout.LOG)) - joined)
+
+
 def is_fresh(run: str, file: str, inputs: Fingerprints, record: MergeRecord) -> bool:
     """Whether a merge made a file of these very inputs, and it is still as it was made.
 

@@ -8,12 +8,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from notata import checksums, gather, layout
-from notata.assembly import Whole
 from notata.errors import DamagedError
 from notata.mergerecord import Fingerprint, Fingerprints
-from notata.merging.output import MISSING, NEVER, RANK_UNCLEAR, RUN_GOES_ON, Problem
-from notata.pieces import Identity, Piece
-from notata.ranges import expand, ranks_text
+from notata.merging.output import MISSING, Problem
+from notata.pieces import Piece
+from notata.ranges import expand
 from notata.stored import read_json
 
 ENDED = ("complete", "failed")
@@ -30,7 +29,8 @@ class Survey(NamedTuple):
         folders: The folders of ranks.
         files: Every file below them.
         pieces: What the manifests list.
-        records: What the ranks noted of themselves.
+        records: What the ranks noted of themselves, empty where that can't be read any more.
+        listed: The ranks that had a folder when they closed the run, where they told one another.
         problems: What is wrong with manifests.
     """
 
@@ -42,6 +42,7 @@ class Survey(NamedTuple):
     files: Fingerprints
     pieces: Mapping[int, list[Piece]]
     records: Mapping[int, Mapping[str, Any]]
+    listed: frozenset[int]
     problems: tuple[Problem, ...]
 
 
@@ -83,7 +84,7 @@ def digest(meta: Mapping[str, Any], files: Fingerprints) -> str:
     """
     hashed = checksums.hasher()
     parallel = meta.get("parallel") or {}
-    told = [parallel.get(name) for name in ("size", "pieces", "clocks")]
+    told = [parallel.get(name) for name in ("size", "pieces", "clocks", "folders", "log_bytes")]
     hashed.update(repr((meta.get("status"), *told)).encode())
     for name, (size, changed) in files.items():
         hashed.update(f"{name}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape"))
@@ -116,8 +117,9 @@ def survey(run: str, meta: Mapping[str, Any], size: int, files: Fingerprints) ->
         rank: read_json(os.path.join(folder, layout.RANK_RECORD)) or {}
         for rank, folder in folders.items()
     }
-    counted = _counted(run, meta)
-    return Survey(run, meta, size, counted, folders, files, pieces, records, tuple(problems))
+    counted, listed = _counted(run, meta), _listed(run, meta)
+    wrong = tuple(problems)
+    return Survey(run, meta, size, counted, folders, files, pieces, records, listed, wrong)
 
 
 def _counted(run: str, meta: Mapping[str, Any]) -> dict[int, int] | None:
@@ -137,83 +139,13 @@ def _counted(run: str, meta: Mapping[str, Any]) -> dict[int, int] | None:
         ) from None
 
 
-def doubts(found: Survey, wholes: Mapping[Identity, Whole]) -> Iterator[Problem]:
-    """Say which ranks left less than they wrote, or may have wanted to write more.
-
-    Ranks: independent.
-    """
-    status = found.meta.get("status")
-    if status not in ENDED:
-        yield Problem(
-            f"the run has not ended (status {status!r})",
-            RUN_GOES_ON,
-            hint="merge it when it has, or with --unfinished if it was killed",
-        )
-    yield from _missing(found)
-    yield from _unclear(found, wholes)
-
-
-def _missing(found: Survey) -> Iterator[Problem]:
-    """Ranks that wrote more than what is there: silent ranks are none of them."""
-    promised = dict(found.counted or {})
-    for rank, folder in found.folders.items():
-        if rank >= found.size:
-            text = f"rank {rank} has a folder, but the run has {found.size} ranks"
-            yield Problem(text, NEVER, (rank,))
-        count = found.records[rank].get("pieces")
-        if type(count) is int:
-            promised.setdefault(rank, count)
-        elif count is not None:
-            path = os.path.join(folder, layout.RANK_RECORD)
-            text = f"{path} is damaged: pieces is {count!r:.80}, not a number"
-            yield Problem(text, MISSING, (rank,))
-    for rank, count in sorted(promised.items()):
-        there = len(found.pieces.get(rank, []))
-        if there < count and (rank in found.pieces or rank not in found.folders):
-            gone = "its folder is missing" if rank not in found.folders else f"{there} are listed"
-            yield Problem(f"rank {rank} wrote {count} pieces, but {gone}", MISSING, (rank,))
-
-
-def _unclear(found: Survey, wholes: Mapping[Identity, Whole]) -> Iterator[Problem]:
-    """Ranks that may have been about to write more, as far as what they left can tell."""
-    complete = found.meta.get("status") == "complete"
-    for rank, record in found.records.items():
-        failed = f"rank {rank} failed ({record.get('failure_reason')})"
-        if "pieces" not in record and rank not in (found.counted or ()):
-            yield Problem(
-                f"rank {rank} never closed the run: it was killed or is still writing",
-                RANK_UNCLEAR,
-                (rank,),
-                hint="merge what it finished with --unfinished",
-            )
-        elif record.get("status") == "failed" and complete:
-            yield Problem(
-                f"{failed}, though the run says complete",
-                RANK_UNCLEAR,
-                (rank,),
-                hint="merge what it finished with --unfinished",
-            )
-        elif record.get("status") == "failed":
-            for whole in wholes.values():
-                if whole.join == "concat" and rank not in {part.rank for part in whole.parts}:
-                    yield Problem(
-                        f"{failed} without a piece of {whole.label!r}",
-                        RANK_UNCLEAR,
-                        (rank,),
-                        whole.label,
-                        hint="join the others' with --unfinished",
-                    )
-    # Geometry tells whether a placed piece is missing. Rows that are joined one below the other
-    # make a whole without it too.
-    rows = [whole.label for whole in wholes.values() if whole.join == "concat"]
-    absent = [rank for rank in range(found.size) if rank not in found.folders]
-    if found.counted is None and rows and absent:
-        together = found.meta["parallel"].get("communicator")
-        why = "as not all ranks closed the run," if together else "without a communicator"
-        yield Problem(
-            f"{ranks_text(absent)} left nothing, and {why} nobody counted their pieces of "
-            f"{rows[0]!r}",
-            RANK_UNCLEAR,
-            tuple(absent),
-            hint="pass --unfinished if they were silent",
-        )
+def _listed(run: str, meta: Mapping[str, Any]) -> frozenset[int]:
+    """The ranks that had a folder when all closed the run; none where nobody could ask them."""
+    told = meta["parallel"].get("folders")
+    try:
+        return frozenset(expand(told or ""))
+    except (AttributeError, TypeError, ValueError):
+        raise DamagedError(
+            f"{os.path.join(run, layout.METADATA)} is damaged: parallel.folders is {told!r:.80}, "
+            "not ranks"
+        ) from None
