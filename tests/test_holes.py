@@ -69,7 +69,17 @@ def test_a_piece_that_can_t_be_read(base: Path, how: str) -> None:
     for name in ("x.npy", "T.npy", "s.npy", "b.npz"):
         path = row(run, 1) / "data" / name
         path.unlink() if how == "gone" else path.write_bytes(path.read_bytes()[:-3])
-    report = refused_then_merged(run, "rank 1's piece of 'x'", "'T'", "'s'", "rank 1's piece of 'b")
+    told = [f"rank 1's piece of '{name}'" for name in ("x", "T", "s", "b:i", "b:u")]
+    report = refused_then_merged(run, *told)
+    holes = json.loads((run / "merge.json").read_text())["holes"]
+    boxes = {hole["name"]: hole["boxes"] for hole in holes if hole["boxes"]}
+    assert boxes == {
+        "x": [[[2, 0], [2, 2]]],
+        "T": [[[2], [2]]],
+        "s": [[[1, 0], [1, 2]]],
+        "b:i": [[[1], [1]]],
+        "b:u": [[[2], [2]]],
+    }
     found = LogReader(run)
     np.testing.assert_array_equal(
         np.load(run / "data/x.npy"), [[0, 0], [0, 0], [NAN, NAN], [NAN, NAN], [2, 2], [2, 2]]
@@ -311,6 +321,27 @@ def test_holes_are_just_what_is_not_covered_once(data: st.DataObject) -> None:
 
 
 # ----- random damage -----
+
+
+@pytest.mark.parametrize(
+    ("at", "bit"),
+    [
+        pytest.param(8, 0, id="encrypted"),
+        pytest.param(8, 5, id="patched"),
+        pytest.param(8, 6, id="strongly encrypted"),
+        pytest.param(10, 0, id="of an unknown method"),
+        pytest.param(10, 2, id="of bzip2"),
+    ],
+)
+def test_a_bundle_whose_table_of_contents_is_damaged(base: Path, at: int, bit: int) -> None:
+    run = written(base, lambda log: log.arrays("z", compressed=True, k=np.arange(50) * log.rank))
+    path = row(run, 0) / "data/z.npz"
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\1\2") + at] ^= 1 << bit
+    path.write_bytes(content)
+    with pytest.raises(MergeError, match="rank 0's piece of 'z:k' is damaged"):
+        notata.merge(run)
+    assert not (run / "data").exists()
 
 
 @settings(max_examples=40, deadline=None)

@@ -66,4 +66,5 @@ def _method(run: str, wholes: Sequence[Whole]) -> int:
         return zipfile.ZIP_DEFLATED
     path = os.path.join(run, layout.rank_dir(part.rank), part.piece.file)
     with zipfile.ZipFile(path) as archive:
-        return archive.infolist()[0].compress_type
+        deflated = archive.infolist()[0].compress_type == zipfile.ZIP_DEFLATED
+    return zipfile.ZIP_DEFLATED if deflated else zipfile.ZIP_STORED  # it may be damaged

@@ -53,13 +53,7 @@ def examine(run: str, output: Output, pieces: Mapping[int, list[Piece]], size: i
     ]
     if not problems:
         return Found(output, ())
-    shown: list[Problem] = []
-    seen: set[tuple[str, tuple[int, ...]]] = set()
-    for problem in problems:  # a file of many keys is one problem
-        if (problem.text, problem.ranks) not in seen:
-            seen.add((problem.text, problem.ranks))
-            shown.append(problem)
-    return Found(*_mended(output, ranked, bad, size, shown))
+    return Found(*_mended(output, ranked, bad, size, problems))
 
 
 def _ranked(whole: Whole, pieces: Mapping[int, list[Piece]]) -> dict[int, Piece]:
@@ -88,31 +82,31 @@ def _files(run: str, ranked: Mapping[str, Mapping[int, Piece]]) -> Iterator[Prob
                 files.setdefault((rank, piece.file), []).append(piece)
     for (rank, file), held in files.items():
         path = os.path.join(run, layout.rank_dir(rank), file)
-        for text, wrong in _file(path, rank, held):
-            for piece in wrong:
-                yield Problem(text, MISSING, (rank,), piece.label)
+        for text, wrong in _file(path, held):
+            for piece in wrong:  # each by its name: each is a hole of its own
+                whose = f"rank {rank}'s piece of {piece.label!r}"
+                yield Problem(f"{whose} {text}", MISSING, (rank,), piece.label)
 
 
-def _file(path: str, rank: int, held: list[Piece]) -> Iterator[tuple[str, list[Piece]]]:
+def _file(path: str, held: list[Piece]) -> Iterator[tuple[str, list[Piece]]]:
     """Say what is wrong with a file, and with which of the pieces that it should hold."""
-    whose = f"rank {rank}'s piece of {held[0].label!r}"
     try:
         size = os.stat(path).st_size
         sizes = {piece.size for piece in held}
         if sizes != {size}:
             told = ", ".join(map(str, sorted(sizes)))
-            yield f"{whose} has {size} bytes, its manifest says {told}: {path}", held
+            yield f"has {size} bytes, its manifest says {told}: {path}", held
         elif held[0].key is None:
-            yield from ((f"{whose} {text}", held) for text in _head(path, size, held[0]))
+            yield from ((text, held) for text in _head(path, size, held[0]))
         else:
             keys = set(npy.bundle_keys(path))
             for piece in held:
                 if piece.key not in keys:
-                    yield f"rank {rank}'s bundle {path} has no key {piece.key!r}", [piece]
+                    yield f"is missing: {path} has no key {piece.key!r}", [piece]
     except FileNotFoundError:
-        yield f"{whose} is missing: {path}", held
+        yield f"is missing: {path}", held
     except DamagedError as error:
-        yield str(error), held
+        yield f"is damaged: {error}", held
 
 
 def _head(path: str, size: int, piece: Piece) -> Iterator[str]:

@@ -70,7 +70,10 @@ class _Member:
     def __init__(self, path: str, part: Part) -> None:
         with ExitStack() as stack:
             archive = stack.enter_context(zipfile.ZipFile(path))
-            self._stream = stack.enter_context(archive.open(f"{part.piece.key}.npy"))
+            entry = archive.getinfo(f"{part.piece.key}.npy")
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise zipfile.BadZipFile(f"compressed by method {entry.compress_type}")
+            self._stream = stack.enter_context(archive.open(entry))
             _check_header(npy.read_header(self._stream), part)
             self._close = stack.pop_all().close
         self._next = 0
@@ -149,6 +152,10 @@ def open_piece(
     return _Told(opened, f"rank {part.rank}'s piece of {part.piece.label!r}", path)
 
 
+# An archive that is damaged may say that it is encrypted, or patched: RuntimeError.
+_DAMAGE = (DamagedError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError)
+
+
 class _Told:
     """A source whose errors say whose piece it is."""
 
@@ -172,7 +179,7 @@ class _Told:
             raise DamagedError(
                 f"{self._what} is not what its manifest says: {self._path} {error}"
             ) from None
-        except (DamagedError, EOFError, zipfile.BadZipFile, zlib.error, ValueError) as error:
+        except _DAMAGE as error:
             raise DamagedError(f"{self._what} is damaged: {self._path}: {error}") from None
         except OSError as error:
             if error.errno != errno.EINVAL:
