@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from notata import gather, layout, mending, npy
 from notata.assembly import Box, Whole
 from notata.errors import DamagedError, HoleError
-from notata.merging.output import MISSING, Output, Problem
+from notata.merging.output import MISSING, NEVER, Output, Problem
 from notata.pieces import Piece
 from notata.ranges import ranks_text
 
@@ -63,6 +64,9 @@ def _ranked(whole: Whole, pieces: Mapping[int, list[Piece]]) -> dict[int, Piece]
 
 def _geometry(whole: Whole, ranked: Mapping[int, Piece], size: int) -> Iterator[Problem]:
     """Say what contradicts, and what is not covered."""
+    if "|O" in whole.dtype:
+        text = f"array {whole.label!r} is of Python objects, by its manifests"
+        yield Problem(text, NEVER, tuple(ranked), whole.label)
     try:
         gather.check(whole)
     except HoleError as error:
@@ -82,10 +86,19 @@ def _files(run: str, ranked: Mapping[str, Mapping[int, Piece]]) -> Iterator[Prob
                 files.setdefault((rank, piece.file), []).append(piece)
     for (rank, file), held in files.items():
         path = os.path.join(run, layout.rank_dir(rank), file)
-        for text, wrong in _file(path, held):
-            for piece in wrong:  # each by its name: each is a hole of its own
-                whose = f"rank {rank}'s piece of {piece.label!r}"
-                yield Problem(f"{whose} {text}", MISSING, (rank,), piece.label)
+        try:
+            for text, wrong in list(_file(path, held)):
+                for piece in wrong:  # each by its name: each is a hole of its own
+                    whose = f"rank {rank}'s piece of {piece.label!r}"
+                    yield Problem(f"{whose} {text}", MISSING, (rank,), piece.label)
+        except _ObjectsError:
+            text = f"rank {rank}'s piece of {held[0].label!r} holds Python objects: {path}"
+            hint = "nothing that is pickled is joined; write it as numbers or strings"
+            yield Problem(text, NEVER, (rank,), held[0].label, hint=hint)
+
+
+class _ObjectsError(Exception):
+    """A file can be read by unpickling alone."""
 
 
 def _file(path: str, held: list[Piece]) -> Iterator[tuple[str, list[Piece]]]:
@@ -94,6 +107,8 @@ def _file(path: str, held: list[Piece]) -> Iterator[tuple[str, list[Piece]]]:
         size = os.stat(path).st_size
         sizes = {piece.size for piece in held}
         if sizes != {size}:
+            if held[0].key is None:
+                _refuse_objects(path)
             told = ", ".join(map(str, sorted(sizes)))
             yield f"has {size} bytes, its manifest says {told}: {path}", held
         elif held[0].key is None:
@@ -109,6 +124,12 @@ def _file(path: str, held: list[Piece]) -> Iterator[tuple[str, list[Piece]]]:
         yield f"is damaged: {error}", held
 
 
+def _refuse_objects(path: str) -> None:
+    with suppress(OSError, DamagedError), open(path, "rb") as file:
+        if npy.read_header(file).dtype.hasobject:
+            raise _ObjectsError
+
+
 def _head(path: str, size: int, piece: Piece) -> Iterator[str]:
     """Say what is wrong with a `.npy` file, as far as its head and its size tell."""
     with open(path, "rb") as file:
@@ -118,9 +139,11 @@ def _head(path: str, size: int, piece: Piece) -> Iterator[str]:
             yield f"is damaged: {path} is not a whole .npy file: {error}"
             return
         room = size - file.tell()
+    if found.dtype.hasobject:
+        raise _ObjectsError
     needed = found.dtype.itemsize * math.prod(found.shape)
-    if found.dtype.hasobject or needed > room:
-        told = "Python objects" if found.dtype.hasobject else f"{needed} bytes, not {room}"
+    if needed > room:
+        told = f"{needed} bytes, not {room}"
         yield f"is damaged: {path} is not a whole .npy file: its head says {told}"
     elif (found.shape, npy.dtype_text(found.dtype)) != (piece.shape, piece.dtype):
         yield (

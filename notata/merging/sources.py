@@ -180,12 +180,17 @@ class _Told:
                 f"{self._what} is not what its manifest says: {self._path} {error}"
             ) from None
         except _DAMAGE as error:
-            raise DamagedError(f"{self._what} is damaged: {self._path}: {error}") from None
+            raise self._damaged(error) from None
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             # A bundle's table of contents that sends the reader before the file's beginning.
-            raise DamagedError(f"{self._what} is damaged: {self._path}: {error}") from None
+            raise self._damaged(error) from None
+
+    def _damaged(self, error: Exception) -> DamagedError:
+        # Found only now, when all is read: no hole was planned in its place.
+        way_out = "write it again, or move that file away and merge with --allow-missing"
+        return DamagedError(f"{self._what} is damaged: {self._path}: {error}: {way_out}")
 
 
 class _Unlike(Exception):  # noqa: N818
