@@ -64,7 +64,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(width: int) -> None:
     result = merge("--dry-run", run, width=width)
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[0].startswith(f"{run}: would make 9 of 9 files, ")
+    assert lines[0].startswith(f"{run}: would join 10 of 10, ")
     assert max(map(len, lines)) <= width
     assert [line.split()[:5] for line in lines if line.startswith(("T ", "z:k "))] == [
         ["T", "array", "0-1,3", "6", "×"],
@@ -72,7 +72,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(width: int) -> None:
     ]
     assert tree_of(run) == before
     merge(run)
-    assert "would make 0 of 9 files" in merge("--dry-run", run).stdout
+    assert "would join 0 of 10" in merge("--dry-run", run).stdout
 
 
 def test_a_dry_run_says_what_is_wrong() -> None:

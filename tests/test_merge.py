@@ -76,13 +76,15 @@ else:
 
 
 @pytest.mark.parametrize("untold", [False, True])
-@pytest.mark.parametrize("kind", ["array", "bundle", "log"])
+@pytest.mark.parametrize("kind", ["array", "bundle", "log", "json"])
 def test_a_full_disk_is_an_error_and_leaves_the_run_as_it_was(
     small_disk: Path, kind: str, untold: bool
 ) -> None:
     def work(log: Logbook) -> None:
         if kind == "log":
-            log.rank == 1 and log.info("x" * 2_200_000)
+            log.info("x" * (900_000 if log.rank else 1_300_000))
+        elif kind == "json":
+            log.json("big", {"x": "x" * 1_100_000})
         elif kind == "bundle":
             log.arrays("deep/T", False, k=np.full(140_000, log.rank, float))
         else:
@@ -92,10 +94,31 @@ def test_a_full_disk_is_an_error_and_leaves_the_run_as_it_was(
     before = contents(run)
     code = MERGE.format(run=os.fspath(run), untold=untold)
     number, file, told = answer(code, small_disk)  # in a process of its own: it may be killed
-    target = {"bundle": "data/deep/T.npz", "log": "log.txt"}.get(kind, "data/deep/T.npy")
+    targets = {"bundle": "data/deep/T.npz", "log": "log.txt", "json": "artifacts/big.ranks.json"}
+    target = targets.get(kind, "data/deep/T.npy")
     assert (number, file) == (errno.ENOSPC, os.fspath(run / target if untold else run))
     assert re.search(" 22[04]0[0-9]{3} bytes", told)
     assert untold or re.search(r" \d+ are free", told)
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("untold", [False, True])
+def test_a_disk_that_is_too_full_for_a_mask(small_disk: Path, untold: bool) -> None:
+    def work(log: Logbook) -> None:
+        length = 100_000 if log.rank else 10
+        log.array("T", np.ones(length, "i1"), start=10 * log.rank, shape=2_200_000)
+
+    run = write_as(2, small_disk, work)
+    before = contents(run)
+    code = MERGE.replace("merge({run!r})", "merge({run!r}, allow_missing=True)")
+    told = answer(code.format(run=os.fspath(run), untold=untold), small_disk)
+    number, file, text = told
+    assert (number, file) == (
+        errno.ENOSPC,
+        os.fspath(run / "data/T.mask.npy") if untold else os.fspath(run),
+    )
+    wanted = r" 2200128 bytes" if untold else r" 440[0-9]{4} bytes are needed, \d+ are free"
+    assert re.search(wanted, text)
     assert contents(run) == before
 
 

@@ -37,6 +37,9 @@ killed, a rank never closed it, or left nothing and may have been silent. --allo
 what is known to be missing: it leaves holes (NaN; where the type has none, zeros, and True in
 data/NAME.mask.npy), and the summary and merge.json name each of them.
 
+--dry-run looks at names, sizes and heads of files alone. What they hold is read when it is merged,
+so that damage within a file is found then; it changes nothing and is named.
+
 {KEEP}Example:
   notata merge outputs/log_heat
   notata merge --dry-run outputs/log_heat
@@ -226,8 +229,8 @@ def _planned(run: str, options: Options) -> Outcome:
     elif plan.problems:
         note = "can't be merged as it is"
     else:
-        size = size_text(sum(output.bytes for output in stale))
-        note = f"would make {len(stale)} of {len(plan.outputs)} files, {size}"
+        new = [row.bytes for row in rows if row.action != "unchanged"]
+        note = f"would join {len(new)} of {len(rows)}, {size_text(sum(new))}"
     return Outcome(
         run,
         WRONG if plan.problems else WELL,

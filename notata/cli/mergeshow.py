@@ -164,10 +164,23 @@ def _plan(rows: Sequence[Row]) -> None:
         table.add_column(heading, justify="right", overflow="fold")
     table.add_column("plan", no_wrap=True)
     for row in rows:
-        ranks = row.ranks if len(row.ranks) <= 24 else f"{row.pieces} ranks"
         size = size_text(row.bytes)
-        table.add_row(cell(row.name), row.kind, ranks, _shape(row), size, row.action)
+        table.add_row(cell(row.name), row.kind, _ranks(row), _shape(row), size, row.action)
     show(table)
+
+
+_SHORT = 24  # letters of ranks that stand in one line
+_LONGEST = 100  # and that a cell names at most, over several lines
+
+
+def _ranks(row: Row) -> str:
+    """Which ranks, so that a cell folds between them; of very many the first, and how many."""
+    if len(row.ranks) <= _SHORT:
+        return row.ranks
+    text = row.ranks.replace(",", ", ")
+    if len(text) > _LONGEST:
+        text = f"{text[:_LONGEST].rpartition(',')[0]}, … ({row.pieces} in all)"
+    return text
 
 
 def _metrics(metrics: Sequence[Metric]) -> None:

@@ -7,6 +7,8 @@ beside it as `metrics.ranks.json`, the table, where all values are flat numbers,
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
 import os
@@ -71,16 +73,16 @@ def _of(
         if record.is_fresh(run, table, inputs, merged):
             outputs.append(Output(table, (), inputs, True, {}, "table", left, ranks))
             return Gathered(tuple(outputs), ())
-    bad, flat = _read_all(run, ranked)
+    bad, sizes = _read_all(run, ranked)
     if len(bad) == len(ranked):
         return Gathered((), ())  # not JSON at all, whatever the name says
     problems = tuple(
         Problem(f"rank {rank}'s {text}", MISSING, (rank,), name) for rank, text in bad.items()
     )
     left = frozenset(ranked[rank] for rank in bad)
-    outputs = [Output(document, (), inputs, False, {}, "json", left, ranks)]
-    if flat:
-        outputs.append(Output(table, (), inputs, False, {}, "table", left, ranks))
+    outputs = [Output(document, (), inputs, False, {}, "json", left, ranks, sizes[0])]
+    if sizes[1]:
+        outputs.append(Output(table, (), inputs, False, {}, "table", left, ranks, sizes[1]))
     outputs = [
         out._replace(
             fresh=record.is_fresh(run, out.file, inputs, merged)
@@ -91,16 +93,57 @@ def _of(
     return Gathered(tuple(outputs), problems)
 
 
-def _read_all(run: str, ranked: Mapping[int, str]) -> tuple[dict[int, str], bool]:
-    """The ranks whose files are no JSON, with why; and whether all others are flat numbers."""
+def _read_all(run: str, ranked: Mapping[int, str]) -> tuple[dict[int, str], tuple[int, int]]:
+    """The ranks whose files are no JSON, with why; and the bytes that document and table will have.
+
+    There is no table unless all are flat numbers.
+    """
     bad: dict[int, str] = {}
-    flat = True
+    rows: dict[int, Any] = {}
+    size, flat = len(END), True
     for rank, file in ranked.items():
         try:
-            flat = is_flat(load(run, file)[1]) and flat
+            text, value = load(run, file)
         except DamagedError as error:
             bad[rank] = str(error)
-    return bad, flat and len(bad) < len(ranked)
+            continue
+        size += len(entry(rank, text, first=False))
+        flat = flat and is_flat(value)
+        if flat:
+            rows[rank] = value
+    return bad, (size, len(table_bytes(rows)) if flat and rows else 0)
+
+
+END = b"\n}\n"  # of a document
+
+
+def entry(rank: int, text: str, *, first: bool) -> bytes:
+    """What a document has of one rank: its own text, as it was written.
+
+    Ranks: independent.
+    """
+    return f'{"{" if first else ","}\n"{rank}": {text}'.encode("utf-8", "surrogatepass")
+
+
+def table_bytes(rows: Mapping[int, Mapping[str, float]]) -> bytes:
+    """The table of some metrics.
+
+    Args:
+        rows: What each rank measured.
+
+    Example:
+        >>> table_bytes({0: {"solve": 1.5}, 3: {"solve": 2}}).split()
+        [b'rank,solve', b'0,1.5', b'3,2']
+
+    Ranks: independent.
+    """
+    keys = keys_of(rows)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["rank", *(f"metrics.{key}" if key == "rank" else key for key in keys)])
+    for rank, row in rows.items():
+        writer.writerow([rank, *(row.get(key, "") for key in keys)])
+    return text.getvalue().encode("utf-8", "surrogatepass")
 
 
 def load(run: str, file: str) -> tuple[str, Any]:

@@ -50,7 +50,7 @@ def join(
 def _join_all(run: str, temporaries: Pairs, progress: Told = silent) -> dict[str, Made]:
     made = {}
     for output, temporary in temporaries:
-        with naming(os.path.join(run, output.file), output.bytes):
+        with naming(os.path.join(run, output.file), output.size or output.bytes):
             made[output.file] = _join(run, output, temporary, progress)
     return made
 
@@ -73,7 +73,7 @@ def _jobs(run: str, temporaries: Pairs) -> Iterator[Steps]:
         if output.bytes < _LARGE:
             batch.append((output, temporary))
         elif output.file == layout.LOG:
-            yield logs.divided(run, output.bytes, temporary)
+            yield logs.divided(run, output.size, temporary)
         elif output.wholes[0].key is None:
             whole = output.wholes[0]
             holes = output.holes.get(whole.label, ())

@@ -93,7 +93,7 @@ def divided(run: str, size: int, temporary: str) -> Steps:
 
     Args:
         run: Folder of the run.
-        size: Bytes of the ranks' logs, for errors.
+        size: Bytes that the file will have, for errors.
         temporary: Path of the file to make.
 
     Ranks: independent.

@@ -25,6 +25,8 @@ class Output(NamedTuple):
         kind: `array`, `bundle`, `log`, `json`, `table` or `mask`.
         left: Those of the inputs that can't be joined, or not all of them.
         ranks: The ranks whose outputs are in it.
+        size: Bytes of the file, of kinds other than arrays and bundles; for the mask of a bundle,
+            bytes of the masks in it.
     """
 
     file: str
@@ -35,6 +37,7 @@ class Output(NamedTuple):
     kind: str = "array"
     left: frozenset[str] = frozenset()
     ranks: tuple[int, ...] = ()
+    size: int = 0
 
     @property
     def is_log(self) -> bool:

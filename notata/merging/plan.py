@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 from notata import clocks, gather, layout, mergerecord, npy
 from notata.assembly import Whole, assemble
 from notata.mergerecord import Fingerprints, MergeRecord
-from notata.merging import artifacts, faults, hosts, losses, record, survey
-from notata.merging.output import MISSING, Problem
+from notata.merging import artifacts, faults, hosts, losses, pruned, record, survey
+from notata.merging.output import MISSING, NEVER, Problem
 from notata.merging.output import Output as Output
 from notata.merging.survey import ENDED, Survey
 from notata.pieces import Identity
-from notata.ranges import ranks_text
 from notata.runreader import LogReader
 
 
@@ -91,8 +90,8 @@ def make_plan(
     same = listing == merged.listing and record.as_made(run, merged)
     if quick and same and record.holes_allowed(merged, granted):
         return Plan(run, size, merged=merged, unchanged=True, listing=listing)
-    if merged.archive is not None and not _all_there(files, merged):
-        outputs, problems = _pruned(run, files, merged)
+    if merged.archive is not None and not pruned.all_there(files, merged):
+        outputs, problems = pruned.remains(run, files, merged)
         return Plan(run, size, outputs, problems, merged=merged, listing=listing)
     found = survey.survey(run, meta, size, files)
     wholes = assemble(found.pieces, size)
@@ -103,6 +102,8 @@ def make_plan(
         examined = _examined(found, output, merged, before)
         looked[output.file] = output, examined
         wrong += examined.problems
+        if any(problem.excuses == NEVER for problem in examined.problems):
+            continue  # nothing lets it be made
         if allow_missing:
             made += _mask(run, examined.output, merged)
         made.append(examined.output)
@@ -116,33 +117,9 @@ def make_plan(
     holes = tuple(problem for problem in wrong if problem.excuses & granted)
     ended = meta.get("status") in ENDED
     metadata = hosts.completed(run, meta, found.records) if ended else None
-    plan = Plan(run, size, tuple(made), refused, holes, metadata, merged)
+    outputs = tuple(_sized(output, merged) for output in made)
+    plan = Plan(run, size, outputs, refused, holes, metadata, merged)
     return plan._replace(clocks=corrections, listing=listing, looked=looked)
-
-
-def _all_there(files: Fingerprints, merged: MergeRecord) -> bool:
-    """Whether all that was merged is still in the ranks' folders: a pruning was cut off."""
-    inputs = {name for made in merged.outputs.values() for name in made.inputs}
-    return bool(files) and all(name in files for name in inputs if layout.inside_rank(name))
-
-
-def _pruned(
-    run: str, files: Fingerprints, merged: MergeRecord
-) -> tuple[tuple[Output, ...], tuple[Problem, ...]]:
-    """What a merge made of files that are gone: it can be looked at, and not be made again."""
-    outputs, problems = [], []
-    for file, made in merged.outputs.items():
-        outputs.append(Output(file, (), {}, True, kind=made.kind))
-        now = mergerecord.fingerprint(os.path.join(run, file))
-        if now is None or not record.is_same(run, file, made.itself, now):
-            text = f"{file} is not as it was merged, and the ranks' files were pruned"
-            problems.append(Problem(text, name=file))
-    if files:
-        ranks = sorted({place[0] for place in map(layout.inside_rank, files) if place})
-        text = f"{ranks_text(ranks)} wrote in {layout.RANKS}/ after the run was pruned"
-        hint = "what was pruned can't be joined with it: move these folders away"
-        problems.append(Problem(text, ranks=tuple(ranks), hint=hint))
-    return tuple(outputs), tuple(problems)
 
 
 def _arrays(found: Survey, wholes: Mapping[Identity, Whole]) -> Iterator[Output]:
@@ -198,7 +175,24 @@ def _mask(run: str, output: Output, merged: MergeRecord) -> Iterator[Output]:
         stem, extension = os.path.splitext(output.file)
         file = f"{stem}.mask{extension}"
         fresh = output.fresh and record.is_fresh(run, file, output.inputs, merged)
-        yield output._replace(file=file, wholes=masked, kind="mask", fresh=fresh)
+        mask = output._replace(file=file, wholes=masked, kind="mask", fresh=fresh)
+        yield mask._replace(size=_mask_bytes(mask))
+
+
+def _mask_bytes(mask: Output) -> int:
+    import numpy as np
+
+    shape = mask.wholes[0].shape
+    one = mask.wholes[0].key is None
+    return mask.bytes + (len(npy.header_bytes(npy.Header(shape, False, np.dtype(bool)))) * one)
+
+
+def _sized(output: Output, merged: MergeRecord) -> Output:
+    """An output with the size that it has, where it is up to date."""
+    bundled = output.wholes and output.wholes[0].key is not None
+    if output.fresh and output.kind in ("log", "json", "table", "mask") and not bundled:
+        return output._replace(size=merged.outputs[output.file].itself.size)
+    return output
 
 
 def _can_be_missing(whole: Whole) -> bool:
@@ -222,7 +216,8 @@ def _log(
         fresh = record.is_fresh(found.run, layout.LOG, inputs, merged)
         fresh = fresh and merged.clocks == corrections
         ranks = (0, *sorted(names[name] for name in inputs))
-        yield Output(layout.LOG, (), inputs, fresh, kind="log", ranks=ranks)
+        size = record.own_log_bytes(found.run, merged) + sum(size for size, _ in inputs.values())
+        yield Output(layout.LOG, (), inputs, fresh, kind="log", ranks=ranks, size=size)
 
 
 def _collisions(run: str, outputs: list[Output], merged: MergeRecord) -> Iterator[Problem]:

@@ -173,14 +173,18 @@ def rows_of(output: Output, joined: Iterable[Output], run: str | None = None) ->
     stale = output.file in {made.file for made in joined}
     told = ("to join" if run is None else "joined") if stale else "unchanged"
     if output.kind in ("array", "bundle") and output.wholes:
-        return [_array_row(output.kind, whole, told) for whole in output.wholes]
+        return [_array_row(output, whole, told) for whole in output.wholes]
     shape = output.wholes[0].shape if len(output.wholes) == 1 else None
-    size = output.bytes if run is None else os.stat(os.path.join(run, output.file)).st_size
+    bundled = output.wholes and output.wholes[0].key is not None
+    size = output.size  # of bundles too it is that of what they hold
+    if run is not None and not bundled:
+        size = os.stat(os.path.join(run, output.file)).st_size
     ranks = compact(output.ranks)
     return [Row(output.file, output.kind, len(output.ranks), shape, size, told, ranks)]
 
 
-def _array_row(kind: str, whole: Whole, told: str) -> Row:
-    ranks = compact(part.rank for part in whole.parts)
-    pieces = len(whole.parts)
-    return Row(whole.label, kind, pieces, whole.shape, bytes_of(whole), told, ranks)
+def _array_row(output: Output, whole: Whole, told: str) -> Row:
+    # Where the ranks' files were pruned, nothing tells of parts any more.
+    ranks = [part.rank for part in whole.parts] if output.inputs else output.ranks
+    shape, size = whole.shape, bytes_of(whole)
+    return Row(whole.label, output.kind, len(ranks), shape, size, told, compact(ranks))

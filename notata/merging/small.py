@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import zipfile
-from collections.abc import Mapping
-from typing import Any, BinaryIO, cast
+from collections.abc import Mapping, Sequence
+from typing import IO
 
-from notata import checksums, layout, npy, saving
-from notata.assembly import Whole
+from notata import checksums, layout
+from notata.assembly import Box, Whole, intersection
 from notata.errors import DamagedError
-from notata.merging import artifacts
+from notata.merging import artifacts, slabs
 from notata.merging.artifacts import Metric
 from notata.merging.joining import Made
 from notata.merging.output import Output
+from notata.merging.tasks import naming
 
 
 def make(run: str, output: Output, temporary: str) -> Made:
@@ -32,7 +31,8 @@ def make(run: str, output: Output, temporary: str) -> Made:
 
     Ranks: root only.
     """
-    {"json": _document, "table": _table, "mask": _mask}[output.kind](run, output, temporary)
+    with naming(os.path.join(run, output.file), output.size):
+        {"json": _document, "table": _table, "mask": _mask}[output.kind](run, output, temporary)
     inputs = {name: checksums.of_file(os.path.join(run, name)) for name in output.inputs}
     return Made(checksums.of_file(temporary), inputs)
 
@@ -45,11 +45,11 @@ def _ranked(output: Output) -> dict[int, str]:
 
 def _document(run: str, output: Output, temporary: str) -> None:
     """One object keyed by rank; each rank's own text stands in it as it was written."""
-    with open(temporary, "x", encoding="utf-8", errors="surrogatepass") as file:
+    with open(temporary, "xb") as file:
         for number, (rank, name) in enumerate(_ranked(output).items()):
             text, _ = artifacts.load(run, name)
-            file.write(f'{"," if number else "{"}\n"{rank}": {text}')
-        file.write("\n}\n")
+            file.write(artifacts.entry(rank, text, first=number == 0))
+        file.write(artifacts.END)
 
 
 def rows(run: str, output: Output) -> dict[int, dict[str, float]]:
@@ -76,33 +76,32 @@ def metrics(run: str, output: Output) -> list[Metric]:
 
 
 def _table(run: str, output: Output, temporary: str) -> None:
-    found = rows(run, output)
-    keys = artifacts.keys_of(found)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["rank", *(f"metrics.{key}" if key == "rank" else key for key in keys)])
-    for rank, row in found.items():
-        writer.writerow([rank, *(row.get(key, "") for key in keys)])
     with open(temporary, "xb") as file:
-        file.write(text.getvalue().encode("utf-8", "surrogatepass"))
+        file.write(artifacts.table_bytes(rows(run, output)))
 
 
 def _mask(run: str, output: Output, temporary: str) -> None:
     """True where a hole is, for arrays whose type has no NaN to say so."""
     if output.wholes[0].key is None:
         with open(temporary, "xb") as file:
-            saving.write(file, _holes_of(output.wholes[0], output.holes))
+            _write_mask(file, output.wholes[0], output.holes)
         return
     with zipfile.ZipFile(temporary, "x", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
         for whole in output.wholes:
             with archive.open(f"{whole.key}.npy", "w", force_zip64=True) as member:
-                saving.write(cast("BinaryIO", member), _holes_of(whole, output.holes))
+                _write_mask(member, whole, output.holes)
 
 
-def _holes_of(whole: Whole, holes: Mapping[str, Any]) -> npy.Array:
+def _write_mask(file: IO[bytes], whole: Whole, holes: Mapping[str, Sequence[Box]]) -> None:
     import numpy as np
 
-    mask = np.zeros(whole.shape, bool)
-    for start, shape in holes[whole.label]:
-        mask[tuple(slice(a, a + n) for a, n in zip(start, shape, strict=True))] = True
-    return mask
+    mask = whole._replace(dtype="|b1", fortran=False)
+    file.write(slabs.header_of(mask))
+    for slab in slabs.slabs_of(mask):  # memory must not grow with the array
+        part = np.zeros(slab[1], bool)
+        for hole in holes[whole.label]:
+            shared = intersection(hole, slab)
+            if shared is not None:
+                sides = zip(*shared, slab[0], strict=True)
+                part[tuple(slice(a - o, a - o + n) for a, n, o in sides)] = True
+        file.write(part.reshape(-1).view("u1").data)
