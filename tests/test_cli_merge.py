@@ -25,6 +25,7 @@ import notata
 from notata import Experiment, Logbook
 from notata.cli import main
 from notata.cli.progress import Progress
+from notata.topology import hostname
 
 
 @pytest.fixture(autouse=True)
@@ -308,7 +309,32 @@ def test_an_unfinished_run_of_many_is_left_out_as_long_as_it_gives_signs_of_life
     log.mark_complete()
 
 
-def test_a_second_merge_waits_or_says_who_holds_the_run() -> None:
+HOLD = """
+import sys
+from notata.lock import locked
+
+with locked(sys.argv[1], 60):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_merge_that_can_t_wait_says_who_holds_the_run() -> None:
+    run = two_ranks("a")
+    command = [sys.executable, "-c", HOLD, os.fspath(run / ".merge.lock")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, **pipes) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        result = merge("--timeout", 0.2, run)
+        holder.communicate("")
+    assert result.exit_code == 2
+    assert f"at last by process {holder.pid} on {hostname()}, since " in result.stderr
+    assert not (run / "data").exists()
+    assert merge(run).exit_code == 0
+
+
+def test_a_second_merge_waits_for_the_first() -> None:
     run = two_ranks("a")
     with FileLock(run / ".merge.lock"):
         result = merge("--timeout", 0.2, run)

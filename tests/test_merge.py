@@ -141,6 +141,22 @@ def test_a_merged_file_stays_where_the_disk_is_too_full_for_the_next(small_disk:
     assert np.load(run / "data/T.npy").shape == (170_000,)
 
 
+# ----- the record -----
+
+
+def test_the_record_says_its_format_and_which_version_merged(base: Path) -> None:
+    run = write_as(2, base, rows)
+    notata.merge(run)
+    record = json.loads((run / "merge.json").read_text())
+    assert (record["format"], record["notata"]) == (1, notata.__version__)
+    assert notata.merge(run).nothing_to_do
+    edit_json(run / "merge.json", format=2)  # of a later version, which nothing here can read
+    with pytest.raises(MergeError, match="damaged, or of another version"):
+        notata.merging.verify(run)
+    with pytest.raises(MergeError, match="is there already"):
+        notata.merge(run)
+
+
 # ----- where the ranks ran -----
 
 

@@ -45,9 +45,7 @@ def join_bundle(
     method = _method(run, wholes)
     with zipfile.ZipFile(temporary, "x", method, allowZip64=True) as archive:
         for whole in wholes:
-            entry = zipfile.ZipInfo(f"{whole.key}.npy", _DATE)
-            entry.compress_type = method
-            entry.external_attr = 0o600 << 16
+            entry = entry_of(whole, method)
             folder = os.path.dirname(temporary)
             filler = Filler(run, whole, holes.get(whole.label, ()), slabs_of(whole), folder)
             with archive.open(entry, "w", force_zip64=True) as member:
@@ -57,6 +55,21 @@ def join_bundle(
                     progress(len(slab))
     told = {name: checksums.of_file(os.path.join(run, name)) for name in inputs}
     return Made(checksums.of_file(temporary), told)
+
+
+def entry_of(whole: Whole, method: int) -> zipfile.ZipInfo:
+    """What an archive says of an array in it; the same whenever it is made.
+
+    Args:
+        whole: The array.
+        method: How it is compressed.
+
+    Ranks: independent.
+    """
+    entry = zipfile.ZipInfo(f"{whole.key}.npy", _DATE)
+    entry.compress_type = method
+    entry.external_attr = 0o600 << 16
+    return entry
 
 
 def _method(run: str, wholes: Sequence[Whole]) -> int:

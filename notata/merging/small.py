@@ -10,7 +10,7 @@ from typing import IO
 from notata import checksums, layout
 from notata.assembly import Box, Whole, intersection
 from notata.errors import DamagedError
-from notata.merging import artifacts, slabs
+from notata.merging import artifacts, bundles, slabs
 from notata.merging.artifacts import Metric
 from notata.merging.joining import Made
 from notata.merging.output import Output
@@ -88,7 +88,8 @@ def _mask(run: str, output: Output, temporary: str) -> None:
         return
     with zipfile.ZipFile(temporary, "x", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
         for whole in output.wholes:
-            with archive.open(f"{whole.key}.npy", "w", force_zip64=True) as member:
+            entry = bundles.entry_of(whole, zipfile.ZIP_DEFLATED)
+            with archive.open(entry, "w", force_zip64=True) as member:
                 _write_mask(member, whole, output.holes)
 
 
