@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated import write_as
+from simulated import forget_logs, write_as
 from test_properties import folder, odd_logs
 
 from notata import LogReader, checksums, clocks, messages, streams
@@ -31,6 +31,7 @@ def a_run(base: Path, texts: Sequence[bytes | None]) -> Path:
             path.unlink()
         else:
             path.write_bytes(text)
+    forget_logs(run)
     return run
 
 

@@ -113,3 +113,15 @@ def test_damage_that_is_found_while_joining_says_what_helps(base: Path) -> None:
     shutil.move(path, base / "b.npz")
     assert command("merge", "--allow-missing", run).exit_code == 0
     assert np.isnan(np.load(run / "data/b.npz")["u"][9:]).all()
+
+
+def test_json_that_is_none_on_any_rank_is_named(base: Path) -> None:
+    def work(log: Logbook) -> None:
+        log.bytes("x.json", b"{") if log.rank else log.info("here")
+
+    run = write_as(3, base, work)
+    odd = "; artifacts/x.json of ranks 1-2 is no JSON, whatever its name says, and stays there\n"
+    for options in (["--dry-run"], []):
+        done = command("merge", *options, run)
+        assert (done.exit_code, odd in done.stdout) == (0, True), done.stdout
+    assert not (run / "artifacts").exists()

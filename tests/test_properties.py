@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from richrun import counted
 from ruamel.yaml import YAML
-from simulated import open_as, write_as
+from simulated import forget_logs, open_as, write_as
 
 import notata
 from notata import Logbook, LogReader, layout, spelling, writers
@@ -420,6 +420,7 @@ def odd_logs(draw: st.DrawFn, rank: int) -> bytes:
 def test_any_log_is_read_the_same_after_it_is_merged(logs: tuple[bytes, ...]) -> None:
     with folder() as base:
         path = write_as(3, base, lambda log: log.info("x"))
+        forget_logs(path)
         own = [path / "log.txt", *(path / f"ranks/rank_{rank:05d}/log.txt" for rank in (1, 2))]
         for file, data in zip(own, logs, strict=True):
             file.write_bytes(data)

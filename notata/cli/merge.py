@@ -231,6 +231,7 @@ def _planned(run: str, options: Options) -> Outcome:
     else:
         new = [row.bytes for row in rows if row.action != "unchanged"]
         note = f"would join {len(new)} of {len(rows)}, {size_text(sum(new))}"
+    note += "".join(f"; {told}" for told in plan.notes)
     return Outcome(
         run,
         WRONG if plan.problems else WELL,

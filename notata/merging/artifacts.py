@@ -21,15 +21,17 @@ from notata.mergerecord import Fingerprints, MergeRecord, fingerprint
 from notata.merging import record
 from notata.merging.output import MISSING, Output, Problem
 from notata.merging.survey import Survey
+from notata.ranges import ranks_text
 
 _JSON = ".json"
 
 
 class Gathered(NamedTuple):
-    """The outputs of one name, and what is wrong with what they are made of."""
+    """The outputs of one name, what is wrong with what they are made of, and what else is odd."""
 
     outputs: tuple[Output, ...]
     problems: tuple[Problem, ...]
+    note: str = ""
 
 
 def gathered(found: Survey, merged: MergeRecord) -> Iterator[Gathered]:
@@ -75,7 +77,8 @@ def _of(
             return Gathered(tuple(outputs), ())
     bad, sizes = _read_all(run, ranked)
     if len(bad) == len(ranked):
-        return Gathered((), ())  # not JSON at all, whatever the name says
+        note = f"{name} of {ranks_text(ranks)} is no JSON, whatever its name says, and stays there"
+        return Gathered((), (), note)
     problems = tuple(
         Problem(f"rank {rank}'s {text}", MISSING, (rank,), name) for rank, text in bad.items()
     )

@@ -32,6 +32,7 @@ class Plan(NamedTuple):
         clocks: How clocks are corrected to order messages, for `merge.json`; None if they aren't.
         listing: Digest of all that the ranks left.
         looked: What was found in the pieces of outputs that are not up to date.
+        notes: What is odd, and does no harm.
     """
 
     run: str
@@ -45,6 +46,7 @@ class Plan(NamedTuple):
     clocks: Mapping[str, Any] | None = None
     listing: str = ""
     looked: Mapping[str, tuple[Output, faults.Found]] = {}
+    notes: tuple[str, ...] = ()
 
     @property
     def stale(self) -> tuple[Output, ...]:
@@ -107,7 +109,8 @@ def make_plan(
         if allow_missing:
             made += _mask(run, examined.output, merged)
         made.append(examined.output)
-    for group in artifacts.gathered(found, merged):
+    groups = list(artifacts.gathered(found, merged))
+    for group in groups:
         made += group.outputs
         wrong += group.problems
     corrections = _clocks(run, meta)
@@ -119,7 +122,8 @@ def make_plan(
     metadata = hosts.completed(run, meta, found.records) if ended else None
     outputs = tuple(_sized(output, merged) for output in made)
     plan = Plan(run, size, outputs, refused, holes, metadata, merged)
-    return plan._replace(clocks=corrections, listing=listing, looked=looked)
+    notes = tuple(group.note for group in groups if group.note)
+    return plan._replace(clocks=corrections, listing=listing, looked=looked, notes=notes)
 
 
 def _arrays(found: Survey, wholes: Mapping[Identity, Whole]) -> Iterator[Output]:

@@ -122,6 +122,7 @@ def merge(
     note = _note(done, rows)
     if shift and done.joined:
         note += f"; clocks corrected by up to {shift:.3g} s"
+    note += "".join(f"; {told}" for told in done.plan.notes)
     if gone:
         note += f"; pruned {gone} files, {kept} are in ranks.zip"
     holes = tuple(_holes(done))
