@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 from notata import listing, slurm, tails
 from notata.jobs import Answer
-from notata.outcomes import RUNNING, WAITING, Outcome, survey
+from notata.outcomes import survey
 from notata.stored import DAMAGED, StrPath
+from notata.verdicts import RUNNING, WAITING, Outcome
 
 _MEASURED = 100  # the newest ends of which the rate is taken
 _LONG_GAP = 600.0  # seconds without an end, besides ten times the usual, that part submissions

@@ -13,9 +13,10 @@ from notata.cells import RUN_ID
 from notata.index import Index
 from notata.lock import locked
 from notata.messages import stamp_seconds
-from notata.outcomes import COMPLETE, FAILED, Outcome, Survey, survey
+from notata.outcomes import Survey, survey
 from notata.stored import StrPath, parse_json
 from notata.tables import read_table
+from notata.verdicts import COMPLETE, FAILED, Outcome
 
 
 class Reconciled(NamedTuple):

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from notata import Experiment, outcomes, reconciling, slurm
+from notata import Experiment, files, outcomes, reconciling, slurm
 from notata.cli import main
 from notata.errors import NotARunError, RunNotFoundError
 from notata.jobs import Answer, Record
@@ -197,7 +197,7 @@ def test_a_silent_run_of_another_cluster_or_user_is_not_taken_for_failed(
     sweep.says("4711_1", Record("TIMEOUT", "", "", "n2", cluster="c"))  # not the same job
     theirs = {str(sweep.folder / "runs" / f"log_{name}") for name in ("theirs", "known")}
     monkeypatch.setattr(
-        outcomes.files, "owner", lambda path: 4001 if os.path.dirname(path) in theirs else 1000
+        files, "owner", lambda path: 4001 if os.path.dirname(path) in theirs else 1000
     )
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     states = {name: state for name, (state, _) in sweep.states().items()}

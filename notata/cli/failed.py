@@ -21,7 +21,8 @@ from notata.phrases import printable
 from notata.ranges import compact, task_specs
 
 if TYPE_CHECKING:
-    from notata.outcomes import Again, Outcome, Survey
+    from notata.outcomes import Again, Survey
+    from notata.verdicts import Outcome
 
 _HELP = f"""List the runs of an EXPERIMENT that failed or are lost, with parameters and reasons.
 

@@ -142,7 +142,7 @@ def _rest(every: float, began: float) -> None:
 
 
 def _ordered(found: Now) -> list[tuple[str, int]]:
-    from notata.outcomes import STATES
+    from notata.verdicts import STATES
 
     order = {state: place for place, state in enumerate(STATES)}
     return sorted(found.states.items(), key=lambda item: (order.get(item[0], 9), item[0]))

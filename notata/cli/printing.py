@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from notata.outcomes import Outcome, Survey
+    from notata.outcomes import Survey
+    from notata.verdicts import Outcome
 
 # Exit statuses: done; something needs attention; wrong use or damaged input.
 WELL, ATTENTION, WRONG = 0, 1, 2

@@ -25,7 +25,8 @@ from notata.phrases import counted, printable
 from notata.ranges import compact
 
 if TYPE_CHECKING:
-    from notata.outcomes import Outcome, Survey
+    from notata.outcomes import Survey
+    from notata.verdicts import Outcome
 
 _HELP = f"""Say what became of the runs of an EXPERIMENT: how many are in which state, and why.
 
@@ -73,7 +74,7 @@ def _needs_attention(outcome: Outcome) -> bool:
 
 def _groups(found: Survey) -> Iterator[tuple[str, str, int]]:
     """Each state with its reasons, and how many runs have it; a reason may be empty."""
-    from notata.outcomes import STATES
+    from notata.verdicts import STATES
 
     reasons: dict[tuple[str, str], list[str]] = {}
     for outcome in found.outcomes:
