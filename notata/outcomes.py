@@ -9,9 +9,10 @@ import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from notata import layout, slurm, worklist
+from notata import layout, leftovers, slurm, worklist
 from notata.errors import NotARunError, RunNotFoundError
 from notata.jobs import Answer
+from notata.leftovers import Task, Unbegun
 from notata.stored import DAMAGED, StrPath, run_folders
 from notata.verdicts import FAILED, LOST, RUNNING, WAITING, Judge, Outcome, read_run
 
@@ -22,41 +23,34 @@ class Survey(NamedTuple):
     Attributes:
         folder: The experiment's folder, or that of a run.
         outcomes: The runs, by name.
-        waiting: Array tasks without a run that the scheduler has yet to end.
-        unbegun: Array tasks that ended without a run, each with a reason; of a saved grid, those
-            whose points still have none, if the scheduler knows it.
+        tasks: What the scheduler says of array tasks: of all of them where `sweep` saved a grid,
+            else of those without a run.
+        left: What was never begun: the points of that grid, or else the tasks, that have no run.
         unclear: Arrays of which it isn't known which tasks they had.
         grid: The grid that `sweep` saved, if it did.
-        points: Numbers of its points that have no run.
         answer: What the scheduler answered.
         asked: How many runs depended on the scheduler, or else on their signs of life.
     """
 
     folder: str
     outcomes: list[Outcome]
-    waiting: list[int]
-    unbegun: dict[int, str]
+    tasks: dict[int, Task]
+    left: list[Unbegun]
     unclear: list[str]
     grid: worklist.Grid | None
-    points: list[int]
     answer: Answer
     asked: int
 
     @property
-    def never(self) -> list[str]:
-        """Why runs never began and won't: a reason for each point of a grid, or else each task."""
-        if self.grid is None:
-            return list(self.unbegun.values())
-        if self.grid.array is not None:
-            tasks = map(self.grid.task, self.points)
-            return [self.unbegun[task] for task in tasks if task in self.unbegun]
-        # Any task may do any point: as long as one is under way, they all may begin.
-        return [] if _busy(self) else list(self.unbegun.values())[: len(self.points)]
+    def busy(self) -> set[int]:
+        """The array tasks that wait or run, as the scheduler says or a run that is under way."""
+        waiting = {number for number, task in self.tasks.items() if task.state == leftovers.BUSY}
+        return waiting | {task for task in _under_way(self.outcomes) if task is not None}
 
     @property
     def pending(self) -> int:
-        """How many runs have not begun, and may still do so."""
-        return len(self.waiting) if self.grid is None else len(self.points) - len(self.never)
+        """How many runs have not begun, and may still do so, if only by hand."""
+        return sum(one.state != FAILED for one in self.left)
 
 
 def survey(folder: StrPath, ask: Callable[[Iterable[str]], Answer] = slurm.ask) -> Survey:
@@ -75,27 +69,42 @@ def survey(folder: StrPath, ask: Callable[[Iterable[str]], Answer] = slurm.ask) 
     """
     folder = os.fspath(folder)
     runs = list(map(read_run, _paths(folder)))
-    there, jobs = {os.path.basename(run.path) for run in runs}, [run.facts for run in runs]
-    grid = worklist.saved_grid(folder, there)
-    missing, unclear = worklist.missing_tasks(jobs)
-    open_runs = [run for run in runs if run.is_open]
+    alone = [run.path for run in runs] == [folder]  # it tells nothing of what else there was to do
+    there = {os.path.basename(run.path) for run in runs}
+    grid = None if alone else worklist.saved_grid(folder, there)
+    arrays = worklist.arrays_of((run.path, run.facts) for run in runs if not alone)
+    seen = {run.facts["array_task_id"] for run in runs if worklist.array_of(run.facts)}
+    points = [place for place, name in enumerate(grid.runs) if name not in there] if grid else []
+    if grid is None:
+        questions = [one for one in arrays if one.listed or not seen.issuperset(one.tasks)]
+    else:  # its points say what there is to do; of those that are done, no task needs to be known
+        questions = arrays if points or not all(run.is_complete for run in runs) else []
     ids = {run.asked_as for run in runs if run.asked_as is not None}
-    answer = ask(ids | {array for array, tasks in missing.items() if tasks} | set(unclear))
-    judge = Judge(folder, answer, alone=[run.path for run in runs] == [folder])
+    answer = ask(ids | {one.job for one in questions if one.scheduler == "slurm"})
+    judge = Judge(folder, answer, alone=alone)
     outcomes = [judge.outcome(run) for run in runs]
-    arrays = {str(run.facts["array_job_id"]): run for run in runs if worklist.is_task(run.facts)}
-    users = {array: run.user for array, run in arrays.items()}
-    tasks = worklist.without_runs(missing, unclear, jobs, users, answer)
-    left = [place for place, name in enumerate(grid.runs) if name not in there] if grid else []
-    unknown = [
-        array for array in unclear if not any(n.startswith(f"{array}_") for n in answer.jobs)
-    ]
-    unbegun = dict(sorted((tasks.never | tasks.unknown).items()))
-    if grid is not None:  # its points say what there is to do, whatever the tasks were
-        owners, unknown = set(map(grid.task, left)), []
-        unbegun = {task: why for task, why in tasks.never.items() if owners & {task, None}}
-    more = grid, left, answer, len(open_runs)
-    return Survey(folder, outcomes, tasks.waiting, unbegun, unknown, *more)
+    tasks = leftovers.tasks_by(questions, answer, seen if grid is None else ())
+    more = answer, sum(run.is_open for run in runs)
+    if grid is None:
+        at_work = _arrays_at_work(arrays, outcomes)
+        left = leftovers.of_arrays(tasks, at_work)
+        unclear = [one.job for one in arrays if one.listed and not one.named_by(answer)]
+        return Survey(folder, outcomes, tasks, left, unclear, None, *more)
+    found = Survey(folder, outcomes, tasks, [], [], grid, *more)
+    busy = found.busy | _under_way(outcomes)
+    return found._replace(left=list(leftovers.of_grid(grid, points, tasks, busy)))
+
+
+def _under_way(outcomes: Iterable[Outcome]) -> set[int | None]:
+    """The array tasks of runs that wait or run; None for a run of no array."""
+    return {outcome.task for outcome in outcomes if outcome.state in (RUNNING, WAITING)}
+
+
+def _arrays_at_work(arrays: Iterable[worklist.Array], outcomes: Iterable[Outcome]) -> set[int]:
+    """The tasks of the arrays that have a run that is under way."""
+    under_way = (outcome for outcome in outcomes if outcome.state in (RUNNING, WAITING))
+    keys = {worklist.array_of(outcome.facts) for outcome in under_way}
+    return {task for array in arrays if array[:3] in keys for task in array.tasks}
 
 
 def _paths(folder: str) -> list[str]:
@@ -122,17 +131,20 @@ class Again(NamedTuple):
         runs: The runs that failed or are lost.
         tasks: The array tasks that they ran in, and those that never began one.
         others: Those of the runs that no array task would do again.
+        doubtful: Those of the tasks of which nobody knows whether they still wait or run.
     """
 
     runs: list[Outcome]
     tasks: list[int]
     others: list[Outcome]
+    doubtful: list[int]
 
 
 def again(found: Survey) -> Again:
     """Say which runs, and which array tasks, have to be submitted again.
 
     Tasks that wait or still run are left out, since they may do what is left by themselves.
+    Those of which nobody knows are not, unless their array has a run that is under way.
     Where `sweep` saved a grid, its points count, be they begun or not: the tasks are those that the
     points are divided among, or else a task for each point, as far as the array goes.
 
@@ -143,30 +155,37 @@ def again(found: Survey) -> Again:
     """
     runs = [outcome for outcome in found.outcomes if outcome.state in (FAILED, LOST, DAMAGED)]
     if found.grid is not None:
-        return _points_again(found, found.grid, runs)
-    tasks = {outcome.task for outcome in runs if outcome.task is not None} | set(found.unbegun)
-    tasks -= _busy(found)
-    return Again(runs, sorted(tasks), [outcome for outcome in runs if outcome.task is None])
+        tasks, others = _points_again(found, found.grid, runs)
+    else:
+        ended = {one.task for one in found.left if one.state != WAITING}
+        tasks = {task for task in _tasks(runs) | ended if task is not None} - found.busy
+        others = [outcome for outcome in runs if outcome.task is None]
+    unknown = {task for task in tasks if _is_unknown(found.tasks.get(task))}
+    return Again(runs, sorted(tasks), others, sorted(unknown))
 
 
-def _points_again(found: Survey, grid: worklist.Grid, runs: list[Outcome]) -> Again:
+def _points_again(
+    found: Survey, grid: worklist.Grid, runs: list[Outcome]
+) -> tuple[set[int], list[Outcome]]:
     bad = {os.path.basename(os.path.abspath(outcome.path)): outcome for outcome in runs}
     others = [bad[name] for name in sorted(bad.keys() - set(grid.runs))]
-    left = set(found.points) | {place for place, name in enumerate(grid.runs) if name in bad}
+    left = {one.point for one in found.left if one.point is not None}
+    left |= {place for place, name in enumerate(grid.runs) if name in bad}
+    busy = found.busy
     if grid.array is not None:
-        tasks = {task for task in map(grid.task, left) if task is not None}
-        return Again(runs, sorted(tasks - _busy(found)), others)
-    seen = {outcome.task for outcome in found.outcomes if outcome.task is not None}
+        return {task for task in map(grid.task, left) if task is not None} - busy, others
+    seen = _tasks(found.outcomes)
     if not seen:
-        return Again(runs, sorted(left), others)  # no array has run yet: a task a point
+        return left, others  # no array has run yet: a task a point
     # Any task may do any point, a task a point: first those that failed or never began.
-    first = {outcome.task for outcome in runs if outcome.task is not None} | set(found.unbegun)
-    busy = _busy(found)
+    first = _tasks(runs) | {number for number, task in found.tasks.items() if task.failed}
     order = [*sorted(first - busy), *sorted(seen - first - busy)]
-    return Again(runs, sorted(order[: len(left)]), others)
+    return set(order[: len(left)]), others
 
 
-def _busy(found: Survey) -> set[int]:
-    """The array tasks that wait, or have a run that does or is under way."""
-    under_way = (o.task for o in found.outcomes if o.state in (RUNNING, WAITING))
-    return {*found.waiting, *(task for task in under_way if task is not None)}
+def _tasks(outcomes: Iterable[Outcome]) -> set[int]:
+    return {outcome.task for outcome in outcomes if outcome.task is not None}
+
+
+def _is_unknown(task: Task | None) -> bool:
+    return task is not None and task.state == leftovers.UNKNOWN

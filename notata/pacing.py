@@ -27,9 +27,11 @@ class Now(NamedTuple):
     Attributes:
         folder: The experiment's folder.
         states: How many runs are in each state; those that have yet to begin are `waiting`,
-            and those whose tasks ended without a run are `failed`.
+            those whose tasks have ended without them `failed`, and array tasks without a run of
+            which nobody knows `unknown`.
         ended: How many runs have ended, well or not.
         left: How many are still to end, as far as is known.
+        unit: What those are that have not begun: each a `point` of a grid, or a `task`.
         begun: Whether there is anything to follow yet: a run, or a point of a grid.
         idle: Whether something is left that nobody works on, and no known job waits to.
         rate: Runs that end in a second, or None before two have.
@@ -41,6 +43,7 @@ class Now(NamedTuple):
     states: Mapping[str, int]
     ended: int
     left: int
+    unit: str
     begun: bool
     idle: bool
     rate: float | None
@@ -92,8 +95,7 @@ class Pace:
         found = survey(self._folder, self._patiently)
         found = found._replace(outcomes=[self._given_time(outcome) for outcome in found.outcomes])
         states = Counter(outcome.state for outcome in found.outcomes)
-        states[WAITING] += found.pending
-        states["failed"] += len(found.never)
+        states.update(one.state for one in found.left)
         at_work = [o for o in found.outcomes if o.state in (RUNNING, WAITING)]
         over = [o for o in found.outcomes if o.state not in (RUNNING, WAITING)]
         self._note({outcome.path for outcome in over})
@@ -104,8 +106,9 @@ class Pace:
             {state: count for state, count in states.items() if count},
             len(over),
             len(at_work) + found.pending,
+            "task" if found.grid is None else "point",
             bool(found.outcomes or found.pending or found.grid is not None),
-            bool(found.pending and not at_work and not found.waiting),
+            bool(found.pending and not at_work and not found.busy),
             self._rate(),
             sorted(running, key=lambda outcome: outcome.sign or 0.0, reverse=True),
             bad[::-1],

@@ -91,6 +91,11 @@ class Run(NamedTuple):
         return self.meta is not None and self.meta.get("status") == lifecycle.INITIALIZED
 
     @property
+    def is_complete(self) -> bool:
+        """Whether it said that it is complete."""
+        return self.meta is not None and self.meta.get("status") == COMPLETE
+
+    @property
     def asked_as(self) -> str | None:
         """The id under which Slurm is asked about it: an array stands for all of its tasks."""
         if not self.is_open or self.facts.get("name") != "slurm":

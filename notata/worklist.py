@@ -8,129 +8,106 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from notata import layout, writers
-from notata.jobs import Answer, JobId
+from notata.jobs import Answer
 from notata.stored import read_json
 
 _DEEPEST = 5  # folders in an experiment's name
 
 
-def is_task(facts: Mapping[str, Any]) -> bool:
-    """Whether what a run's metadata say of its job is of an array task.
-
-    Ranks: independent.
-    """
-    return "array_job_id" in facts and isinstance(facts.get("array_task_id"), int)
-
-
-def missing_tasks(jobs: Iterable[Mapping[str, Any]]) -> tuple[dict[str, list[int]], list[str]]:
-    """The tasks of arrays that have no run.
-
-    Args:
-        jobs: What the metadata of all runs say of their jobs.
-
-    Returns:
-        For each array its tasks without a run; and the arrays that were no plain range, such as
-        `3,7-9`, of which the scheduler has to say which tasks they had.
-
-    Example:
-        >>> told = {"min": 1, "max": 4, "step": 1, "count": 4}
-        >>> missing_tasks([{"array_job_id": "7", "array_task_id": 2, "array": told}])
-        ({'7': [1, 3, 4]}, [])
-
-    Ranks: independent.
-    """
-    in_arrays = [facts for facts in jobs if is_task(facts)]
-    arrays = {str(facts["array_job_id"]): facts for facts in in_arrays}
-    seen = {facts["array_task_id"] for facts in in_arrays}
-    missing: dict[str, list[int]] = {}
-    unclear: list[str] = []
-    for array, facts in arrays.items():
-        told = facts.get("array") or {}
-        low, high, step = told.get("min"), told.get("max"), told.get("step") or 1
-        if low is None or high is None:
-            continue
-        tasks = range(low, high + 1, step)
-        if told.get("count", len(tasks)) == len(tasks):
-            missing[array] = [task for task in tasks if task not in seen]
-        else:
-            unclear.append(array)
-    return missing, unclear
-
-
-class Unbegun(NamedTuple):
-    """The array tasks without a run.
+class Array(NamedTuple):
+    """An array of tasks, as the metadata of its runs tell.
 
     Attributes:
-        waiting: Those that wait or run, and may still begin one.
-        never: Those that never will, each with a reason.
-        unknown: Those of which nobody knows, each with a reason.
+        scheduler: Which scheduler's it is, such as `slurm`.
+        job: Its id.
+        cluster: The cluster that gave the id, or empty where unknown.
+        run: Folder of one of its runs.
+        tasks: Its tasks; where `listed`, or where nobody told a range, those that have a run.
+        listed: Whether it was no plain range, such as `3,7-9`: the scheduler has to name the rest.
     """
 
-    waiting: list[int]
-    never: dict[int, str]
-    unknown: dict[int, str]
+    scheduler: str
+    job: str
+    cluster: str
+    run: str
+    tasks: Collection[int]
+    listed: bool
+
+    def named_by(self, answer: Answer) -> set[int]:
+        """Those of a listed array's tasks that the scheduler names."""
+        if not self.listed or self.scheduler != "slurm":
+            return set()
+        named = (name for name in answer.jobs if name.startswith(f"{self.job}_"))
+        return {int(name.rpartition("_")[2]) for name in named}
 
 
-def without_runs(
-    missing: Mapping[str, list[int]],
-    unclear: Iterable[str],
-    jobs: Iterable[Mapping[str, Any]],
-    users: Mapping[str, int | None],
-    answer: Answer,
-) -> Unbegun:
-    """Part the tasks without a run into those that may still begin one and those that won't.
+def array_of(facts: Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """The array that a run's job is a task of: scheduler, id, cluster; None if it is of none.
 
-    Args:
-        missing: The tasks of each array that have no run.
-        unclear: The arrays whose tasks the scheduler has to name.
-        jobs: What the metadata of all runs say of their jobs.
-        users: Numbers of the users whose arrays they are.
-        answer: What the scheduler answered.
+    Tasks of Slurm have an id of their own besides; SGE and LSF give all of them the array's.
+
+    Example:
+        >>> array_of({"name": "sge", "job_id": "7", "array_task_id": 3})
+        ('sge', '7', '')
 
     Ranks: independent.
     """
-    jobs = list(jobs)
-    clusters = {str(f["array_job_id"]): str(f.get("cluster") or "") for f in jobs if is_task(f)}
-    seen = {facts["array_task_id"] for facts in jobs if is_task(facts)}
-    known = {array: set(tasks) for array, tasks in missing.items()}
-    for array in unclear:
-        named = (name for name in answer.jobs if name.startswith(f"{array}_"))
-        known[array] = {int(name.rpartition("_")[2]) for name in named} - seen
-    waiting: set[int] = set()
-    never: dict[int, str] = {}
-    unknown: dict[int, str] = {}
-    for array, tasks in known.items():
-        for task in tasks:
-            name = JobId(f"{array}_{task}", clusters[array], users.get(array))
-            job = answer.find({"job_id": name.name, "cluster": name.cluster})
-            if job is None and answer.source is None:
-                unknown[task] = "no run, and no scheduler to ask"
-            elif job is None and answer.lacks(name):
-                never[task] = f"no run, and its job is gone (Slurm {name.name})"
-            elif job is None:
-                unknown[task] = f"no run, and its job is unknown (Slurm {name.name})"
-            elif job.newest.state == "COMPLETED":
-                pass  # it found nothing to do
-            elif job.newest.over:
-                never[task] = f"no run: {job.newest.why} (Slurm {name.name})"
-            else:
-                waiting.add(task)
-    return Unbegun(
-        sorted(waiting),
-        {task: never[task] for task in sorted(never.keys() - waiting)},
-        {task: unknown[task] for task in sorted(unknown.keys() - waiting - never.keys())},
-    )
+    if not isinstance(facts.get("array_task_id"), int):
+        return None
+    scheduler = str(facts.get("name"))
+    job = facts.get("array_job_id") or (None if scheduler == "slurm" else facts.get("job_id"))
+    return None if job is None else (scheduler, str(job), str(facts.get("cluster") or ""))
+
+
+def arrays_of(jobs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Array]:
+    """The arrays that an experiment's runs are of, the newest last.
+
+    Args:
+        jobs: The folder of each run, and what its metadata say of its job.
+
+    Example:
+        >>> told = {"name": "slurm", "array_job_id": "7", "array": {"min": 1, "max": 4}}
+        >>> arrays_of([("log_a", told | {"array_task_id": 2})])[0].tasks
+        range(1, 5)
+
+    Ranks: independent.
+    """
+    seen: dict[tuple[str, str, str], set[int]] = {}
+    told: dict[tuple[str, str, str], tuple[str, Mapping[str, Any]]] = {}
+    for run, facts in jobs:
+        key = array_of(facts)
+        if key is not None:
+            seen.setdefault(key, set()).add(facts["array_task_id"])
+            told.setdefault(key, (run, facts))
+    arrays = []
+    for key in sorted(seen, key=lambda key: (len(key[1]), key[1])):
+        run, facts = told[key]
+        tasks = _range(facts)
+        count = (facts.get("array") or {}).get("count")
+        listed = tasks is not None and count not in (None, len(tasks))
+        known = seen[key] if tasks is None or listed else tasks
+        arrays.append(Array(*key, run, known, listed))
+    return arrays
+
+
+def _range(facts: Mapping[str, Any]) -> range | None:
+    """The tasks from an array's first to its last; LSF may leave the first to be taken for 1."""
+    array = facts.get("array") or {}
+    low, high = array.get("min", 1 if facts.get("name") == "lsf" else None), array.get("max")
+    return None if low is None or high is None else range(low, high + 1, array.get("step") or 1)
 
 
 class Grid(NamedTuple):
     """The grid that `sweep` saved.
 
     Attributes:
+        points: The parameters of each point.
         runs: Name of the folder of each point's run.
         array: First task, step and number of tasks that points are divided among, or None where a
             task takes whichever point is left.
     """
 
+    points: list[dict[str, Any]]
     runs: list[str]
     array: tuple[int, int, int] | None
 
@@ -172,4 +149,4 @@ def saved_grid(folder: str, there: Collection[str]) -> Grid | None:
     if saved.get("mode") == "static" and isinstance(told, dict):
         low, high, step = int(told["min"]), int(told["max"]), int(told.get("step") or 1)
         array = low, step, len(range(low, high + 1, step))
-    return Grid(found, array)
+    return Grid(points, found, array)

@@ -17,7 +17,7 @@ import pytest
 from calling import HOSTILE, ROOT, assert_harmless, notata
 
 from notata import Experiment
-from notata.jobs import Answer
+from notata.jobs import Answer, Record
 from notata.pacing import Now, Pace
 
 
@@ -303,6 +303,37 @@ def test_points_are_waited_for_while_somebody_works_or_waits(base: Path) -> None
     run.mark_complete()
     now = Pace(folder).look()
     assert (now.left, now.idle) == (1, True)
+
+
+def in_array(monkeypatch: pytest.MonkeyPatch, **told: object) -> None:
+    for name, value in told.items():
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.parametrize(("state", "idle"), [("RUNNING", False), ("COMPLETED", True)])
+def test_a_task_between_two_points_is_at_work(
+    base: Path, monkeypatch: pytest.MonkeyPatch, state: str, idle: bool
+) -> None:
+    job = {"SLURM_JOB_ID": 77, "SLURM_ARRAY_JOB_ID": 77, "SLURM_ARRAY_TASK_ID": 0}
+    array = {"SLURM_ARRAY_TASK_MIN": 0, "SLURM_ARRAY_TASK_MAX": 0, "SLURM_ARRAY_TASK_COUNT": 1}
+    in_array(monkeypatch, **job, **array)
+    folder, answer = half_done(base), Answer("sacct")
+    answer.add("77_0", "77", "", Record(state))
+    now = Pace(folder, ask=lambda ids: answer.finish()).look()
+    assert (now.states, now.left, now.idle) == ({"complete": 1, "waiting": 2}, 2, idle)
+
+
+def test_tasks_of_which_nobody_knows_are_waited_for(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = {"JOB_ID": 7, "SGE_TASK_ID": 2, "SGE_TASK_FIRST": 1, "SGE_TASK_LAST": 4}
+    in_array(monkeypatch, **job)
+    sweep(base, "c")
+    now = Pace(base / "sweep").look()
+    assert (now.states, now.left, now.idle) == ({"complete": 1, "unknown": 3}, 3, True)
+    result = notata("follow", base / "sweep", "--patience", "0")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("notata: 3 tasks are left, and nobody has worked on them")
 
 
 def test_all_done_is_not_idle(base: Path) -> None:

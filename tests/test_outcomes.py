@@ -397,6 +397,81 @@ def test_tasks_that_failed_or_never_began_are_submitted_again(sweep: Sweep) -> N
     assert (done.exit_code, done.stdout) == (0, "2-3,5-6\n")
 
 
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [(None, "no run, and no scheduler to ask"), ("sacct", "no run, and its job is unknown")],
+)
+def test_tasks_of_which_nobody_knows_have_not_failed(
+    sweep: Sweep, source: str | None, why: str
+) -> None:
+    """They may be pending. To be submitted again all the same, if somebody asks."""
+    sweep.answer.source = source
+    for task in (1, 2):
+        sweep.run(f"t{task}", "complete", scheduler=task_facts(task, high=6))
+    done = command("status", sweep.folder)
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert f"unknown 4 {why}" in lines
+    assert lines[-1] == "4 tasks have no run, and may still wait in the queue: 3-6"
+    assert done.exit_code == 0
+    assert "no run failed or is lost" in command("failed", sweep.folder).stdout
+    done = command("failed", "--array", sweep.folder)
+    assert (done.exit_code, done.stdout) == (0, "3-6\n")
+    assert done.stderr == (
+        "notata: tasks 3-6 may still wait in the queue or run: no scheduler tells\n"
+    )
+
+
+def test_tasks_of_which_nobody_knows_wait_while_their_array_is_at_work(sweep: Sweep) -> None:
+    sweep.answer.source = None
+    sweep.run("t1", "complete", scheduler=task_facts(1, high=6))
+    sweep.run("t2", scheduler=task_facts(2, high=6), sign=sweep.now)
+    sweep.run("old", "complete", scheduler=task_facts(8, job=900, low=7, high=9))
+    found = json.loads(command("status", "--json", sweep.folder).stdout)
+    # Nothing shows that the array 900, of the tasks 7 to 9, is at work.
+    assert found["states"] == {"complete": 2, "running": 1, "waiting": 4, "unknown": 2}
+    done = command("failed", "--array", sweep.folder)
+    assert done.stdout == "7,9\n"
+    assert "tasks 7,9 may still wait" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"name": "sge", "job_id": "7", "array": {"min": 1, "max": 4, "step": 1}},
+        {"name": "lsf", "job_id": "7", "array": {"min": 1, "max": 4, "step": 1, "count": 4}},
+        {"name": "lsf", "job_id": "7", "array": {"max": 4, "step": 1}},  # its name lists no tasks
+    ],
+)
+def test_tasks_of_other_schedulers_that_never_began_are_found(
+    sweep: Sweep, facts: dict[str, Any]
+) -> None:
+    for task in (1, 2, 4):
+        sweep.run(f"t{task}", "complete", scheduler=facts | {"array_task_id": task})
+    sweep.says("7_3", "TIMEOUT")  # Slurm's job of that number is another
+    found = json.loads(command("status", "--json", sweep.folder).stdout)
+    assert found["states"] == {"complete": 3, "unknown": 1}
+    assert found["tasks_without_run"] == {"3": "no run, and no scheduler to ask"}
+    assert tasks(sweep) == [3]
+    assert sweep.asked[-1] == set()
+
+
+def test_tasks_that_no_range_tells_are_not_made_up(sweep: Sweep) -> None:
+    for task in (1, 4):
+        facts = {"name": "pbs", "job_id": f"7[{task}].server", "array_task_id": task}
+        sweep.run(f"t{task}", "complete", scheduler=facts)
+    found = json.loads(command("status", "--json", sweep.folder).stdout)
+    assert (found["states"], found["tasks_without_run"]) == ({"complete": 2}, {})
+
+
+def test_one_run_says_nothing_of_other_tasks(sweep: Sweep) -> None:
+    folder = sweep.run("t1", "complete", scheduler=task_facts(1, high=3))
+    sweep.run("t2", "complete", scheduler=task_facts(2, high=3))
+    sweep.says("4711_2", "TIMEOUT")
+    done = command("status", "--json", folder)
+    assert (done.exit_code, json.loads(done.stdout)["states"]) == (0, {"complete": 1})
+    assert sweep.asked == [set()]
+
+
 def test_a_task_that_was_done_by_a_later_array_is_done(sweep: Sweep) -> None:
     sweep.run("t1", "complete", scheduler=task_facts(1, high=2))
     sweep.run("t2", "complete", scheduler=task_facts(2, job=5000, low=2, high=2))
@@ -482,7 +557,7 @@ def test_points_of_a_grid_are_counted_begun_or_not(
         expected = [11]  # the only task that is known to exist
     found = survey(base / "waves", lambda ids: Answer("sacct"))
     assert again(found).tasks == expected
-    assert len(found.points) == (3 if mode == "claim" else 2 * (3 - len(done_by)))
+    assert len(found.left) == (3 if mode == "claim" else 2 * (3 - len(done_by)))
 
 
 def done_in(
@@ -504,11 +579,15 @@ def done_in(
 
 def told(*lines: tuple[str, Record]) -> Any:
     """What the commands are to see, with this answer of the scheduler."""
+    original, answer = survey, answer_of(*lines)
+    return lambda folder, ask=None: original(folder, lambda ids: answer)
+
+
+def answer_of(*lines: tuple[str, Record]) -> Answer:
     answer = Answer("sacct")
     for name, record in lines:
         answer.add(name, name, "", record)
-    original = survey
-    return lambda folder, ask=None: original(folder, lambda ids: answer.finish())
+    return answer.finish()
 
 
 CANCELLED, PENDING = Record("CANCELLED", "1000"), Record("PENDING")
@@ -553,15 +632,16 @@ def test_a_claimed_grid_waits_as_long_as_a_task_may_do_it(
     """Two tasks did a point each and ended; two are cancelled, and two wait or are cancelled."""
     done_in(base, monkeypatch, {10: 1, 11: 1}, mode="claim")
     rest = ("4711_[14-15]", PENDING if others_wait else CANCELLED)
-    monkeypatch.setattr(outcomes, "survey", told(("4711_[12-13]", CANCELLED), rest))
+    ends = [("4711_10", Record("COMPLETED")), ("4711_11", Record("TIMEOUT"))]
+    monkeypatch.setattr(outcomes, "survey", told(*ends, ("4711_[12-13]", CANCELLED), rest))
     monkeypatch.setattr(slurm, "array_limit", lambda: None)
     done = command("status", "--json", base / "waves")
     expected = {"complete": 2, "waiting": 4} if others_wait else {"complete": 2, "failed": 4}
     assert json.loads(done.stdout)["states"] == expected
     assert done.exit_code == (0 if others_wait else 1)
-    # Those that never began come first: a task for each point that is left.
+    # Those that did not end well come first: a task for each point that is left.
     again = command("failed", "--array", base / "waves").stdout
-    assert again == ("10-13\n" if others_wait else "12-15\n")
+    assert again == ("10-13\n" if others_wait else "11-14\n")
 
 
 def test_of_tasks_that_nobody_knows_points_still_wait(
@@ -571,8 +651,208 @@ def test_of_tasks_that_nobody_knows_points_still_wait(
     done_in(base, monkeypatch, dict.fromkeys(range(10, 14), 9), mode="static")
     for answer in (Answer("sacct"), Answer(None)):
         found = survey(base / "waves", lambda ids, answer=answer: answer)
-        assert (found.pending, found.never, found.unbegun) == (2, [], {})
-        assert again(found).tasks == [14, 15]
+        assert [(one.task, one.state, one.over) for one in found.left] == [
+            (14, "waiting", False),
+            (15, "waiting", False),
+        ]
+        assert found.pending == 2
+        assert again(found)[1:] == ([14, 15], [], [14, 15])
+
+
+def after(task: int, record: Record, mode: str = "static") -> list[tuple[str, Record]]:
+    """What sacct says where one task of the array 10-15 ended so, and the others COMPLETED."""
+    others = {number: Record("COMPLETED") for number in range(10, 16)}
+    return [(f"4711_{number}", end) for number, end in (others | {task: record}).items()]
+
+
+GRID_OF_12 = {"omega": [float(k) for k in range(12)]}
+BUSY = [Record("RUNNING"), Record("PENDING"), Record("COMPLETING")]
+DIED = Record("FAILED", exit_code="3:0")
+
+
+def one_point_left(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two points for each of six tasks, of which task 12 has done its first alone."""
+    most = dict.fromkeys(range(10, 16), 9) | {12: 1}
+    done_in(base, monkeypatch, most, mode="static", grid=GRID_OF_12)
+    monkeypatch.setattr(slurm, "array_limit", lambda: None)
+
+
+def test_what_a_task_left_that_died_between_two_points_has_failed(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_point_left(base, monkeypatch)
+    monkeypatch.setattr(outcomes, "survey", told(*after(12, DIED)))
+    done = command("status", base / "waves")
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    assert done.exit_code == 1
+    assert "failed 1 no run: FAILED, exit status 3" in lines
+    assert "Known from the runs, and from sacct for those that never began." in lines
+    assert lines[-1].startswith("1 point is left that no task will do; `notata failed ")
+    done = command("failed", base / "waves")
+    why = "no run: FAILED, exit status 3 (Slurm 4711_12)"
+    assert f"- 12 omega=8.0 {why}" in [" ".join(x.split()) for x in done.stdout.splitlines()]
+    done = command("failed", "--array", "--json", base / "waves")
+    found = json.loads(done.stdout)
+    assert (found["array"], found["tasks_without_run"]) == (["12"], {"12": why})
+    left = {"params": {"omega": 8.0}, "task": 12, "state": "failed", "reason": why}
+    assert found["never_begun"] == [left]
+    assert done.stderr == ""
+
+
+def test_what_a_task_left_that_completed_is_said(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one_point_left(base, monkeypatch)
+    monkeypatch.setattr(outcomes, "survey", told(*after(12, Record("COMPLETED"))))
+    done = command("status", "--json", base / "waves")
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["states"]) == (1, {"complete": 11, "waiting": 1})
+    why = "not begun, though its task COMPLETED"
+    assert {"state": "waiting", "reason": why, "runs": 1} in found["reasons"]
+    listed = " ".join(command("failed", base / "waves").stdout.split())
+    assert f"- 12 omega=8.0 {why} (Slurm 4711_12)" in listed
+    assert command("failed", "--array", base / "waves").stdout == "12\n"
+
+
+@pytest.mark.parametrize("record", BUSY, ids=lambda record: record.state)
+def test_a_task_between_two_points_is_at_work(
+    base: Path, monkeypatch: pytest.MonkeyPatch, record: Record
+) -> None:
+    one_point_left(base, monkeypatch)
+    monkeypatch.setattr(outcomes, "survey", told(*after(12, record)))
+    done = command("status", "--json", base / "waves")
+    assert json.loads(done.stdout)["states"] == {"complete": 11, "waiting": 1}
+    assert done.exit_code == 0
+    done = command("failed", "--array", base / "waves")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert "nothing to submit again" in done.stderr
+
+
+def test_a_task_between_two_points_that_it_does_again_is_at_work(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every point has a run, and task 11 is yet to come to the one of it that failed."""
+    for task in range(10, 16):
+        in_task(monkeypatch, task, 10, 15)
+        for log in Experiment("waves", base).sweep(GRID, mode="static"):
+            log.mark_failed("diverged") if task == 11 else log.mark_complete()
+    monkeypatch.setattr(slurm, "array_limit", lambda: None)
+    for record, spec in ((Record("RUNNING"), ""), (Record("FAILED"), "11\n")):
+        with monkeypatch.context() as patched:
+            patched.setattr(outcomes, "survey", told(*after(11, record)))
+            assert command("failed", "--array", base / "waves").stdout == spec
+
+
+def test_what_a_killed_task_left_stays_failed_once_its_run_says_so(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Task 12 is killed in its second point of three: the third is not waiting, either."""
+    grid, ended = {"k": range(18)}, time.time() - 2000
+    most = dict.fromkeys(range(10, 16), 9) | {12: 1}
+    done_in(base, monkeypatch, most, mode="static", grid=grid)
+    folder = base / "waves" / "runs" / "log_waves_k_8"
+    in_task(monkeypatch, 12, 10, 15)
+    for log in Experiment("waves", base).sweep(grid, mode="static"):
+        meta = json.loads((folder / "metadata.json").read_text())
+        log.mark_complete()
+        break
+    meta["start_time"] = stamp(ended - 100)
+    (folder / "metadata.json").write_text(json.dumps(meta | {"status": "initialized"}))
+    for name in ("metadata.json", "log.txt"):
+        os.utime(folder / name, (ended - 50, ended - 50))
+    survey_of = told(*after(12, Record("TIMEOUT", start=ended - 200, end=ended)))
+    for where in (outcomes, reconciling):
+        monkeypatch.setattr(where, "survey", survey_of)
+    for _ in range(2):
+        found = json.loads(command("status", "--json", base / "waves").stdout)
+        assert found["states"] == {"complete": 16, "failed": 2}
+        assert {"state": "failed", "reason": "no run: TIMEOUT", "runs": 1} in found["reasons"]
+        command("reconcile", base / "waves")
+    assert json.loads((folder / "metadata.json").read_text())["status"] == "failed"
+
+
+TIMEOUT, COMPLETED = Record("TIMEOUT"), Record("COMPLETED")
+NOBODY = "no run, and no task is left: "
+
+
+@pytest.mark.parametrize(
+    ("ends", "state", "reason", "spec"),
+    [
+        ([TIMEOUT] * 4, "failed", f"{NOBODY}4 TIMEOUT", "10-11"),
+        (
+            [COMPLETED, TIMEOUT, DIED, TIMEOUT],
+            "failed",
+            f"{NOBODY}2 TIMEOUT; 1 COMPLETED; 1 FAILED, exit status 3",
+            "11-12",
+        ),
+        ([COMPLETED] * 4, "waiting", "not begun, though all tasks COMPLETED", "10-11"),
+        ([TIMEOUT, TIMEOUT, TIMEOUT, Record("RUNNING")], "waiting", "not begun", "10-11"),
+        ([Record("RUNNING")] * 4, "waiting", "not begun", ""),
+        ([TIMEOUT] * 3, "waiting", "not begun", "10-11"),  # nobody knows of the fourth
+    ],
+)
+def test_points_that_any_task_may_do_are_left_once_all_have_ended(
+    base: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ends: list[Record],
+    state: str,
+    reason: str,
+    spec: str,
+) -> None:
+    for task in range(10, 14):
+        in_task(monkeypatch, task, 10, 13)
+        for log in Experiment("waves", base).sweep(GRID, mode="claim"):
+            log.mark_complete()
+            break
+    lines = [(f"4711_{10 + place}", end) for place, end in enumerate(ends)]
+    monkeypatch.setattr(outcomes, "survey", told(*lines))
+    monkeypatch.setattr(slurm, "array_limit", lambda: None)
+    done = command("status", "--json", base / "waves")
+    found = json.loads(done.stdout)
+    assert {"state": state, "reason": reason, "runs": 2} in found["reasons"]
+    assert found["states"] == {"complete": 4, state: 2}
+    assert done.exit_code == (0 if reason == "not begun" else 1)
+    assert command("failed", "--array", base / "waves").stdout.strip() == spec
+
+
+@pytest.mark.parametrize("mode", ["static", "claim"])
+def test_points_wait_while_a_run_is_under_way_whatever_slurm_says(
+    base: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """The node's slurmd has died, and the task goes on; or somebody does points by hand."""
+    most = dict.fromkeys((10, 11, 13, 14, 15), 1)
+    done_in(base, monkeypatch, most, mode=mode, grid=GRID_OF_12)
+    in_task(monkeypatch, 12, 10, 15)
+    if mode == "claim":
+        monkeypatch.delenv("SLURM_JOB_ID")
+    log = next(Experiment("waves", base).sweep(GRID_OF_12, mode=mode))
+    over = Record("NODE_FAIL", start=time.time() - 50, end=time.time() - 20)
+    found = survey(base / "waves", lambda ids: answer_of(*after(12, over)))
+    mine = [one for one in found.left if one.task in (12, None)]
+    assert len(mine) == (1 if mode == "static" else 6)
+    assert {(one.state, one.over) for one in mine} == {("waiting", False)}
+    log.mark_complete()
+
+
+def test_of_several_jobs_of_a_task_the_newest_counts(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Array 4711 was killed; of the one that was submitted then, another task has begun."""
+    one_point_left(base, monkeypatch)
+    run = next((base / "waves" / "runs").glob("log_waves_omega_3*")) / "metadata.json"
+    meta = json.loads(run.read_text())
+    meta["scheduler"] |= {"array_job_id": "9", "array": {"min": 10, "max": 15, "step": 1}}
+    run.write_text(json.dumps(meta))
+    older = ("4711_12", Record("TIMEOUT", start=100.0, end=200.0))
+    for newer, states in (
+        (Record("PENDING"), {"complete": 11, "waiting": 1}),
+        (Record("OUT_OF_MEMORY", start=300.0, end=400.0), {"complete": 11, "failed": 1}),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(outcomes, "survey", told(older, ("9_12", newer)))
+            found = json.loads(command("status", "--json", base / "waves").stdout)
+        assert found["states"] == states
+    assert found["tasks_without_run"] == {"12": "no run: OUT_OF_MEMORY (Slurm 9_12)"}
 
 
 @pytest.mark.parametrize(("mode", "expected"), [("static", [10, 12]), ("claim", [10])])

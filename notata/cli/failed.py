@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,20 +17,25 @@ from notata.cli.printing import (
     new_table,
     plain_run,
     show,
+    without_run,
 )
 from notata.phrases import printable
 from notata.ranges import compact, task_specs
 
 if TYPE_CHECKING:
+    from notata.leftovers import Unbegun
     from notata.outcomes import Again, Survey
-    from notata.verdicts import Outcome
 
 _HELP = f"""List the runs of an EXPERIMENT that failed or are lost, with parameters and reasons.
 
+Points of a sweep that no task will do any more, and array tasks that ended without a run, are
+listed behind them.
+
 With --array, print the array specification of what to submit again, such as 3,7-9,21: the tasks of
-those runs, and the tasks that never began one. Where the site's arrays can't have so many tasks
-(MaxArraySize), there are several, one a line, each for an sbatch of its own. EXPERIMENT may be a
-name below outputs/.
+those runs, and the tasks that never began one or left points. Tasks that wait or run are left out;
+those that may do so, as no scheduler tells, are named on standard error. Where the site's arrays
+can't have so many tasks (MaxArraySize), there are several, one a line, each for an sbatch of its
+own. EXPERIMENT may be a name below outputs/.
 
 {KEEP}Example:
   notata failed outputs/sweep
@@ -69,6 +75,10 @@ def failed(ctx: click.Context, experiment: str, array: bool, as_json: bool) -> N
         _show(found, todo)
     for remark in remarks:
         complain(remark)
+    if todo.doubtful:
+        which = f"task{'s' if len(todo.doubtful) > 1 else ''} {compact(todo.doubtful)}"
+        told = "may still wait in the queue or run: no scheduler tells"
+        click.echo(f"notata: {which} {told}", err=True)
     if array and not specs and not remarks:
         click.echo(f"{printable(found.folder)}: nothing to submit again", err=True)
     if remarks:
@@ -89,7 +99,7 @@ def _remarks(found: Survey, todo: Again, size: int | None) -> list[str]:
             f"ids up to {size - 1}"
         )
     told += [
-        f"array {array} is no plain range, and Slurm does not say which tasks it had: those that "
+        f"array {array} is no plain range, and nobody says which tasks it had: those that "
         "never began are left out"
         for array in found.unclear
     ]
@@ -100,7 +110,8 @@ def _show(found: Survey, todo: Again) -> None:
     from notata.errors import NotataError
     from notata.stored import read_params
 
-    if not todo.runs and not found.unbegun:
+    over = [one for one in found.left if one.over]
+    if not todo.runs and not over:
         click.echo(f"{printable(found.folder)}: no run failed or is lost")
         return
     table = new_table("run")
@@ -109,18 +120,30 @@ def _show(found: Survey, todo: Again) -> None:
     table.add_column("why", overflow="fold")
     for outcome in todo.runs:
         try:
-            params = ", ".join(f"{k}={v}" for k, v in read_params(outcome.path).items())
+            params = _listed(read_params(outcome.path))
         except (NotataError, OSError):
             params = "damaged"
-        task = "" if outcome.task is None else str(outcome.task)
-        table.add_row(*map(cell, (outcome.run_id, task, params, _why(outcome))))
-    for number, why in found.unbegun.items():
-        table.add_row(cell("-"), str(number), cell(""), cell(why))
+        why = outcome.reason or outcome.state
+        table.add_row(*map(cell, (outcome.run_id, _number(outcome.task), params, why)))
+    for one in over:
+        params = _listed(_params(found, one) or {})
+        table.add_row(*map(cell, ("-", _number(one.task), params, one.reason or one.state)))
     show(table)
 
 
-def _why(outcome: Outcome) -> str:
-    return outcome.reason or outcome.state
+def _number(task: int | None) -> str:
+    return "" if task is None else str(task)
+
+
+def _listed(params: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in params.items())
+
+
+def _params(found: Survey, one: Unbegun) -> dict[str, Any] | None:
+    """The parameters of a point that was never begun."""
+    if found.grid is None or one.point is None:
+        return None
+    return found.grid.points[one.point]
 
 
 def _plain(found: Survey, todo: Again, specs: list[str]) -> dict[str, Any]:
@@ -138,6 +161,12 @@ def _plain(found: Survey, todo: Again, specs: list[str]) -> dict[str, Any]:
         "experiment": found.folder,
         "runs": runs,
         "tasks": todo.tasks,
-        "tasks_without_run": {str(task): why for task, why in found.unbegun.items()},
+        "tasks_without_run": {str(task): why for task, why in without_run(found).items()},
+        "never_begun": [
+            {"params": _params(found, one), "task": one.task}
+            | {"state": one.state, "reason": one.reason}
+            for one in found.left
+            if one.over
+        ],
         "array": specs,
     }

@@ -30,9 +30,9 @@ On a terminal it is a table that is drawn again and again, with what the newest 
 Elsewhere, as in a job's output, a line is printed when something has changed. Slurm is asked once a
 minute at most. EXPERIMENT may be a name below outputs/.
 
-Where points of a sweep are left that nobody works on, it ends after --patience seconds: the tasks
-may be gone. A job that still waits in the queue is only known of if one of its tasks has begun a
-run; to wait for one that is not, give more, or inf.
+Where points of a sweep, or tasks of an array, are left that nobody works on, it ends after
+--patience seconds: they may never begin. A job that still waits in the queue is only known of if
+one of its tasks has begun a run; to wait for one that is not, give more, or inf.
 
 {KEEP}Example:
   notata follow outputs/sweep
@@ -100,7 +100,7 @@ class _End:
 
 def _say_left(found: Now, patience: float) -> None:
     few = found.left == 1
-    told = f"{counted(found.left, 'point')} {'is' if few else 'are'} left, and nobody "
+    told = f"{counted(found.left, found.unit)} {'is' if few else 'are'} left, and nobody "
     told += f"has worked on {'it' if few else 'them'} for {duration_text(patience, coarse=True)}"
     again = f"notata failed {printable(found.folder)} --array"
     click.echo(f"notata: {told}; to submit again: {again}", err=True)

@@ -33,6 +33,7 @@ _COLOURS = {
     "lost": "bold red",
     "damaged": "bold red",
     "waiting": "cyan",
+    "unknown": "cyan",
 }
 
 # Click keeps the line breaks of a paragraph that follows this character.
@@ -190,6 +191,8 @@ def source_text(found: Survey) -> str:
     Ranks: independent.
     """
     answer = found.answer
+    if not found.asked and not found.left:
+        return "Known from the runs themselves."
     if answer.source is None and not answer.refusals:
         if found.asked:
             return f"Known from the runs, and signs of life of {counted(found.asked, 'open run')}."
@@ -197,7 +200,22 @@ def source_text(found: Survey) -> str:
     tried = f" ({'; '.join(answer.refusals)})" if answer.refusals else ""
     if answer.source is None:
         return f"Known from the runs and their signs of life; no scheduler answered{tried}."
-    return f"Known from the runs, and from {answer.source} for those that didn't say{tried}."
+    which = "didn't say" if found.asked else "never began"
+    return f"Known from the runs, and from {answer.source} for those that {which}{tried}."
+
+
+def without_run(found: Survey, *states: str) -> dict[int, str]:
+    """The array tasks that have left something that has no run, each with a reason.
+
+    Args:
+        found: What became of the runs.
+        states: `failed` for tasks that have ended, or `unknown`; both by default.
+
+    Ranks: independent.
+    """
+    wanted = states or ("failed", "unknown")
+    tasks = ((one.task, one.reason) for one in found.left if one.state in wanted)
+    return {task: why or "" for task, why in tasks if task is not None}
 
 
 def plain_run(outcome: Outcome) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from notata.cli.printing import (
     show,
     source_text,
     status_text,
+    without_run,
 )
 from notata.phrases import counted, printable
 from notata.ranges import compact
@@ -32,18 +33,22 @@ _HELP = f"""Say what became of the runs of an EXPERIMENT: how many are in which 
 
 Runs that ended by themselves are believed. For the others Slurm is asked, once for all: by sacct,
 else squeue, else scontrol. Where it doesn't know, a run that gave no sign of life for 10 minutes
-(NOTATA_LOST_AFTER, in seconds) is lost. EXPERIMENT may be
-a single run, or a name below outputs/.
+(NOTATA_LOST_AFTER, in seconds) is lost. EXPERIMENT may be a single run, or a name below outputs/.
+
+Points of a sweep that have no run are waiting as long as a task may still do them. Where Slurm
+knows that none will, they have failed as the task has, or the task COMPLETED without them. Tasks of
+an array that have no run, and of which nobody knows whether they wait in the queue, are unknown.
 
 {KEEP}Example:
   notata status outputs/sweep
   notata status --json outputs/sweep
 
-Exit status: 0 if all is well, 1 if runs failed or are lost, 2 if there is no such experiment.
+Exit status: 0 if nothing is known to be wrong; 1 if runs failed or are lost, or points are left
+that no task will do; 2 if there is no such experiment.
 """
 
 _SHOWN = 20  # runs that need attention, in the table
-_COLOURS = {"complete": "green", "running": "yellow", "waiting": "cyan"}
+_COLOURS = {"complete": "green", "running": "yellow", "waiting": "cyan", "unknown": "cyan"}
 
 
 @click.command(help=_HELP)
@@ -64,7 +69,7 @@ def status(ctx: click.Context, experiment: str, as_json: bool) -> None:
         click.echo(json_text(_plain(found, groups, bad)))
     else:
         _show(found, groups, bad)
-    if bad or found.never:
+    if bad or any(one.over for one in found.left):
         ctx.exit(ATTENTION)
 
 
@@ -80,10 +85,9 @@ def _groups(found: Survey) -> Iterator[tuple[str, str, int]]:
     for outcome in found.outcomes:
         text = _without_place(outcome.reason or "")
         reasons.setdefault((outcome.state, re.sub(r"\d+", "#", text)), []).append(text)
-    for text in found.never:
-        reasons.setdefault(("failed", _without_place(text)), []).append(_without_place(text))
-    if found.pending:
-        reasons.setdefault(("waiting", ""), []).extend(["not begun"] * found.pending)
+    for one in found.left:
+        text = _without_place(one.reason or "not begun")
+        reasons.setdefault((one.state, text), []).append(text)
     order = {state: place for place, state in enumerate(STATES)}
     for (state, pattern), texts in sorted(
         reasons.items(), key=lambda item: (order.get(item[0][0], len(order)), -len(item[1]))
@@ -132,12 +136,20 @@ def _show_runs(bad: list[Outcome]) -> None:
 
 
 def _show_hints(found: Survey) -> None:
-    if found.unbegun:
-        count = counted(len(found.unbegun), "task")
-        click.echo(f"{count} ended without a run: {compact(found.unbegun)}")
+    again = f"`notata failed {printable(found.folder)} --array`"
+    over = [one for one in found.left if one.over]
+    if over and found.grid is not None:
+        count, are = counted(len(over), "point"), "is" if len(over) == 1 else "are"
+        click.echo(f"{count} {are} left that no task will do; {again} says what to submit again")
+    elif over:
+        count = counted(len(over), "task")
+        click.echo(f"{count} ended without a run: {compact(without_run(found, 'failed'))}")
+    if unknown := without_run(found, "unknown"):
+        have = "1 task has" if len(unknown) == 1 else f"{len(unknown)} tasks have"
+        click.echo(f"{have} no run, and may still wait in the queue: {compact(unknown)}")
     for array in found.unclear:
         complain(
-            f"array {array} is no plain range, and Slurm does not say which tasks it had: those "
+            f"array {array} is no plain range, and nobody says which tasks it had: those "
             "that never began are not counted"
         )
     unsaid = sum(outcome.unsaid for outcome in found.outcomes)
@@ -164,6 +176,6 @@ def _plain(
         "source": found.answer.source or "signs of life",
         "refusals": found.answer.refusals,
         "attention": [plain_run(outcome) for outcome in bad],
-        "tasks_without_run": {str(task): why for task, why in found.unbegun.items()},
+        "tasks_without_run": {str(task): why for task, why in without_run(found).items()},
         "unsaid": sum(outcome.unsaid for outcome in found.outcomes),
     }
