@@ -144,7 +144,8 @@ def again(found: Survey) -> Again:
     """Say which runs, and which array tasks, have to be submitted again.
 
     Tasks that wait or still run are left out, since they may do what is left by themselves.
-    Those of which nobody knows are not, unless their array has a run that is under way.
+    Those of which nobody knows are not, unless their array has a run that is under way. Without a
+    grid, a task has ended once its run has.
     Where `sweep` saved a grid, its points count, be they begun or not: the tasks are those that the
     points are divided among, or else a task for each point, as far as the array goes.
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import time
 from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 
 from notata.jobs import RUNNING, WAITING, Answer, End, JobId, Record
 
@@ -234,6 +234,6 @@ def _nodes(text: str) -> str:
 
 def _seconds(stamp: str) -> float | None:
     try:
-        return time.mktime(time.strptime(stamp, "%Y-%m-%dT%H:%M:%S"))
+        return datetime.fromisoformat(stamp).timestamp()  # of a large array there are many
     except ValueError:
         return None  # Unknown, None, N/A
