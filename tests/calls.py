@@ -109,6 +109,12 @@ def fail_at(point: Point, error: str) -> list[str]:
     return ["--seccomp-bpf", "-e", f"inject={point.call}:error={error}:when={point.number}"]
 
 
+def refused(log: Path, folder: Path) -> bool:
+    """Whether the call that strace let fail was one below a folder; elsewhere, counts may vary."""
+    told = log.read_text(errors="replace").splitlines()
+    return any("(INJECTED)" in line and f"{folder}/" in line for line in told)
+
+
 def python(program: Path, *arguments: object) -> list[str]:
     return [sys.executable, "-B", os.fspath(program), *map(str, arguments)]
 
