@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from notata.disk import Disk
 
 _LOOK_EVERY = 10  # seconds
+_TRIES = 10  # a program that closes all descriptors may do so again before the line is written
 
 
 class LogWriter:
@@ -130,15 +131,7 @@ class LogWriter:
             try:
                 if self._descriptor >= 0 and not was_closed(error):
                     raise error
-                if self._descriptor < 0:  # else another thread has opened it meanwhile
-                    self._open()
-                try:
-                    taken = os.write(self._descriptor, data)
-                except OSError as another:
-                    if not was_closed(another):
-                        raise
-                    self._open()  # the program has closed it, with all that it knew nothing of
-                    taken = os.write(self._descriptor, data)
+                taken = self._write_anew(data)
                 if taken != len(data):
                     self._cut_off()
                 if not self._keep_open:
@@ -146,8 +139,21 @@ class LogWriter:
             except OSError as another:
                 self._lose(another)
 
+    def _write_anew(self, data: bytes) -> int:
+        """Write to a file that may have to be opened first; gives how many bytes were taken."""
+        tries = 0
+        while True:
+            try:
+                if self._descriptor < 0:  # else another thread has opened it meanwhile
+                    self._open()
+                return os.write(self._descriptor, data)
+            except OSError as error:
+                tries += 1
+                if not was_closed(error) or tries == _TRIES:
+                    raise
+                self._descriptor = -1  # the program has closed it, with all that it knew nothing of
+
     def _open(self) -> None:
-        self._descriptor = -1
         descriptor = self._opener(self.path)
         self._descriptor = out_of_the_way(descriptor) if self._keep_open else descriptor
 
