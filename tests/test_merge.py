@@ -524,3 +524,37 @@ def test_rows_that_a_failed_rank_never_wrote_are_not_left_out_in_silence(base: P
     assert not (run / "data/x.npy").exists()
     notata.merge(run, unfinished=True)
     np.testing.assert_array_equal(np.load(run / "data/x.npy"), [0, 0, 2, 2])
+
+
+def test_of_a_log_that_is_not_what_was_merged_rank_0s_own_lines_count(base: Path) -> None:
+    """It may have been copied here again, or somebody has taken lines out."""
+    run = write_as(3, base, lambda log: log.info(f"from {log.rank} " + "." * 200))
+    log = run / "log.txt"
+    original = log.read_bytes()
+    notata.merge(run)
+    merged = log.read_bytes().splitlines(keepends=True)
+    without = b"".join(line for line in merged if b"[rank 1]" not in line)
+    for content in (original, without):
+        assert content != b"".join(merged)
+        log.write_bytes(content)
+        notata.merge(run)
+        assert log.read_bytes().splitlines(keepends=True) == merged
+    log.write_bytes(b"".join(line for line in merged if b"from 0" not in line))
+    with pytest.raises(MergeError, match="rank 0's log has"):
+        notata.merge(run)
+
+
+def test_what_lies_behind_a_link_is_there(base: Path, tmp_path: Path) -> None:
+    """People move ranks' folders to a larger disk."""
+
+    def work(log: Logbook) -> None:
+        log.info(f"from {log.rank}")
+        log.json("own", {"rank": log.rank})
+
+    run = write_as(3, base, work)
+    for number, name in enumerate(("rank_00001", "rank_00002/artifacts")):
+        elsewhere = tmp_path / f"elsewhere-{number}"
+        (run / "ranks" / name).rename(elsewhere)
+        (run / "ranks" / name).symlink_to(elsewhere)
+    notata.merge(run)
+    assert b"from 1" in (run / "log.txt").read_bytes()

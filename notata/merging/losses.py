@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from notata import files, folders, layout
@@ -78,11 +77,6 @@ def _told(found: Survey, rank: int, name: str) -> int | None:
 
 def _shorter(found: Survey, merged: MergeRecord) -> Iterator[Problem]:
     """Logs, JSON and records of which there was more when the run was closed."""
-    json = Counter(
-        place[0]
-        for place in map(layout.inside_rank, filter(folders.is_json, found.files))
-        if place and place[1].startswith(f"{layout.ARTIFACTS}/")
-    )
     for rank, folder in found.folders.items():
         if not found.records[rank] and rank in found.listed:
             path = os.path.join(folder, layout.RANK_RECORD)
@@ -94,12 +88,12 @@ def _shorter(found: Survey, merged: MergeRecord) -> Iterator[Problem]:
                 text = f"{path} is damaged: {name} is {told!r:.80}, not a number"
                 yield Problem(text, MISSING, (rank,))
         log = f"{layout.rank_dir(rank)}/{layout.LOG}"
-        size, _ = found.files.get(log, (0, 0))
+        size = files.size_of(os.path.join(found.run, log))
         yield from _cut(found.run, log, rank, size, _told(found, rank, "log_bytes"))
         count = _told(found, rank, "json_files") or 0
-        if json[rank] < count:
-            path = os.path.join(folder, layout.ARTIFACTS)
-            text = f"rank {rank} left {count} files of JSON, of which {json[rank]} are in {path}"
+        path = os.path.join(folder, layout.ARTIFACTS)  # it may be a link, which no survey follows
+        if count and (there := folders.count_json(path)) < count:
+            text = f"rank {rank} left {count} files of JSON, of which {there} are in {path}"
             yield Problem(text, MISSING, (rank,))
     told = found.meta["parallel"].get("log_bytes")
     if type(told) is int:

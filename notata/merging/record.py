@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from notata import checksums, files, layout, mergerecord
+from notata import checksums, files, layout, mergerecord, messages
 from notata.mergerecord import Fingerprint, Fingerprints, Made, MergeRecord, Stamp
 from notata.version import __version__
 
@@ -90,9 +90,15 @@ def own_log_bytes(run: str, record: MergeRecord) -> int:
 
     Ranks: independent.
     """
-    made = record.outputs.get(layout.LOG)
-    joined = sum(stamp.size for stamp in made.inputs.values()) if made else 0
-    return max(0, files.size_of(os.path.join(run, layout.LOG)) - joined)
+    path = os.path.join(run, layout.LOG)
+    made, now = record.outputs.get(layout.LOG), mergerecord.fingerprint(path)
+    if made is None or now is None:
+        return files.size_of(path)
+    if is_same(run, layout.LOG, made.itself, now):
+        return max(0, now[0] - sum(stamp.size for stamp in made.inputs.values()))
+    # Not what the merge made: copied here again, or edited.
+    with open(path, "rb") as lines:
+        return sum(len(block.raw) for block in messages.blocks(lines) if not block.rank)
 
 
 def is_fresh(run: str, file: str, inputs: Fingerprints, record: MergeRecord) -> bool:
