@@ -295,8 +295,8 @@ class Logbook(Verbs, Steering):
 
         Args:
             timeout: Seconds; longer than a step takes, and than this rank waits for others.
-            abort: Whether the job is ended then, once the metadata say where the ranks stand, as
-                far as any rank can. A rank that waits for others at the run's end lets them live.
+            abort: Whether the job is ended then, also if it was suspended, once the metadata say
+                where ranks stand. A rank that waits for others at the run's end lets them live.
 
         Raises:
             ValueError: If it is not a number of seconds.

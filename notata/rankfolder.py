@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from notata import files, folders, layout
+from notata import aside, files, folders, layout
 from notata.attempts import Attempt
 from notata.descriptors import out_of_the_way, was_closed
 from notata.disk import Disk
@@ -196,14 +196,15 @@ class RankFolder:
         Ranks: independent.
         """
         self._replacing = True
-        aside = os.path.join(self.run, layout.temporary())
+        aside.forget(self.run, self.topology.rank, self.topology.parallel)
+        old = os.path.join(self.run, layout.temporary())
         try:
-            os.rename(self.path, aside)
+            os.rename(self.path, old)
         except FileNotFoundError:
             return
         import shutil
 
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
     def note(self, **fields: Any) -> None:
         """Put facts into the rank's record; the folder is claimed if need be.

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import faulthandler
 import os
 import re
 import threading
-import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import NamedTuple
 
-from notata import files, folders, gather, layout
-from notata.descriptors import STACKS, out_of_the_way
+from notata import aside, files, gather, layout
+from notata.messages import now
 from notata.ranges import ranks_text
 from notata.stored import read_json
 
@@ -74,7 +71,6 @@ _HEAD = re.compile(
 _THREAD = re.compile(rb"(?:Current thread|Thread) 0x([0-9a-f]+)")
 _FRAME = re.compile(rb'  File "(.*)", line (\d+) in (.*)')
 _TIMEOUT = re.compile(rb"Timeout \((\d+):(\d\d):(\d\d(?:\.\d+)?)\)!")
-_WENT_ON = b"went on"
 
 
 def write(path: str, rank: int, host: str, silent: float) -> None:
@@ -90,7 +86,7 @@ def write(path: str, rank: int, host: str, silent: float) -> None:
     """
     main = threading.main_thread().ident or 0
     head = (
-        f"[{_now()}] rank {rank} on {host}, process {os.getpid()}: no sign of life for "
+        f"[{now()}] rank {rank} on {host}, process {os.getpid()}: no sign of life for "
         f"{silent:.1f} s; main thread 0x{main:016x}\n"
     )
     descriptor = files.open_append(path)
@@ -106,87 +102,7 @@ def note_going_on(path: str) -> None:
 
     Ranks: independent.
     """
-    files.append_line(path, _going_on())
-
-
-def _going_on() -> bytes:
-    return b"[%b] %b\n" % (_now().encode(), _WENT_ON)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S")
-
-
-class Aside:
-    """A file for the stacks that `faulthandler` writes by itself, where Python can't run.
-
-    It has to be open before that, so that each watched rank has one. If it is empty at the end,
-    nothing is left of it.
-    """
-
-    def __init__(self, run: str, rank: int, parallel: bool) -> None:
-        """Make the file.
-
-        Args:
-            run: The run's folder.
-            rank: This process's rank.
-            parallel: Whether the run has others.
-
-        Raises:
-            OSError: If it can't be made.
-        """
-        folder = _aside(run, parallel)
-        folders.make_folders(folder)
-        self._path = os.path.join(folder, f"{rank:05d}.txt")
-        with suppress(FileNotFoundError):  # of an older attempt, which may still be at it
-            os.unlink(self._path)
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._descriptor = out_of_the_way(os.open(self._path, flags, 0o666), STACKS)
-        self._inode = self._state().st_ino
-        self._noted = 0  # its size when the rank last went on
-        self._pid = os.getpid()
-
-    def fileno(self) -> int:
-        """Its descriptor.
-
-        Raises:
-            OSError: If the program has closed it.
-        """
-        if self._state().st_ino != self._inode:
-            raise OSError(errno.EBADF, os.strerror(errno.EBADF), self._path)
-        return self._descriptor
-
-    def _state(self) -> os.stat_result:
-        return os.fstat(self._descriptor)
-
-    def note_going_on(self) -> None:
-        """Append that the program gave a sign of life, if stacks were written since the last one.
-
-        Raises:
-            OSError: If the file takes no more, or is gone.
-        """
-        if os.fstat(self.fileno()).st_size > self._noted:
-            files.write_all(self._descriptor, _going_on())
-            self._noted = self._state().st_size
-
-    def close(self) -> None:
-        """Let go of the file; it stays only if there is anything in it.
-
-        Raises:
-            OSError: If it can't be taken away, or is gone.
-        """
-        found = os.stat(self._path)  # a newer attempt may have made its own
-        mine = found.st_ino == self._inode and os.getpid() == self._pid  # no forked child's
-        with suppress(OSError):
-            os.close(self.fileno())
-        if mine and found.st_size == 0:
-            os.unlink(self._path)
-            with suppress(OSError):  # other ranks have theirs there
-                os.rmdir(os.path.dirname(self._path))
-
-
-def _aside(run: str, parallel: bool) -> str:
-    return os.path.join(run, *([layout.RANKS] if parallel else []), layout.STACKS_ASIDE)
+    files.append_line(path, aside.going_on())
 
 
 def read(run: str, size: int) -> dict[int, Stand]:
@@ -200,16 +116,11 @@ def read(run: str, size: int) -> dict[int, Stand]:
     """
     own = gather.rank_folders(run) if size > 1 else {0: run}
     paths = {rank: os.path.join(folder, layout.STACKS) for rank, folder in own.items()}
-    folder = _aside(run, size > 1)
-    aside = {
-        int(name[:-4]): os.path.join(folder, name)
-        for name in folders.listed(folder)
-        if name[:-4].isdecimal()
-    }
+    left = aside.left(run, size > 1)
     found: dict[int, Stand] = {}
-    for rank in sorted(paths.keys() | aside.keys()):
+    for rank in sorted(paths.keys() | left.keys()):
         both = [_last(paths[rank])] if rank in paths else []
-        both += [_by_timer(aside[rank], rank)] if rank in aside else []
+        both += [_by_timer(left[rank], rank)] if rank in left else []
         stands = sorted(filter(None, both), key=lambda stand: stand.went_on)
         if stands:
             found[rank] = stands[0]
@@ -223,7 +134,7 @@ def _last(path: str) -> Stand | None:
         return None
     stamp, rank, host, silent, main = match.groups()
     frames = _threads(below).get(int(main, 16), ())
-    went_on = any(line.endswith(_WENT_ON) for line in below)
+    went_on = any(line.endswith(aside.WENT_ON) for line in below)
     return Stand(int(rank), _text(stamp), _text(host), float(silent), frames, went_on)
 
 
@@ -234,7 +145,7 @@ def _by_timer(path: str, rank: int) -> Stand | None:
         return None
     hours, minutes, seconds = map(float, match.groups())
     frames = list(_threads(below).values())
-    went_on = any(line.endswith(_WENT_ON) for line in below)
+    went_on = any(line.endswith(aside.WENT_ON) for line in below)
     silent = 3600 * hours + 60 * minutes + seconds
     return Stand(rank, "", "", silent, frames[-1] if frames else (), went_on)  # the first thread
 

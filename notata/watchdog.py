@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from notata import layout, vigil
+from notata.aside import Aside, tidy
 from notata.logwriter import LogWriter
 from notata.rankfolder import RankFolder
 from notata.topology import hostname
@@ -76,7 +77,7 @@ class Watchdog:
         place = folder.topology
         self._path = os.path.join(folder.path if place.parallel else folder.run, layout.STACKS)
         self._head_start = _HEAD_START * (1 if place.is_root else 2)
-        self._aside: stacks.Aside | None = None  # where stacks go that Python can't write
+        self._aside: Aside | None = None  # where stacks go that Python can't write
         self._seen, self._since = log.signs, time.monotonic()
         self._told = False
         self._lock = threading.Lock()  # held while it looks
@@ -98,9 +99,10 @@ class Watchdog:
         """
         # From its last sign of life until the next look a rank has been silent for a little less.
         deadline = time.monotonic() + (_LOOKS + 1) * self._pause + _LAST_RESORT
-        size = self._folder.topology.size
+        place = self._folder.topology
         while time.monotonic() < deadline:
-            if not self._stacks.survey(self._folder.run, size).silent:
+            if not self._stacks.survey(self._folder.run, place.size).silent:
+                tidy(self._folder.run, place.parallel)
                 return
             time.sleep(_PAUSE)
 
@@ -146,7 +148,7 @@ class Watchdog:
             with suppress(OSError):
                 if self._aside is None:
                     run = self._folder.run
-                    self._aside = self._stacks.Aside(run, place.rank, place.parallel)
+                    self._aside = Aside(run, place.rank, place.parallel)
                 return self._aside.fileno()
             self._aside = None  # the program has closed it, with all that it knew nothing of
         return 0

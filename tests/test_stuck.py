@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from simulated import open_as
+from simulated import open_as, write_as
 
 from notata.cli import main
-from notata.stacks import survey
+from notata.stacks import read, survey
 
 HEAD = (
     "[2026-11-25T22:00:0{rank}] rank {rank} on node{rank}, process 7: no sign of life for 600.4 s; "
@@ -146,3 +146,13 @@ def test_no_run(base: Path) -> None:
     result = stuck(base / "log_none")
     assert result.exit_code == 2
     assert "no such run" in result.stderr
+
+
+def test_stacks_of_a_run_that_was_replaced_are_not_the_new_ones(base: Path) -> None:
+    run = write_as(2, base, lambda log: log.info("there"))
+    aside = run / "ranks" / ".notata-stacks"
+    aside.mkdir()
+    (aside / "00001.txt").write_bytes(b'Timeout (0:00:02)!\n  File "a.py", line 1 in old\n')
+    assert set(read(str(run), 2)) == {1}
+    write_as(2, base, lambda log: log.info("there"), overwrite=True, launch="launch-2")
+    assert read(str(run), 2) == {}
