@@ -33,10 +33,12 @@ class Job(NamedTuple):
     Attributes:
         id: Its id, or None outside of a job.
         restarts: How often the scheduler started it again.
+        task: Its number in an array: all tasks of SGE and LSF have the array's id.
     """
 
     id: str | None
     restarts: int
+    task: int | None = None
 
 
 def current_job(environ: Mapping[str, str] | None = None) -> Job:
@@ -44,7 +46,7 @@ def current_job(environ: Mapping[str, str] | None = None) -> Job:
 
     Example:
         >>> current_job({"SLURM_JOB_ID": "77", "SLURM_RESTART_COUNT": "1"})
-        Job(id='77', restarts=1)
+        Job(id='77', restarts=1, task=None)
 
     Ranks: independent.
     """
@@ -59,8 +61,9 @@ def job_of(metadata: Mapping[str, Any]) -> Job:
     told = metadata.get("scheduler")
     if not isinstance(told, dict) or not told.get("job_id"):
         return Job(None, 0)
-    restarts = told.get("restart_count")
-    return Job(str(told["job_id"]), restarts if isinstance(restarts, int) else 0)
+    numbers = {name: value for name, value in told.items() if isinstance(value, int)}
+    restarts, task = numbers.get("restart_count", 0), numbers.get("array_task_id")
+    return Job(str(told["job_id"]), restarts, task)
 
 
 def mirrored(metadata: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +129,7 @@ class Attempt:
             began.append(_job_of_record(self._record(number) or {}))
         elif not os.path.lexists(os.path.join(self._run, layout.METADATA)):
             return True  # killed before it could say whose run it is
-        ours = [job.restarts for job in began if job.id == mine.id]
+        ours = [job.restarts for job in began if (job.id, job.task) == (mine.id, mine.task)]
         # Other ranks without a communicator may find that rank 0 has gone on already.
         return bool(ours) and (max(ours) < mine.restarts or not self._topology.is_root)
 
@@ -181,6 +184,7 @@ class Attempt:
             "pid": os.getpid(),
             "job": job.id,
             "restarts": job.restarts,
+            "task": job.task,
             "launch": self._topology.launch,
             "size": self._topology.size,
         }
@@ -318,8 +322,8 @@ class Attempt:
 
 
 def _job_of_record(record: Mapping[str, Any]) -> Job:
-    job = record.get("job")
-    return Job(None if job is None else str(job), int(record.get("restarts") or 0))
+    job, restarts = record.get("job"), int(record.get("restarts") or 0)
+    return Job(None if job is None else str(job), restarts, record.get("task"))
 
 
 def _entry(record: Mapping[str, Any], **end: Any) -> Entry:

@@ -237,6 +237,8 @@ def test_the_job_of_this_process() -> None:
     assert current_job({}) == Job(None, 0)
     assert current_job({"PBS_JOBID": "7.host"}) == Job("7.host", 0)
     assert current_job({"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"}) == Job("7", 2)
+    assert current_job({"JOB_ID": "7", "SGE_TASK_ID": "3", "RESTARTED": "1"}) == Job("7", 1, 3)
+    assert current_job({"LSB_JOBID": "7", "LSB_JOBINDEX": "3"}) == Job("7", 0, 3)
 
 
 def test_a_requeued_job_goes_on_in_its_run(base: Path, in_job: Any) -> None:
@@ -283,6 +285,26 @@ def test_another_job_does_not_go_on_by_itself(base: Path, in_job: Any, job: str 
     with pytest.raises(RunExistsError):
         Logbook("a", base)
     assert "attempts" not in metadata(base / "log_a")
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_task_that_is_started_again_goes_on_in_its_own_run_alone(
+    base: Path, monkeypatch: pytest.MonkeyPatch, in_job: Any, attempts: int
+) -> None:
+    """All tasks of an array have the array's id on SGE and LSF."""
+    monkeypatch.setenv("JOB_ID", "77")
+    monkeypatch.setenv("SGE_TASK_ID", "1")
+    monkeypatch.setenv("RESTARTED", "0")
+    for attempt in range(1, attempts + 1):
+        Logbook("a", base, resume=attempt > 1)
+    monkeypatch.setenv("RESTARTED", "1")
+    monkeypatch.setenv("SGE_TASK_ID", "2")
+    with pytest.raises(RunExistsError, match="resume=True"):
+        Logbook("a", base)
+    monkeypatch.setenv("SGE_TASK_ID", "1")
+    log = Logbook("a", base)
+    told = json.loads((log.path / f".attempt-{attempts + 1}").read_text())
+    assert (told["job"], told["restarts"], told["task"]) == ("77", 1, 1)
 
 
 def test_a_job_that_was_killed_while_it_opened_goes_on(base: Path, in_job: Any) -> None:

@@ -521,6 +521,20 @@ def test_a_requeued_task_does_not_do_again_what_failed_by_itself(
     assert sorted(told) == [(0, "diverged"), (1, "warned before")]
 
 
+def test_a_task_that_is_started_again_leaves_its_neighbours_theirs(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All tasks of an array have the array's id on SGE."""
+    exp = Experiment("s", base)
+    abandoned(base, 1, 0.0, JOB_ID="11", SGE_TASK_ID="1", RESTARTED="0")
+    abandoned(base, 2, 0.0, JOB_ID="11", SGE_TASK_ID="2", RESTARTED="0")
+    monkeypatch.setenv("JOB_ID", "11")
+    monkeypatch.setenv("SGE_TASK_ID", "2")
+    monkeypatch.setenv("RESTARTED", "1")
+    assert ids(exp, {"k": range(4)}) == [2, 3, 0]
+    assert "attempts" not in LogReader(exp.runs_dir / "log_s_k_1").meta
+
+
 def test_a_requeued_task_does_what_others_left(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exp = Experiment("s", base)
     fail(exp, k=0)
