@@ -18,6 +18,7 @@ from notata.attempts import Attempt, current_job, job_of
 from notata.jobs import End, JobId
 from notata.stored import read_json
 from notata.topology import Topology
+from notata.worklist import array_of
 
 FREE, COMPLETE, FAILED, OPEN = "free", "complete", "failed", "open"
 LOST = "lost"  # open, and its task is gone
@@ -63,7 +64,7 @@ class Claims:
 
         Ranks: independent.
         """
-        if _has_our(_metadata(run), "array_job_id"):
+        if _is_of_our_array(_metadata(run)):
             return True
         sign = pulse.last_sign(run)
         return sign is not None and sign > self._began
@@ -150,15 +151,16 @@ def _slurm_job(run: str, metadata: Mapping[str, Any]) -> JobId | None:
     return JobId(job, str(told.get("cluster") or ""), user)
 
 
-def _has_our(metadata: Mapping[str, Any], fact: str) -> bool:
-    """Whether a fact about the scheduler's job is the same of a run and of this process."""
-    told, mine = metadata.get("scheduler"), scheduler.job()
-    return fact in mine and isinstance(told, dict) and told.get(fact) == mine[fact]
+def _is_of_our_array(metadata: Mapping[str, Any]) -> bool:
+    """Whether the newest attempt at a run began in a task of this process's array."""
+    told, mine = metadata.get("scheduler"), array_of(scheduler.job())
+    return mine is not None and isinstance(told, dict) and array_of(told) == mine
 
 
 def _is_beside(metadata: Mapping[str, Any]) -> bool:
     """Whether a run is of this process's job, or of another task of its array."""
-    return _has_our(metadata, "array_job_id") or _has_our(metadata, "job_id")
+    mine = current_job().id
+    return _is_of_our_array(metadata) or (mine is not None and job_of(metadata).id == mine)
 
 
 def _was_stopped(metadata: Mapping[str, Any]) -> bool:

@@ -354,18 +354,31 @@ def test_failed_points_are_done_again_when_asked(base: Path) -> None:
     assert [attempt["status"] for attempt in attempts] == ["failed", "complete"]
 
 
+SGE, LSF = ("JOB_ID", "SGE_TASK_ID"), ("LSB_JOBID", "LSB_JOBINDEX")
+
+
+@pytest.mark.parametrize("variables", [SGE, LSF, SLURM], ids=["sge", "lsf", "slurm"])
 def test_what_fails_again_is_not_done_a_third_time(
-    base: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, monkeypatch: pytest.MonkeyPatch, variables: tuple[str, ...]
 ) -> None:
     """Each later task of the array would do it once more."""
     exp = Experiment("s", base)
     fail(exp, k=1)
-    time.sleep(0.02)
-    for task in range(3):
-        slurm(monkeypatch, task, range(3))
-        for log in exp.sweep({"k": [1]}, retry=("failed",)):
-            log.mark_failed("diverged again")
-    assert len(LogReader(exp.runs_dir / "log_s_k_1").meta["attempts"]) == 2
+    for array in (70, 80):
+        time.sleep(0.02)
+        for task in range(1, 4):
+            if variables == SLURM:
+                slurm(monkeypatch, task, range(1, 4), job=array)
+            else:
+                for name, value in zip(variables, (array, task), strict=True):
+                    monkeypatch.setenv(name, str(value))
+            for log in exp.sweep({"k": [1]}, retry=("failed",)):
+                log.mark_failed("diverged again")
+            time.sleep(0.02)
+    attempts = LogReader(exp.runs_dir / "log_s_k_1").meta["attempts"]
+    assert [attempt["failure_reason"] for attempt in attempts] == ["diverged"] + 2 * [
+        "diverged again"
+    ]
 
 
 def abandoned(base: Path, k: int, minutes: float, **environ: str) -> None:
@@ -466,6 +479,7 @@ def test_tasks_do_not_ask_for_one_another_before_they_are_silent(
     for k, (array, task, minutes) in enumerate(((70, 1, 1), (60, 3, 1), (70, 2, 3), (70, 3, 1))):
         abandoned(base, k, float(minutes), **task_of(array, task))
     slurm(monkeypatch, 0, range(4), job=70)
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "c")
     told = Slurm(base, OVER)
     assert told.lost(1) == []
     assert told.asked == []
