@@ -69,6 +69,15 @@ class Claims:
         sign = pulse.last_sign(run)
         return sign is not None and sign > self._began
 
+    def was_done_again(self, run: str) -> bool:
+        """Whether a task of this process's array went on in a run that was there.
+
+        Ranks: independent.
+        """
+        metadata = _metadata(run)
+        attempts = metadata.get("attempts")
+        return isinstance(attempts, list) and len(attempts) > 1 and _is_of_our_array(metadata)
+
     def is_cut_off(self, run: str, place: Topology) -> bool:
         """Whether it is this very job that began a run, and was started again in the middle of it.
 

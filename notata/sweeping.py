@@ -82,6 +82,7 @@ class Sweep:
         began = pulse.dividing_time(experiment) if retries else math.inf
         self._claims = claims.Claims([point.folder for point in points], experiment, ends, began)
         self._put_off: set[int] = set()  # points whose lock was waited for in vain
+        self._lost: set[int] = set()  # points that were found lost, and are behind all others
         self._order = deque(self._kept(mode, durable) if place.is_root else ())
 
     def _kept(self, mode: str, durable: bool) -> Sequence[int]:
@@ -135,6 +136,10 @@ class Sweep:
             if state == claims.FREE or self._claims.is_cut_off(folder, self._place):
                 return {"point": chosen, "resume": None}
             if self._is_wanted(state, folder):
+                if state == claims.OPEN and chosen not in self._lost:
+                    self._lost.add(chosen)  # it may end this process as it ended the one before
+                    self._order.append(chosen)
+                    continue
                 # Of the tasks that find it so, one goes on in it; the others find that it does.
                 try:
                     lock.enter_context(locked(os.path.join(self._experiment, layout.CLAIMS_LOCK)))
@@ -154,7 +159,7 @@ class Sweep:
         if state == claims.FAILED:
             return state in self._again and not self._claims.is_of_this_sweep(folder)
         wanted = state == claims.OPEN and claims.LOST in self._again
-        return wanted and self._claims.is_lost(folder)
+        return wanted and not self._claims.was_done_again(folder) and self._claims.is_lost(folder)
 
 
 def _tasks_kept(before: dict[str, Any], kept: dict[str, Any]) -> sweeps.Tasks | None:

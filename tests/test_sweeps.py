@@ -410,23 +410,21 @@ class Slurm:
     def __init__(self, base: Path, ends: Mapping[str, End]) -> None:
         self.exp = Experiment("s", base)
         self.told, self.asked = ends, []
+        self.meanwhile: Callable[[], object] = lambda: None  # what happens when it is first asked
 
     def ends(self, jobs: Iterable[JobId]) -> dict[JobId, End]:
         self.asked.append([job.name for job in jobs])
+        if len(self.asked) == 1:
+            self.meanwhile()
         return {JobId(name, "c", os.getuid()): self.told[name] for name in self.asked[-1]}
 
-    def lost(self, count: int, meanwhile: Callable[[], object] = lambda: None) -> list[int]:
-        """The points that a sweep takes for lost, of so many; what happens at the first of them."""
+    def lost(self, count: int) -> list[int]:
+        """The points that a sweep takes for lost, of so many."""
         folders = [str(self.exp.runs_dir / f"log_s_k_{k}") for k in range(count)]
         points = [sweeping.Point(f"s_k_{k}", {"k": k}, run) for k, run in enumerate(folders)]
         home = str(self.exp.exp_dir)
         sweep = sweeping.Sweep(home, points, ALONE, "claim", ("lost",), self.ends)
-        found = []
-        for k, resume in sweep.opened(lambda p, r: (p.params["k"], r)):
-            found += [k] if resume else []
-            if len(found) == 1:
-                meanwhile()
-        return found
+        return [k for k, resume in sweep.opened(lambda p, r: (p.params["k"], r)) if resume]
 
 
 def test_the_scheduler_is_asked_once_and_believed(base: Path) -> None:
@@ -464,6 +462,43 @@ def test_a_run_is_lost_once_its_job_has_ended(
     assert Slurm(base, {"11": end}).lost(1) == ([0] if lost else [])
 
 
+@pytest.mark.parametrize(
+    "variables", [SGE, LSF, SLURM[1:3], ()], ids=["sge", "lsf", "slurm", "alone"]
+)
+def test_a_point_that_kills_its_process_keeps_no_task_from_the_others(
+    base: Path, variables: tuple[str, ...]
+) -> None:
+    """Each later task would begin with it, and end there."""
+    code = """
+        import os, sys
+        from notata import Experiment
+        for log in Experiment("s", sys.argv[1]).sweep({"k": range(8)}, retry=("failed", "lost")):
+            with log:
+                print(log.params["k"], flush=True)
+                if log.params["k"] == 4:
+                    os.kill(os.getpid(), 9)
+    """
+    bounds = {"NOTATA_HEARTBEAT": "0.01", "NOTATA_LOST_AFTER": "0.03", "PATH": ""}
+    found = []
+    for array, task in ((70, 2), (70, 3), (70, 4), (80, 2), (80, 3)):
+        job = dict(zip(variables, (str(array), str(task)), strict=False))
+        if variables == SLURM[1:3]:
+            job["SLURM_JOB_ID"] = str(array + task)
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code), str(base)],
+            env={**os.environ, **bounds, **job},
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        found.append([int(word) for word in done.stdout.split()])
+        time.sleep(0.1)
+    if variables:  # once in each array
+        assert found == [[2, 3, 4], [5, 6, 7, 0, 1, 4], [], [4], []]
+    else:
+        assert found == [[0, 1, 2, 3, 4], [5, 6, 7, 4], [4], [4], [4]]
+
+
 def task_of(array: int, task: int) -> dict[str, str]:
     told = {"SLURM_JOB_ID": f"{array + task}", "SLURM_ARRAY_JOB_ID": f"{array}"}
     return told | {"SLURM_ARRAY_TASK_ID": f"{task}", "SLURM_CLUSTER_NAME": "c"}
@@ -497,7 +532,8 @@ def test_of_what_has_begun_since_it_is_not_asked_again(base: Path) -> None:
         abandoned(base, 2, 1.0, **task_of(60, 4))
         abandoned(base, 3, 3.0, **task_of(70, 1))
 
-    assert told.lost(4, meanwhile) == [0, 1, 3]
+    told.meanwhile = meanwhile
+    assert told.lost(4) == [0, 1, 3]
     assert told.asked == [["63"], ["64", "71"]]
 
 
@@ -557,7 +593,7 @@ def test_a_requeued_task_does_what_others_left(base: Path, monkeypatch: pytest.M
     monkeypatch.setenv("SLURM_JOB_ID", "11")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     time.sleep(0.02)
-    assert ids(exp, {"k": range(4)}, retry=("failed", "lost")) == [0, 1, 3]
+    assert ids(exp, {"k": range(4)}, retry=("failed", "lost")) == [0, 3, 1]
     then = time.time() - 90  # nobody takes so long for that, so that it was this very task
     os.utime(exp.runs_dir / "log_s_k_2", (then, then))
     assert ids(exp, {"k": range(4)}) == [2]
