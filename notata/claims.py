@@ -34,7 +34,7 @@ class Claims:
     """The states of the runs of a sweep.
 
     Args:
-        runs: The folders of all of them.
+        runs: The folders of all that this process may do.
         experiment: Folder of the experiment.
         ends: Says of jobs whether they have ended.
         began: When the sweep began, by the file system's clock; what changed later is of the sweep.

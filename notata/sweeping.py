@@ -80,10 +80,12 @@ class Sweep:
         # Only whoever does failed points again has to know which failed in this very sweep.
         retries = place.is_root and claims.FAILED in self._again
         began = pulse.dividing_time(experiment) if retries else math.inf
-        self._claims = claims.Claims([point.folder for point in points], experiment, ends, began)
         self._put_off: set[int] = set()  # points whose lock was waited for in vain
         self._lost: set[int] = set()  # points that were found lost, and are behind all others
         self._order = deque(self._kept(mode, durable) if place.is_root else ())
+        # Nobody is asked for what other tasks do.
+        folders = [points[number].folder for number in self._order]
+        self._claims = claims.Claims(folders, experiment, ends, began)
 
     def _kept(self, mode: str, durable: bool) -> Sequence[int]:
         """Keep the grid; gives the points to look at, in order."""

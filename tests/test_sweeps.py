@@ -418,12 +418,12 @@ class Slurm:
             self.meanwhile()
         return {JobId(name, "c", os.getuid()): self.told[name] for name in self.asked[-1]}
 
-    def lost(self, count: int) -> list[int]:
+    def lost(self, count: int, mode: str = "claim") -> list[int]:
         """The points that a sweep takes for lost, of so many."""
         folders = [str(self.exp.runs_dir / f"log_s_k_{k}") for k in range(count)]
         points = [sweeping.Point(f"s_k_{k}", {"k": k}, run) for k, run in enumerate(folders)]
         home = str(self.exp.exp_dir)
-        sweep = sweeping.Sweep(home, points, ALONE, "claim", ("lost",), self.ends)
+        sweep = sweeping.Sweep(home, points, ALONE, mode, ("lost",), self.ends)
         return [k for k, resume in sweep.opened(lambda p, r: (p.params["k"], r)) if resume]
 
 
@@ -520,6 +520,18 @@ def test_tasks_do_not_ask_for_one_another_before_they_are_silent(
     assert told.asked == []
     assert told.lost(4) == [1, 2]
     assert told.asked == [["63"], ["71", "72", "73"]]
+
+
+def test_a_task_asks_for_its_share_alone(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a thousand tasks would each ask for the points of all."""
+    for k, job in enumerate(((60, 3), (60, 4), (70, 1), (70, 2))):
+        abandoned(base, k, 1.0, **task_of(*job))
+    slurm(monkeypatch, 1, range(2), job=90)
+    told = Slurm(base, OVER)
+    assert told.lost(4, "static") == [1, 3]
+    assert told.asked == [["64", "72"]]
+    assert told.lost(4) == [1, 2, 3, 0]
+    assert told.asked[1:] == [["63", "64", "71", "72"]]
 
 
 def test_of_what_has_begun_since_it_is_not_asked_again(base: Path) -> None:
