@@ -105,7 +105,8 @@ class Claims:
         """
         metadata = _metadata(run)
         silence = self._silence(run)
-        is_quiet = silence > 2 * pulse.interval()
+        # Where no signs are given, what began just now is none the more silent for that.
+        is_quiet = silence > 2 * (pulse.interval() or pulse.USUAL)
         is_unheard = is_quiet and silence > pulse.bound()
         job = _slurm_job(run, metadata)
         if job is None:

@@ -18,6 +18,7 @@ from notata.errors import SettingError
 from notata.vigil import Task
 
 RUNNING, LOST = "running", "lost"
+USUAL = 60.0  # seconds between two signs of life where nobody says otherwise
 _COARSEST_TICK = 2.5  # seconds
 _UNTOLD = "initialized"  # on disk, of a run that has not said how it ended
 
@@ -32,7 +33,7 @@ def interval() -> float:
 
     Ranks: independent.
     """
-    return _seconds("NOTATA_HEARTBEAT", 60.0)
+    return _seconds("NOTATA_HEARTBEAT", USUAL)
 
 
 def bound() -> float:

@@ -522,6 +522,21 @@ def test_tasks_do_not_ask_for_one_another_before_they_are_silent(
     assert told.asked == [["63"], ["71", "72", "73"]]
 
 
+def test_without_signs_of_life_tasks_do_not_ask_for_one_another_either(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for k, minutes in enumerate((1, 3)):
+        abandoned(base, k, float(minutes), **task_of(70, k + 1))
+    slurm(monkeypatch, 0, range(4), job=70)
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "c")
+    monkeypatch.setenv("NOTATA_HEARTBEAT", "0")
+    told = Slurm(base, OVER)
+    assert told.lost(1) == []
+    assert told.asked == []
+    assert told.lost(2) == [1]
+    assert told.asked == [["71", "72"]]
+
+
 def test_a_task_asks_for_its_share_alone(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else a thousand tasks would each ask for the points of all."""
     for k, job in enumerate(((60, 3), (60, 4), (70, 1), (70, 2))):
