@@ -82,20 +82,28 @@ def tasks_by(
 
     Ranks: independent.
     """
-    found: dict[int, Task] = {}
+    found: dict[int, dict[tuple[str, str], Task]] = {}
     for array in arrays:
         numbers = {*array.tasks, *array.named_by(answer)}.difference(besides)
         user = files.owner(os.path.join(array.run, layout.METADATA)) if numbers else None
         for number in sorted(numbers):
             task = _by_job(array, number, user, answer)
-            if number not in found or _counts(task) >= _counts(found[number]):
-                found[number] = task
-    return found
+            jobs, place = found.setdefault(number, {}), (array.scheduler, array.cluster)
+            if place not in jobs or _replaces(task, jobs[place]):
+                jobs[place] = task
+    return {number: max(jobs.values(), key=_counts) for number, jobs in found.items()}
+
+
+def _replaces(task: Task, other: Task) -> bool:
+    """Whether a job counts, and not another of its cluster that has a lower id."""
+    if task.over and other.over:
+        return task.when >= other.when  # ids begin anew some day, times don't
+    return task.state == BUSY or other.state != BUSY
 
 
 def _counts(task: Task) -> tuple[int, float]:
-    """Of several jobs of one number, one that goes on counts first, and then the newest."""
-    return (2 if task.state == BUSY else 1 if task.over else 0), task.when
+    """Of one number's jobs on several clusters, one that goes on counts first, or may do so."""
+    return (2 if task.state == BUSY else 1 if task.state == UNKNOWN else 0), task.when
 
 
 def _by_job(array: Array, number: int, user: int | None, answer: Answer) -> Task:

@@ -855,6 +855,54 @@ def test_of_several_jobs_of_a_task_the_newest_counts(
     assert found["tasks_without_run"] == {"12": "no run: OUT_OF_MEMORY (Slurm 9_12)"}
 
 
+@pytest.mark.parametrize("mode", ["static", "claim"])
+@pytest.mark.parametrize(
+    ("newer", "state"),
+    [
+        ({"array_job_id": "5000", "cluster": "d"}, "waiting"),
+        ({"array_job_id": "5000", "cluster": "c"}, "waiting"),  # a colleague's, kept from us
+        ({"name": "sge", "job_id": "12", "array_job_id": None}, "waiting"),
+        ({"array_job_id": "900", "cluster": "c"}, "failed"),  # an older one, which Slurm forgot
+    ],
+)
+def test_a_newer_array_that_nobody_knows_counts_more_than_one_that_ended(
+    base: Path, monkeypatch: pytest.MonkeyPatch, mode: str, newer: dict[str, Any], state: str
+) -> None:
+    """Each array, 4711 and another of the same tasks, has one run; of 4711 all tasks ended."""
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "c")
+    done_in(base, monkeypatch, {10: 1, 11: 1}, mode=mode)
+    run = next((base / "waves" / "runs").iterdir()) / "metadata.json"
+    meta = json.loads(run.read_text())
+    meta["scheduler"] |= newer
+    run.write_text(json.dumps(meta))
+    ended = Record("TIMEOUT", start=100.0, end=200.0, cluster="c")
+    lines = [(f"4711_{task}", ended) for task in range(10, 16)]
+    found = survey(base / "waves", lambda ids: answer_of(*lines))
+    assert [(one.state, one.over) for one in found.left] == [(state, state == "failed")] * 4
+    left = [12, 13, 14, 15] if mode == "static" else [10, 11]  # which are known to have begun
+    if (mode, state) == ("claim", "failed"):
+        left = [10, 11, 12, 13]
+    assert again(found)[1:] == (left, [], left if state == "waiting" else [])
+
+
+def test_an_unknown_array_elsewhere_counts_whatever_ended_here(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the arrays 900 on d, 950 and 4711 on c the last one alone is known."""
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "c")
+    done_in(base, monkeypatch, {10: 1, 11: 1, 12: 1}, mode="static")
+    older = {1: {"array_job_id": "900", "cluster": "d"}, 2: {"array_job_id": "950"}}
+    for omega, facts in older.items():
+        run = next((base / "waves" / "runs").glob(f"log_waves_omega_{omega}*")) / "metadata.json"
+        meta = json.loads(run.read_text())
+        meta["scheduler"] |= facts
+        run.write_text(json.dumps(meta))
+    ended = Record("TIMEOUT", start=100.0, end=200.0, cluster="c")
+    lines = [(f"4711_{task}", ended) for task in range(10, 16)]
+    found = survey(base / "waves", lambda ids: answer_of(*lines))
+    assert {(one.task, one.state) for one in found.left} == {(k, "waiting") for k in (13, 14, 15)}
+
+
 @pytest.mark.parametrize(("mode", "expected"), [("static", [10, 12]), ("claim", [10])])
 def test_a_task_that_still_runs_is_not_submitted_again(
     base: Path, monkeypatch: pytest.MonkeyPatch, mode: str, expected: list[int]
