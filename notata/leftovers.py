@@ -70,22 +70,19 @@ class Unbegun(NamedTuple):
     over: bool = False
 
 
-def tasks_by(
-    arrays: Iterable[Array], answer: Answer, besides: Collection[int] = ()
-) -> dict[int, Task]:
+def tasks_by(arrays: Iterable[Array], answer: Answer) -> dict[int, Task]:
     """What the scheduler says of the tasks of arrays, each by the newest job of its number.
 
     Args:
         arrays: The arrays, the newest last.
         answer: What the scheduler answered.
-        besides: Tasks that need not be looked at.
 
     Ranks: independent.
     """
     found: dict[int, dict[tuple[str, str], Task]] = {}
     for array in arrays:
-        numbers = {*array.tasks, *array.named_by(answer)}.difference(besides)
-        user = files.owner(os.path.join(array.run, layout.METADATA)) if numbers else None
+        numbers = {*array.tasks, *array.named_by(answer)}
+        user = files.owner(os.path.join(array.run, layout.METADATA))
         for number in sorted(numbers):
             task = _by_job(array, number, user, answer)
             jobs, place = found.setdefault(number, {}), (array.scheduler, array.cluster)
@@ -123,19 +120,24 @@ def _by_job(array: Array, number: int, user: int | None, answer: Answer) -> Task
     return Task(ENDED, newest.why, name.name, newest.end or 0.0)
 
 
-def of_arrays(tasks: Mapping[int, Task], at_work: Collection[int]) -> list[Unbegun]:
+def of_arrays(
+    tasks: Mapping[int, Task], begun: Collection[int], at_work: Collection[int]
+) -> list[Unbegun]:
     """The array tasks that have no run, where no grid says what there is to do.
 
     One that COMPLETED found nothing to do, and is none of them.
 
     Args:
-        tasks: What the scheduler says of the tasks without a run.
-        at_work: Those of them whose array has a run that is under way.
+        tasks: What the scheduler says of the tasks.
+        begun: Those that have a run.
+        at_work: Those whose array has a run that is under way.
 
     Ranks: independent.
     """
     found = []
     for number, task in sorted(tasks.items()):
+        if number in begun:
+            continue
         if task.state == BUSY or (task.state == UNKNOWN and number in at_work):
             found.append(Unbegun(None, number, WAITING))
         elif task.state == UNKNOWN:

@@ -24,7 +24,7 @@ class Survey(NamedTuple):
         folder: The experiment's folder, or that of a run.
         outcomes: The runs, by name.
         tasks: What the scheduler says of array tasks: of all of them where `sweep` saved a grid,
-            else of those without a run.
+            else of those of arrays of which some may have no run.
         left: What was never begun: the points of that grid, or else the tasks, that have no run.
         unclear: Arrays of which it isn't known which tasks they had.
         grid: The grid that `sweep` saved, if it did.
@@ -83,11 +83,11 @@ def survey(folder: StrPath, ask: Callable[[Iterable[str]], Answer] = slurm.ask) 
     answer = ask(ids | {one.job for one in questions if one.scheduler == "slurm"})
     judge = Judge(folder, answer, alone=alone)
     outcomes = [judge.outcome(run) for run in runs]
-    tasks = leftovers.tasks_by(questions, answer, seen if grid is None else ())
+    tasks = leftovers.tasks_by(questions, answer)
     more = answer, sum(run.is_open for run in runs)
     if grid is None:
         at_work = _arrays_at_work(arrays, outcomes)
-        left = leftovers.of_arrays(tasks, at_work)
+        left = leftovers.of_arrays(tasks, seen, at_work)
         unclear = [one.job for one in arrays if one.listed and not one.named_by(answer)]
         return Survey(folder, outcomes, tasks, left, unclear, None, *more)
     found = Survey(folder, outcomes, tasks, [], [], grid, *more)
@@ -145,7 +145,7 @@ def again(found: Survey) -> Again:
 
     Tasks that wait or still run are left out, since they may do what is left by themselves.
     Those of which nobody knows are not, unless their array has a run that is under way. Without a
-    grid, a task has ended once its run has.
+    grid, a task of which nobody knows has ended once its run has.
     Where `sweep` saved a grid, its points count, be they begun or not: the tasks are those that the
     points are divided among, or else a task for each point, as far as the array goes.
 
@@ -157,11 +157,13 @@ def again(found: Survey) -> Again:
     runs = [outcome for outcome in found.outcomes if outcome.state in (FAILED, LOST, DAMAGED)]
     if found.grid is not None:
         tasks, others = _points_again(found, found.grid, runs)
+        unknown = {task for task in tasks if _is_unknown(found.tasks.get(task))}
     else:
-        ended = {one.task for one in found.left if one.state != WAITING}
-        tasks = {task for task in _tasks(runs) | ended if task is not None} - found.busy
+        left = {one.task: one.state for one in found.left if one.task is not None}
+        ended = {task for task, state in left.items() if state != WAITING}
+        tasks = (_tasks(runs) | ended) - found.busy
         others = [outcome for outcome in runs if outcome.task is None]
-    unknown = {task for task in tasks if _is_unknown(found.tasks.get(task))}
+        unknown = {task for task in tasks if left.get(task) == leftovers.UNKNOWN}
     return Again(runs, sorted(tasks), others, sorted(unknown))
 
 

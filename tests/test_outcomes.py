@@ -481,6 +481,30 @@ def test_a_task_that_was_done_by_a_later_array_is_done(sweep: Sweep) -> None:
     assert "nothing to submit again" in done.stderr
 
 
+def submitted_again(task: int) -> dict[str, Any]:
+    """What a run says of its job in the array 5000=3,7."""
+    return task_facts(task, job=5000) | {"array": {"min": 3, "max": 7, "step": 1, "count": 2}}
+
+
+@pytest.mark.parametrize(("state", "again"), [("PENDING", ""), ("CANCELLED", "3\n")])
+def test_a_task_that_failed_and_waits_again_is_not_submitted_once_more(
+    sweep: Sweep, state: str, again: str
+) -> None:
+    sweep.run("t3", "failed", scheduler=task_facts(3, high=3, low=3))
+    sweep.run("t7", scheduler=submitted_again(7), sign=sweep.now)
+    sweep.says("5000_7", "RUNNING")
+    sweep.says("5000_3", state)
+    done = command("failed", "--array", sweep.folder)
+    assert (done.exit_code, done.stdout) == (0, again)
+
+
+def test_a_task_whose_run_has_failed_has_ended_if_nobody_knows_of_it(sweep: Sweep) -> None:
+    sweep.answer.source = None
+    sweep.run("t1", "failed", scheduler=task_facts(1, high=3))
+    sweep.run("t2", "complete", scheduler=task_facts(2, high=3))
+    assert again(survey(sweep.folder, sweep.ask))[1:] == ([1, 3], [], [3])
+
+
 def test_an_array_that_is_no_range_is_named_by_the_scheduler(sweep: Sweep) -> None:
     facts = task_facts(3)
     facts["array"] = {"min": 3, "max": 21, "step": 1, "count": 5}
