@@ -73,10 +73,10 @@ def survey(folder: StrPath, ask: Callable[[Iterable[str]], Answer] = slurm.ask) 
     there = {os.path.basename(run.path) for run in runs}
     grid = None if alone else worklist.saved_grid(folder, there)
     arrays = worklist.arrays_of((run.path, run.facts) for run in runs if not alone)
-    seen = {run.facts["array_task_id"] for run in runs if worklist.array_of(run.facts)}
     points = [place for place, name in enumerate(grid.runs) if name not in there] if grid else []
     if grid is None:
-        questions = [one for one in arrays if one.listed or not seen.issuperset(one.tasks)]
+        begun = worklist.begun(arrays)
+        questions = [one for one in arrays if one.listed or not begun.issuperset(one.tasks)]
     else:  # its points say what there is to do; of those that are done, no task needs to be known
         questions = arrays if points or not all(run.is_complete for run in runs) else []
     ids = {run.asked_as for run in runs if run.asked_as is not None}
@@ -87,7 +87,7 @@ def survey(folder: StrPath, ask: Callable[[Iterable[str]], Answer] = slurm.ask) 
     more = answer, sum(run.is_open for run in runs)
     if grid is None:
         at_work = _arrays_at_work(arrays, outcomes)
-        left = leftovers.of_arrays(tasks, seen, at_work)
+        left = leftovers.of_arrays(tasks, worklist.begun(arrays, answer), at_work)
         unclear = [one.job for one in arrays if one.listed and not one.named_by(answer)]
         return Survey(folder, outcomes, tasks, left, unclear, None, *more)
     found = Survey(folder, outcomes, tasks, [], [], grid, *more)

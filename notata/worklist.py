@@ -23,6 +23,7 @@ class Array(NamedTuple):
         cluster: The cluster that gave the id, or empty where unknown.
         run: Folder of one of its runs.
         tasks: Its tasks; where `listed`, or where nobody told a range, those that have a run.
+        begun: Those of them that have a run.
         listed: Whether it was no plain range, such as `3,7-9`: the scheduler has to name the rest.
     """
 
@@ -31,6 +32,7 @@ class Array(NamedTuple):
     cluster: str
     run: str
     tasks: Collection[int]
+    begun: Collection[int]
     listed: bool
 
     def named_by(self, answer: Answer) -> set[int]:
@@ -86,8 +88,28 @@ def arrays_of(jobs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Array]:
         count = (facts.get("array") or {}).get("count")
         listed = tasks is not None and count not in (None, len(tasks))
         known = seen[key] if tasks is None or listed else tasks
-        arrays.append(Array(*key, run, known, listed))
+        arrays.append(Array(*key, run, known, seen[key], listed))
     return arrays
+
+
+def begun(arrays: Iterable[Array], answer: Answer | None = None) -> set[int]:
+    """The task numbers that have a run of the newest array that has them.
+
+    An older array's run says nothing of what the newer one had to do. Of arrays of several
+    clusters, whose ids don't tell which is newer, a run of either counts.
+
+    Args:
+        arrays: The arrays, the newest last.
+        answer: What the scheduler answered, once it did.
+
+    Ranks: independent.
+    """
+    found: dict[tuple[str, str], set[int]] = {}
+    for array in arrays:
+        there = found.setdefault((array.scheduler, array.cluster), set())
+        there.difference_update(array.tasks, array.named_by(answer) if answer else ())
+        there.update(array.begun)
+    return set().union(*found.values())
 
 
 def _range(facts: Mapping[str, Any]) -> range | None:

@@ -505,6 +505,42 @@ def test_a_task_whose_run_has_failed_has_ended_if_nobody_knows_of_it(sweep: Swee
     assert again(survey(sweep.folder, sweep.ask))[1:] == ([1, 3], [], [3])
 
 
+def test_tasks_of_a_newer_array_that_never_began_are_not_taken_for_an_older_one_s(
+    sweep: Sweep,
+) -> None:
+    for task in range(1, 5):
+        sweep.run(f"a{task}", "complete", scheduler=task_facts(task, high=4))
+    sweep.run("b1", "complete", scheduler=task_facts(1, job=5000, high=4))
+    sweep.says("4711_[1-4]", "COMPLETED")
+    sweep.says("5000_1", "COMPLETED")
+    failed = Record("FAILED", exit_code="1:0", start=sweep.now - 90, end=sweep.now - 80)
+    sweep.says("5000_2", failed)
+    sweep.says("5000_[3-4]", "PENDING")
+    done = command("status", "--json", sweep.folder)
+    found = json.loads(done.stdout)
+    assert (done.exit_code, found["states"]) == (1, {"complete": 5, "failed": 1, "waiting": 2})
+    assert found["tasks_without_run"] == {"2": "no run: FAILED, exit status 1 (Slurm 5000_2)"}
+    assert command("failed", "--array", sweep.folder).stdout == "2\n"
+    assert sweep.asked[0] == {"4711", "5000"}
+
+
+def test_a_task_of_a_newer_list_that_never_began_is_not_an_older_array_s(sweep: Sweep) -> None:
+    for task in range(1, 8):
+        sweep.run(f"a{task}", "complete", scheduler=task_facts(task, high=7))
+    sweep.run("b7", "complete", scheduler=submitted_again(7))
+    sweep.says("5000_7", "COMPLETED")
+    sweep.says("5000_3", Record("CANCELLED", "0"))
+    assert tasks(sweep) == [3]
+
+
+def test_ids_of_another_cluster_don_t_tell_which_array_is_newer(sweep: Sweep) -> None:
+    """Array 900 of cluster d did what was left of 4711; or the other way round."""
+    sweep.run("t1", "complete", scheduler=task_facts(1, high=2))
+    sweep.run("t2", "complete", scheduler=task_facts(2, job=900, low=2, high=2) | {"cluster": "d"})
+    sweep.says("4711_2", "TIMEOUT")
+    assert tasks(sweep) == []
+
+
 def test_an_array_that_is_no_range_is_named_by_the_scheduler(sweep: Sweep) -> None:
     facts = task_facts(3)
     facts["array"] = {"min": 3, "max": 21, "step": 1, "count": 5}
