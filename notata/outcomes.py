@@ -157,7 +157,8 @@ def again(found: Survey) -> Again:
     runs = [outcome for outcome in found.outcomes if outcome.state in (FAILED, LOST, DAMAGED)]
     if found.grid is not None:
         tasks, others = _points_again(found, found.grid, runs)
-        unknown = {task for task in tasks if _is_unknown(found.tasks.get(task))}
+        shared = found.grid.array is not None  # then those that no array is known to have are too
+        unknown = {task for task in tasks if _is_unknown(found.tasks.get(task), shared)}
     else:
         left = {one.task: one.state for one in found.left if one.task is not None}
         ended = {task for task, state in left.items() if state != WAITING}
@@ -190,5 +191,5 @@ def _tasks(outcomes: Iterable[Outcome]) -> set[int]:
     return {outcome.task for outcome in outcomes if outcome.task is not None}
 
 
-def _is_unknown(task: Task | None) -> bool:
-    return task is not None and task.state == leftovers.UNKNOWN
+def _is_unknown(task: Task | None, otherwise: bool) -> bool:
+    return otherwise if task is None else task.state == leftovers.UNKNOWN

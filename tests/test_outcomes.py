@@ -915,6 +915,23 @@ def test_of_several_jobs_of_a_task_the_newest_counts(
     assert found["tasks_without_run"] == {"12": "no run: OUT_OF_MEMORY (Slurm 9_12)"}
 
 
+def test_tasks_that_no_array_is_known_to_have_are_doubtful_too(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PBS tells no range: of the tasks 1-4 two have done a point of their two, and two wait."""
+    monkeypatch.setenv("NOTATA_ARRAY", "1-4")
+    for task in (1, 2):
+        monkeypatch.setenv("PBS_JOBID", f"500[{task}].server")
+        monkeypatch.setenv("PBS_ARRAY_INDEX", str(task))
+        for log in Experiment("waves", base).sweep({"k": range(8)}, mode="static"):
+            log.mark_complete()
+            break
+    done = command("failed", "--array", base / "waves")
+    assert (done.exit_code, done.stdout) == (0, "1-4\n")
+    told = "notata: tasks 1-4 may still wait in the queue or run: no scheduler tells\n"
+    assert done.stderr == told
+
+
 @pytest.mark.parametrize("mode", ["static", "claim"])
 @pytest.mark.parametrize(
     ("newer", "state"),
