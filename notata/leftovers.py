@@ -21,7 +21,7 @@ _TOLD = 3  # ways in which tasks ended that are told apart
 
 
 class Task(NamedTuple):
-    """What the scheduler says of an array task, by the newest of its jobs.
+    """What the scheduler says of an array task, or of jobs of no array, by the newest of its jobs.
 
     Attributes:
         state: `busy` while a job of it waits or runs; `ended`, `completed`, or `gone` from the
@@ -52,6 +52,9 @@ class Task(NamedTuple):
         return f" (Slurm {self.job})" if self.job else ""
 
 
+_Jobs = dict[tuple[str, str], Task]  # the newest of each scheduler and cluster
+
+
 class Unbegun(NamedTuple):
     """A run that was never begun.
 
@@ -79,16 +82,37 @@ def tasks_by(arrays: Iterable[Array], answer: Answer) -> dict[int, Task]:
 
     Ranks: independent.
     """
-    found: dict[int, dict[tuple[str, str], Task]] = {}
+    found: dict[int, _Jobs] = {}
     for array in arrays:
-        numbers = {*array.tasks, *array.named_by(answer)}
-        user = files.owner(os.path.join(array.run, layout.METADATA))
-        for number in sorted(numbers):
-            task = _by_job(array, number, user, answer)
-            jobs, place = found.setdefault(number, {}), (array.scheduler, array.cluster)
-            if place not in jobs or _replaces(task, jobs[place]):
-                jobs[place] = task
+        user = _user(array)
+        for number in sorted({*array.tasks, *array.named_by(answer)}):
+            _take(found.setdefault(number, {}), array, _by_job(array, number, user, answer))
     return {number: max(jobs.values(), key=_counts) for number, jobs in found.items()}
+
+
+def of_jobs(jobs: Iterable[Array], answer: Answer) -> Task | None:
+    """What the scheduler says of jobs of no array, by the newest; None if there are none.
+
+    Args:
+        jobs: The jobs, the newest last.
+        answer: What the scheduler answered.
+
+    Ranks: independent.
+    """
+    found: _Jobs = {}
+    for job in jobs:
+        _take(found, job, _by_job(job, None, _user(job), answer))
+    return max(found.values(), key=_counts, default=None)
+
+
+def _user(array: Array) -> int | None:
+    return files.owner(os.path.join(array.run, layout.METADATA))
+
+
+def _take(jobs: _Jobs, array: Array, task: Task) -> None:
+    place = array.scheduler, array.cluster
+    if place not in jobs or _replaces(task, jobs[place]):
+        jobs[place] = task
 
 
 def _replaces(task: Task, other: Task) -> bool:
@@ -103,10 +127,11 @@ def _counts(task: Task) -> tuple[int, float]:
     return (2 if task.state == BUSY else 1 if task.state == UNKNOWN else 0), task.when
 
 
-def _by_job(array: Array, number: int, user: int | None, answer: Answer) -> Task:
+def _by_job(array: Array, number: int | None, user: int | None, answer: Answer) -> Task:
     if array.scheduler != "slurm" or answer.source is None:
         return Task(UNKNOWN, "no scheduler to ask")
-    name = JobId(f"{array.job}_{number}", array.cluster, user)
+    job_name = array.job if number is None else f"{array.job}_{number}"
+    name = JobId(job_name, array.cluster, user)
     job = answer.find({"job_id": name.name, "cluster": name.cluster})
     if job is None and answer.lacks(name):
         return Task(GONE, "its job is gone", name.name)
@@ -148,7 +173,11 @@ def of_arrays(
 
 
 def of_grid(
-    grid: Grid, points: Iterable[int], tasks: Mapping[int, Task], busy: Collection[int | None]
+    grid: Grid,
+    points: Iterable[int],
+    tasks: Mapping[int, Task],
+    job: Task | None,
+    busy: Collection[int | None],
 ) -> Iterator[Unbegun]:
     """The points of a grid that have no run.
 
@@ -156,13 +185,22 @@ def of_grid(
         grid: The grid.
         points: Numbers of these points.
         tasks: What the scheduler says of the tasks of all arrays.
+        job: What it says of jobs of no array, if there are any.
         busy: The tasks that wait or run, as far as it is known; None for a process of no array.
 
     Ranks: independent.
     """
     # Any task may do any point: as long as one may be under way, they all may begin.
-    ended = bool(tasks) and not busy and all(task.over for task in tasks.values())
-    state, reason = _all_ended(tasks.values()) if ended else (WAITING, None)
+    all_tasks = [*tasks.values(), *([] if job is None else [job])]
+    ended = bool(all_tasks) and not busy and all(task.over for task in all_tasks)
+    if not ended:
+        state, reason = WAITING, None
+    elif tasks or job is None:
+        state, reason = _all_ended(all_tasks)
+    elif job.failed:
+        state, reason = FAILED, _reason(job)
+    else:
+        state, reason = WAITING, f"not begun, though its job COMPLETED{job.where}"
     for point in points:
         number = grid.task(point)
         if number is None:

@@ -25,6 +25,7 @@ class Survey(NamedTuple):
         outcomes: The runs, by name.
         tasks: What the scheduler says of array tasks: of all of them where `sweep` saved a grid,
             else of those of arrays of which some may have no run.
+        job: What it says of jobs of no array that did points of that grid, if any did.
         left: What was never begun: the points of that grid, or else the tasks, that have no run.
         unclear: Arrays of which it isn't known which tasks they had.
         grid: The grid that `sweep` saved, if it did.
@@ -35,6 +36,7 @@ class Survey(NamedTuple):
     folder: str
     outcomes: list[Outcome]
     tasks: dict[int, Task]
+    job: Task | None
     left: list[Unbegun]
     unclear: list[str]
     grid: worklist.Grid | None
@@ -42,10 +44,14 @@ class Survey(NamedTuple):
     asked: int
 
     @property
-    def busy(self) -> set[int]:
-        """The array tasks that wait or run, as the scheduler says or a run that is under way."""
-        waiting = {number for number, task in self.tasks.items() if task.state == leftovers.BUSY}
-        return waiting | {task for task in _under_way(self.outcomes) if task is not None}
+    def busy(self) -> set[int | None]:
+        """The array tasks that wait or run, as the scheduler says or a run that is under way.
+
+        None stands for what is in no array.
+        """
+        busy = _under_way(self.outcomes)
+        busy |= {number for number, task in self.tasks.items() if task.state == leftovers.BUSY}
+        return busy | ({None} if self.job and self.job.state == leftovers.BUSY else set())
 
     @property
     def pending(self) -> int:
@@ -72,27 +78,29 @@ def survey(folder: StrPath, ask: Callable[[Iterable[str]], Answer] = slurm.ask) 
     alone = [run.path for run in runs] == [folder]  # it tells nothing of what else there was to do
     there = {os.path.basename(run.path) for run in runs}
     grid = None if alone else worklist.saved_grid(folder, there)
-    arrays = worklist.arrays_of((run.path, run.facts) for run in runs if not alone)
+    told = [(run.path, run.facts) for run in runs if not alone]
+    arrays, jobs = worklist.arrays_of(told), []
     points = [place for place, name in enumerate(grid.runs) if name not in there] if grid else []
     if grid is None:
         begun = worklist.begun(arrays)
         questions = [one for one in arrays if one.listed or not begun.issuperset(one.tasks)]
-    else:  # its points say what there is to do; of those that are done, no task needs to be known
-        questions = arrays if points or not all(run.is_complete for run in runs) else []
+    elif points or not all(run.is_complete for run in runs):
+        questions, jobs = arrays, worklist.jobs_of(told)
+    else:  # of points that are done, no task needs to be known
+        questions = []
     ids = {run.asked_as for run in runs if run.asked_as is not None}
-    answer = ask(ids | {one.job for one in questions if one.scheduler == "slurm"})
+    answer = ask(ids | {one.job for one in (*questions, *jobs) if one.scheduler == "slurm"})
     judge = Judge(folder, answer, alone=alone)
     outcomes = [judge.outcome(run) for run in runs]
-    tasks = leftovers.tasks_by(questions, answer)
+    tasks, job = leftovers.tasks_by(questions, answer), leftovers.of_jobs(jobs, answer)
     more = answer, sum(run.is_open for run in runs)
     if grid is None:
         at_work = _arrays_at_work(arrays, outcomes)
         left = leftovers.of_arrays(tasks, worklist.begun(arrays, answer), at_work)
         unclear = [one.job for one in arrays if one.listed and not one.named_by(answer)]
-        return Survey(folder, outcomes, tasks, left, unclear, None, *more)
-    found = Survey(folder, outcomes, tasks, [], [], grid, *more)
-    busy = found.busy | _under_way(outcomes)
-    return found._replace(left=list(leftovers.of_grid(grid, points, tasks, busy)))
+        return Survey(folder, outcomes, tasks, None, left, unclear, None, *more)
+    found = Survey(folder, outcomes, tasks, job, [], [], grid, *more)
+    return found._replace(left=list(leftovers.of_grid(grid, points, tasks, job, found.busy)))
 
 
 def _under_way(outcomes: Iterable[Outcome]) -> set[int | None]:
@@ -157,8 +165,9 @@ def again(found: Survey) -> Again:
     runs = [outcome for outcome in found.outcomes if outcome.state in (FAILED, LOST, DAMAGED)]
     if found.grid is not None:
         tasks, others = _points_again(found, found.grid, runs)
-        shared = found.grid.array is not None  # then those that no array is known to have are too
-        unknown = {task for task in tasks if _is_unknown(found.tasks.get(task), shared)}
+        # Of those that no array is known to have, either, if they were to be shared out.
+        other = found.grid.array is not None or _is_unknown(found.job, False)
+        unknown = {task for task in tasks if _is_unknown(found.tasks.get(task), other)}
     else:
         left = {one.task: one.state for one in found.left if one.task is not None}
         ended = {task for task, state in left.items() if state != WAITING}
@@ -179,8 +188,9 @@ def _points_again(
     if grid.array is not None:
         return {task for task in map(grid.task, left) if task is not None} - busy, others
     seen = _tasks(found.outcomes)
-    if not seen:
-        return left, others  # no array has run yet: a task a point
+    if not seen:  # no array has run yet: a task a point, unless a job may do them all
+        waits = found.job is not None and found.job.state == leftovers.BUSY
+        return set() if waits else left, others
     # Any task may do any point, a task a point: first those that failed or never began.
     first = _tasks(runs) | {number for number, task in found.tasks.items() if task.failed}
     order = [*sorted(first - busy), *sorted(seen - first - busy)]

@@ -15,7 +15,7 @@ _DEEPEST = 5  # folders in an experiment's name
 
 
 class Array(NamedTuple):
-    """An array of tasks, as the metadata of its runs tell.
+    """An array of tasks, as the metadata of its runs tell; or a job of none, without tasks.
 
     Attributes:
         scheduler: Which scheduler's it is, such as `slurm`.
@@ -90,6 +90,27 @@ def arrays_of(jobs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Array]:
         known = seen[key] if tasks is None or listed else tasks
         arrays.append(Array(*key, run, known, seen[key], listed))
     return arrays
+
+
+def jobs_of(jobs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Array]:
+    """The jobs of no array that an experiment's runs are of, those of Slurm, the newest last.
+
+    Args:
+        jobs: The folder of each run, and what its metadata say of its job.
+
+    Example:
+        >>> jobs_of([("log_a", {"name": "slurm", "job_id": "500"})])[0].job
+        '500'
+
+    Ranks: independent.
+    """
+    found: dict[tuple[str, str, str], str] = {}
+    for run, facts in jobs:
+        if facts.get("name") == "slurm" and facts.get("job_id") and array_of(facts) is None:
+            key = "slurm", str(facts["job_id"]), str(facts.get("cluster") or "")
+            found.setdefault(key, run)
+    ordered = sorted(found, key=lambda key: (len(key[1]), key[1]))
+    return [Array(*key, found[key], (), (), False) for key in ordered]
 
 
 def begun(arrays: Iterable[Array], answer: Answer | None = None) -> set[int]:

@@ -323,6 +323,28 @@ def test_a_task_between_two_points_is_at_work(
     assert (now.states, now.left, now.idle) == ({"complete": 1, "waiting": 2}, 2, idle)
 
 
+@pytest.mark.parametrize(
+    ("state", "found", "left", "idle"),
+    [
+        ("RUNNING", {"complete": 1, "waiting": 2}, 2, False),
+        ("TIMEOUT", {"complete": 1, "failed": 2}, 0, False),
+    ],
+)
+def test_a_job_of_no_array_between_two_points_is_at_work(
+    base: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    found: dict[str, int],
+    left: int,
+    idle: bool,
+) -> None:
+    in_array(monkeypatch, SLURM_JOB_ID=77)
+    folder, answer = half_done(base), Answer("sacct")
+    answer.add("77", "77", "", Record(state))
+    now = Pace(folder, ask=lambda ids: answer.finish()).look()
+    assert (now.states, now.left, now.idle) == (found, left, idle)
+
+
 def test_tasks_of_which_nobody_knows_are_waited_for(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -637,6 +637,14 @@ def done_in(
                 break
 
 
+def done_alone(base: Path, most: int) -> None:
+    """Do so many points of the grid that are left, in no array."""
+    for number, log in enumerate(Experiment("waves", base).sweep(GRID)):
+        log.mark_complete()
+        if number + 1 == most:
+            break
+
+
 def told(*lines: tuple[str, Record]) -> Any:
     """What the commands are to see, with this answer of the scheduler."""
     original, answer = survey, answer_of(*lines)
@@ -999,6 +1007,73 @@ def test_a_task_that_still_runs_is_not_submitted_again(
     assert sorted(outcome.state for outcome in found.outcomes) == ["failed", "failed", "running"]
     assert again(found).tasks == expected
     logs[-1].mark_complete()
+
+
+@pytest.mark.parametrize(
+    ("record", "state", "reason", "spec", "said"),
+    [
+        (TIMEOUT, "failed", "no run: TIMEOUT", "2-5", ""),
+        (COMPLETED, "waiting", "not begun, though its job COMPLETED", "2-5", ""),
+        (Record("RUNNING"), "waiting", "not begun", "", "nothing to submit again while job 500 is"),
+        (PENDING, "waiting", "not begun", "", "nothing to submit again while job 500 is PENDING"),
+        (None, "waiting", "not begun", "2-5", "notata: tasks 2-5 may still wait in the queue"),
+    ],
+)
+def test_points_of_a_job_of_no_array_have_its_state(
+    base: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    record: Record | None,
+    state: str,
+    reason: str,
+    spec: str,
+    said: str,
+) -> None:
+    """Two of six points are done; then the job dies between two of them, or goes on."""
+    monkeypatch.setenv("SLURM_JOB_ID", "500")
+    done_alone(base, 2)
+    original, asked = survey, []
+
+    def ask(ids: Iterable[str]) -> Answer:
+        asked.append(set(ids))
+        return answer_of(*([] if record is None else [("500", record)]))
+
+    monkeypatch.setattr(outcomes, "survey", lambda folder: original(folder, ask))
+    monkeypatch.setattr(slurm, "array_limit", lambda: None)
+    done = command("status", "--json", base / "waves")
+    found = json.loads(done.stdout)
+    assert found["states"] == {"complete": 2, state: 4}
+    assert {"state": state, "reason": reason, "runs": 4} in found["reasons"]
+    assert done.exit_code == (0 if reason == "not begun" else 1)
+    done = command("failed", "--array", base / "waves")
+    assert (done.exit_code, done.stdout.strip()) == (0, spec)
+    assert said in done.stderr if said else done.stderr == ""
+    assert asked == [{"500"}] * 2
+
+
+def test_of_several_jobs_of_no_array_one_that_goes_on_counts(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for job in (500, 501, 502):
+        monkeypatch.setenv("SLURM_JOB_ID", str(job))
+        done_alone(base, 1)
+    for records, state in (
+        ((TIMEOUT, PENDING, TIMEOUT), "waiting"),
+        ((TIMEOUT, TIMEOUT, None), "waiting"),
+        ((None, TIMEOUT, TIMEOUT), "failed"),  # an old one, which Slurm has forgotten
+    ):
+        lines = [(f"50{k}", record) for k, record in enumerate(records) if record is not None]
+        found = survey(base / "waves", lambda ids, lines=lines: answer_of(*lines))
+        assert [one.state for one in found.left] == [state] * 3
+
+
+def test_a_job_of_no_array_is_not_asked_for_once_all_points_are_done(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "500")
+    done_alone(base, 9)
+    asked: list[set[str]] = []
+    survey(base / "waves", lambda ids: asked.append(set(ids)) or Answer())
+    assert asked == [set()]
 
 
 def test_a_grid_without_an_array_is_a_task_a_point(base: Path) -> None:

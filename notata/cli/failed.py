@@ -80,9 +80,16 @@ def failed(ctx: click.Context, experiment: str, array: bool, as_json: bool) -> N
         told = "may still wait in the queue or run: no scheduler tells"
         click.echo(f"notata: {which} {told}", err=True)
     if array and not specs and not remarks:
-        click.echo(f"{printable(found.folder)}: nothing to submit again", err=True)
+        click.echo(f"{printable(found.folder)}: nothing to submit again{_while(found)}", err=True)
     if remarks:
         ctx.exit(ATTENTION)
+
+
+def _while(found: Survey) -> str:
+    """The job of no array that may do what is left."""
+    job = found.job
+    waits = job is not None and not job.over and bool(found.left)
+    return f" while job {job.job} is {job.why}" if job is not None and waits else ""
 
 
 def _remarks(found: Survey, todo: Again, size: int | None) -> list[str]:

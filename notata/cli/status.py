@@ -35,9 +35,10 @@ Runs that ended by themselves are believed. For the others Slurm is asked, once 
 else squeue, else scontrol. Where it doesn't know, a run that gave no sign of life for 10 minutes
 (NOTATA_LOST_AFTER, in seconds) is lost. EXPERIMENT may be a single run, or a name below outputs/.
 
-Points of a sweep that have no run are waiting as long as a task may still do them. Where Slurm
-knows that none will, they have failed as the task has, or the task COMPLETED without them. Tasks of
-an array that have no run, and of which nobody knows whether they wait in the queue, are unknown.
+Points of a sweep that have no run are waiting as long as a task, or a job of no array, may still do
+them. Where Slurm knows that none will, they have failed as the task has, or the task COMPLETED
+without them. Tasks of an array that have no run, and of which nobody knows whether they wait in the
+queue, are unknown.
 
 {KEEP}Example:
   notata status outputs/sweep
