@@ -125,15 +125,21 @@ class Answer:
         source: The program that answered, or None if none did.
         refusals: Why the programs that were tried before it did not, one sentence each.
         queue: Name of the cluster of which it lists all jobs that wait or run, else empty.
+        asked: The ids that it was asked about, of jobs or arrays; None if about all.
         jobs: The jobs, by their names and by their plain ids.
     """
 
     def __init__(
-        self, source: str | None = None, refusals: Iterable[str] = (), queue: str = ""
+        self,
+        source: str | None = None,
+        refusals: Iterable[str] = (),
+        queue: str = "",
+        asked: Iterable[str] | None = None,
     ) -> None:
         self.source = source
         self.refusals = list(refusals)
         self.queue = queue
+        self.asked = None if asked is None else frozenset(asked)
         self.jobs: dict[str, Job] = {}
         # By plain ids: a task that was requeued, or one of those that wait unsplit as their array.
         self._waiting: dict[str, Job] = {}
@@ -157,10 +163,12 @@ class Answer:
         """Whether a job is gone, since the queue that it would be in doesn't list it.
 
         That proves nothing of jobs of another cluster, nor of another user's, which a site may hide
-        from everybody but root.
+        from everybody but root, nor of those that it wasn't asked about.
 
         Ranks: independent.
         """
+        if self.asked is not None and self.asked.isdisjoint((job.name, job.name.partition("_")[0])):
+            return False
         ours = bool(self.queue) and job.cluster == self.queue
         facts = {"job_id": job.name, "cluster": job.cluster}
         return ours and os.geteuid() in (0, job.user) and self.find(facts) is None

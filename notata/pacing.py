@@ -78,7 +78,7 @@ class Pace:
         """
         self._folder = os.fspath(folder)
         self._clock, self._ask = clock, ask
-        self._asked: tuple[float, frozenset[str], Answer] | None = None
+        self._asked: tuple[float, Answer] | None = None
         self._seen: set[str] | None = None  # runs that had ended
         self._doubtful: set[str] = set()  # runs without metadata
         self._ends: deque[float] = deque(maxlen=_MEASURED)
@@ -126,11 +126,13 @@ class Pace:
     def _patiently(self, ids: Iterable[str]) -> Answer:
         wanted, now = frozenset(ids), self._clock()
         if self._asked is not None:
-            when, known, answer = self._asked
-            if wanted <= known and 0 <= now - when < _PATIENCE:
-                return answer
-        self._asked = (now, wanted, self._ask(wanted))
-        return self._asked[2]
+            when, answer = self._asked
+            if 0 <= now - when < _PATIENCE:
+                return answer  # of jobs that are new since then it says nothing
+        answer = self._ask(wanted)
+        if wanted:  # else nobody was asked
+            self._asked = now, answer
+        return answer
 
     def _note(self, over: set[str]) -> None:
         """Remember when runs ended: what was over before we looked says so itself."""

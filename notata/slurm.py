@@ -120,7 +120,7 @@ def _told(ids: Iterable[str], programs: Iterable[_Asks]) -> Answer:
         try:
             lines = list(ask_it(wanted))
             queue = "" if source == "sacct" else _cluster()
-            answer = Answer(source, refusals, queue)
+            answer = Answer(source, refusals, queue, wanted)
             for name, plain, step, record in lines:
                 answer.add(name, plain, step, record._replace(cluster=record.cluster or queue))
             return answer.finish()

@@ -223,7 +223,7 @@ def test_an_earlier_submission_has_no_part_in_the_rate(base: Path) -> None:
 
 def test_the_scheduler_is_asked_once_a_minute(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "77")
-    exp = sweep(base, "r")
+    exp = Experiment("sweep", base)
     asked: list[set[str]] = []
 
     def ask(ids: Iterable[str]) -> Answer:
@@ -232,19 +232,43 @@ def test_the_scheduler_is_asked_once_a_minute(base: Path, monkeypatch: pytest.Mo
 
     clock = Clock()
     pace = Pace(base / "sweep", clock=clock, ask=ask)
-    for _ in range(5):
-        pace.look()
-        clock.now += 5
-    assert asked == [{"77"}]
+    pace.look()
+    assert asked == [set()]  # which asks nobody
+    logs = []
+    for job in range(77, 97):  # a run a job, each of which begins after another
+        monkeypatch.setenv("SLURM_JOB_ID", str(job))
+        logs.append(exp.add(k=job))
+        assert pace.look().states == {"running": len(logs)}
+        clock.now += 2.9
+    assert asked[1:] == [{"77"}]
+    clock.now += 2.1
+    pace.look()
+    assert asked[2:] == [set(map(str, range(77, 97)))]
+    for log in logs:
+        assert log is not None
+        log.mark_complete()
+
+
+def test_an_older_answer_does_not_prove_that_a_newer_array_is_gone(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue was listed before the array 88 was there: its other tasks still wait."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    array = {"SLURM_ARRAY_TASK_MIN": 0, "SLURM_ARRAY_TASK_MAX": 1, "SLURM_ARRAY_TASK_COUNT": 2}
+    exp, clock = Experiment("sweep", base), Clock()
+    pace = Pace(exp.exp_dir, clock=clock, ask=lambda ids: Answer("squeue", (), "c", ids))
+    for job in (77, 88):
+        here = {"SLURM_JOB_ID": job, "SLURM_ARRAY_JOB_ID": job, "SLURM_ARRAY_TASK_ID": 0}
+        in_array(monkeypatch, SLURM_CLUSTER_NAME="c", **here, **array)
+        log = exp.add(k=job)
+        assert log is not None
+        log.mark_complete()
+        now = pace.look()
+        assert now.states == (
+            {"complete": 1, "failed": 1} if job == 77 else {"complete": 2, "unknown": 1}
+        )
     clock.now += 60
-    pace.look()
-    assert len(asked) == 2
-    monkeypatch.setenv("SLURM_JOB_ID", "78")
-    log = exp.add(k=10)
-    assert log is not None
-    pace.look()
-    assert asked[2:] == [{"77", "78"}]
-    log.mark_complete()
+    assert pace.look().states == {"complete": 2, "failed": 1}
 
 
 def test_a_run_that_is_just_being_made_is_not_damaged(base: Path) -> None:

@@ -170,6 +170,15 @@ def test_a_job_that_its_own_clusters_queue_does_not_list_is_gone(
     assert gone(asked) == dict.fromkeys(asked[:3], True) | dict.fromkeys(asked[3:])
 
 
+def test_only_what_a_queue_was_asked_about_is_gone_from_it(programs: Path) -> None:
+    provide(programs, "squeue", "")
+    provide(programs, "scontrol", "ClusterName = c\n")
+    answer = slurm.ask(["99", "7_1"])
+    names = ("99", "99_3", "7_1", "7_2", "98", "9")
+    told = {name: answer.lacks(JobId(name, "c", os.getuid())) for name in names}
+    assert told == dict.fromkeys(names[:3], True) | dict.fromkeys(names[3:], False)
+
+
 def test_a_queue_of_a_cluster_without_a_name_proves_nothing(programs: Path) -> None:
     provide(programs, "squeue", "")
     asked = [JobId("99", "c", os.getuid()), JobId("99", "", os.getuid())]
