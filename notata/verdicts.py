@@ -160,9 +160,14 @@ class Judge:
             return told
         told = told._replace(sign=pulse.last_sign(run.path))
         job = self._answer.find(run.facts) if run.facts.get("name") == "slurm" else None
-        if job is not None and not _is_another(job, run.meta):
-            return self._by_job(told, job)
-        return self._by_sign(told, run.user)
+        if job is None or _is_another(job, run.meta):
+            return self._by_sign(told, run.user)
+        judged = self._by_job(told, job)
+        if judged.state == RUNNING and judged.reason:
+            now = read_run(run.path)  # that sign may have been its end, told since it was read
+            if now.meta is not None and not now.is_open:
+                return self._outcome(now)
+        return judged
 
     def _by_job(self, told: Outcome, job: Job) -> Outcome:
         newest = job.newest
