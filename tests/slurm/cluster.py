@@ -6,6 +6,7 @@ Root, loopback and the Debian packages are all it needs: no systemd, no containe
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
@@ -13,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -454,9 +456,16 @@ class Cluster:
 
 
 def _free_ports(count: int) -> int:
-    """The first of so many ports in a row that nobody listens on."""
+    """The first of so many ports in a row that nobody listens on, or is about to."""
     for first in range(27000, 32000, 50):
-        taken = False
+        claim = os.open(
+            f"{tempfile.gettempdir()}/notata-slurm-ports-{first}", os.O_RDWR | os.O_CREAT
+        )
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)  # until this process ends
+            taken = False
+        except BlockingIOError:
+            taken = True
         for port in range(first, first + count):
             with socket.socket() as probe:
                 try:
@@ -465,6 +474,7 @@ def _free_ports(count: int) -> int:
                     taken = True
         if not taken:
             return first
+        os.close(claim)
     raise NoSlurmError("no free block of ports between 27000 and 32000")
 
 

@@ -17,6 +17,7 @@ collect_ignore_glob = ["programs/*"]
 _NEEDED = "NOTATA_NEED_SLURM" in os.environ
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Allow for jobs that wait for Slurm's own delays, on a machine that is busy besides."""
     for item in items:
