@@ -504,7 +504,9 @@ def task_of(array: int, task: int) -> dict[str, str]:
     return told | {"SLURM_ARRAY_TASK_ID": f"{task}", "SLURM_CLUSTER_NAME": "c"}
 
 
-OVER = dict.fromkeys(("63", "64", "71", "72", "73"), End(True, time.time() + 999, settled=True))
+def over() -> dict[str, End]:
+    """Jobs that ended after any sign of life, told at the time of the question."""
+    return dict.fromkeys(("63", "64", "71", "72", "73"), End(True, time.time() + 999, settled=True))
 
 
 def test_tasks_do_not_ask_for_one_another_before_they_are_silent(
@@ -515,7 +517,7 @@ def test_tasks_do_not_ask_for_one_another_before_they_are_silent(
         abandoned(base, k, float(minutes), **task_of(array, task))
     slurm(monkeypatch, 0, range(4), job=70)
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "c")
-    told = Slurm(base, OVER)
+    told = Slurm(base, over())
     assert told.lost(1) == []
     assert told.asked == []
     assert told.lost(4) == [1, 2]
@@ -530,7 +532,7 @@ def test_without_signs_of_life_tasks_do_not_ask_for_one_another_either(
     slurm(monkeypatch, 0, range(4), job=70)
     monkeypatch.setenv("SLURM_CLUSTER_NAME", "c")
     monkeypatch.setenv("NOTATA_HEARTBEAT", "0")
-    told = Slurm(base, OVER)
+    told = Slurm(base, over())
     assert told.lost(1) == []
     assert told.asked == []
     assert told.lost(2) == [1]
@@ -542,7 +544,7 @@ def test_a_task_asks_for_its_share_alone(base: Path, monkeypatch: pytest.MonkeyP
     for k, job in enumerate(((60, 3), (60, 4), (70, 1), (70, 2))):
         abandoned(base, k, 1.0, **task_of(*job))
     slurm(monkeypatch, 1, range(2), job=90)
-    told = Slurm(base, OVER)
+    told = Slurm(base, over())
     assert told.lost(4, "static") == [1, 3]
     assert told.asked == [["64", "72"]]
     assert told.lost(4) == [1, 2, 3, 0]
@@ -552,7 +554,7 @@ def test_a_task_asks_for_its_share_alone(base: Path, monkeypatch: pytest.MonkeyP
 def test_of_what_has_begun_since_it_is_not_asked_again(base: Path) -> None:
     """It lives, as a rule; and each that begins would be asked for by all others."""
     abandoned(base, 0, 1.0, **task_of(60, 3))
-    told = Slurm(base, OVER)
+    told = Slurm(base, over())
 
     def meanwhile() -> None:
         abandoned(base, 1, 1.0, **task_of(60, 3))
