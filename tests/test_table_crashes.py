@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from simulated import ROOT
 
 from notata import Experiment, ExperimentReader, files, turns
 from notata.index import Index, row_of
@@ -62,8 +63,14 @@ def strace(base: Path, kind: str, *options: str, log: Path) -> subprocess.Comple
     # -e signal=none, -y: only calls, with the files behind descriptors.
     command = ["strace", "-f", "-qq", "-y", "-s", "16", "-e", "signal=none", "-o", str(log)]
     environ = {k: v for k, v in os.environ.items() if not k.startswith("NOTATA_")}
+    # In no checkout: how much of one is looked at depends on how long it takes.
     return subprocess.run(
-        [*command, *options, *python], capture_output=True, text=True, check=False, env=environ
+        [*command, *options, *python],
+        cwd=log.parent,
+        env=environ | {"PYTHONPATH": os.fspath(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
