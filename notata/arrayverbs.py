@@ -82,8 +82,10 @@ class ArrayVerbs:
         self._place.reserve(file)
         self._place.before(data=True)
         path = os.path.join(self._place.data_home, layout.DATA, file)
-        size = writers.save_array(self._disk, path, piece.array)
-        self._enter(name, {None: piece}, f"{layout.DATA}/{file}", size)
+        entry = self._entry(name, {None: piece}, f"{layout.DATA}/{file}")
+        writers.save_array(self._disk, path, piece.array, entry.begin if entry else None)
+        if entry:
+            entry.finish()
         self._log.write(messages.INFO, f"Saved array {name} in {layout.DATA}/{file}")
 
     def arrays(
@@ -145,8 +147,10 @@ class ArrayVerbs:
         self._place.before(data=True)
         whole = {key: cut.array for key, cut in cuts.items()}
         path = os.path.join(self._place.data_home, layout.DATA, file)
-        size = writers.save_bundle(self._disk, path, whole, compressed)
-        self._enter(name, cuts, f"{layout.DATA}/{file}", size)
+        entry = self._entry(name, cuts, f"{layout.DATA}/{file}")
+        writers.save_bundle(self._disk, path, whole, compressed, entry.begin if entry else None)
+        if entry:
+            entry.finish()
         self._log.write(messages.INFO, f"Saved arrays {name} in {layout.DATA}/{file}")
 
     def _meant_as_arrays(
@@ -178,33 +182,48 @@ class ArrayVerbs:
         )
         return cut._replace(array=npy.contiguous(cut.array))
 
-    def _enter(self, name: str, cuts: Mapping[Any, Cut], file: str, size: int) -> None:
-        """Note what a file holds, where arrays are pieces; the key of an array alone is None."""
-        if self._place.whole:
-            return
-        write = time.time_ns()
-        self._place.enter(
-            [
-                Piece(
-                    name=name,
-                    key=key,
-                    file=file,
-                    join=cut.join,
-                    shape=cut.array.shape,
-                    dtype=npy.dtype_text(cut.array.dtype),
-                    fortran=bool(cut.array.flags.fnc),
-                    start=cut.start,
-                    whole=cut.whole,
-                    size=size,
-                    write=write,
-                )
-                for key, cut in cuts.items()
-            ]
-        )
+    def _entry(self, name: str, cuts: Mapping[Any, Cut], file: str) -> _Entry | None:
+        """What notes what a file holds, where arrays are pieces."""
+        return None if self._place.whole else _Entry(self._place, name, cuts, file)
 
     # Names that the documentation of notata uses as well.
     save_array = save_numpy = array
     save_arrays = arrays
+
+
+class _Entry:
+    """A file of pieces, on its way into a rank's manifest."""
+
+    def __init__(self, place: Place, name: str, cuts: Mapping[Any, Cut], file: str) -> None:
+        """Note what is to be written; the key of an array alone is None."""
+        self._place, self._name, self._cuts, self._file = place, name, cuts, file
+        self._pieces: list[Piece] = []
+
+    def begin(self, size: int, checksums: Mapping[Any, str]) -> None:
+        """Called when all is written but the file's name."""
+        write = time.time_ns()
+        self._pieces = [
+            Piece(
+                name=self._name,
+                key=key,
+                file=self._file,
+                join=cut.join,
+                shape=cut.array.shape,
+                dtype=npy.dtype_text(cut.array.dtype),
+                fortran=bool(cut.array.flags.fnc),
+                start=cut.start,
+                whole=cut.whole,
+                size=size,
+                write=write,
+                checksum=checksums[key],
+            )
+            for key, cut in self._cuts.items()
+        ]
+        self._place.begin(self._pieces)
+
+    def finish(self) -> None:
+        """Called once the file has its name."""
+        self._place.enter(self._pieces)
 
 
 def _fits_axes(option: str, value: Any, axes: Collection[int]) -> bool:

@@ -38,6 +38,34 @@ def text_of(hashed: Hasher) -> str:
     return f"xxh128:{hashed.hexdigest()}"
 
 
+def text_of_crc(crc: int) -> str:
+    """The CRC-32 that a ZIP archive has of a member, as manifests have it.
+
+    Example:
+        >>> text_of_crc(0xBEEF)
+        'crc32:0000beef'
+
+    Ranks: independent.
+    """
+    return f"crc32:{crc:08x}"
+
+
+def contradicts(told: str | None, found: str) -> bool:
+    """Whether a checksum is another one than was noted; not, where none of this kind was.
+
+    Example:
+        >>> contradicts("xxh128:1", "xxh128:2"), contradicts("later:1", "xxh128:2")
+        (True, False)
+
+    Ranks: independent.
+    """
+    return told is not None and told != found and _kind(told) == _kind(found)
+
+
+def _kind(checksum: str) -> str:
+    return checksum.partition(":")[0]
+
+
 def of_bytes(data: bytes) -> str:
     """Checksum of bytes.
 

@@ -8,7 +8,7 @@ import zipfile
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from notata import gather, layout, mergerecord, npy, rankfiles
+from notata import gather, layout, manifests, mergerecord, npy, rankfiles
 from notata.assembly import Whole, assemble
 from notata.errors import DamagedError, NotataError
 from notata.pieces import Identity, Shape, by_label
@@ -78,7 +78,7 @@ def arrays(run: str) -> list[ArrayFacts]:
 
 
 def _wholes(run: str) -> dict[Identity, Whole]:
-    return assemble(gather.read_manifests(run), gather.run_size(run, read_metadata(run)))
+    return assemble(manifests.read_all(run), gather.run_size(run, read_metadata(run)))
 
 
 def _pieces(whole: Whole) -> ArrayFacts:

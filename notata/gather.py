@@ -1,16 +1,15 @@
-"""Pieces on disk: the manifests that list them, and copying them into the whole."""
+"""Pieces on disk: whose they are, whether they count, and copying them into the whole."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from notata import files, layout, mergerecord, npy, rankfiles
+from notata import layout, mergerecord, npy
 from notata.assembly import Box, Part, Whole, flaws, intersection
 from notata.errors import DamagedError, HoleError
-from notata.pieces import Identity, Piece
+from notata.pieces import Identity
 
 if TYPE_CHECKING:
     from notata.npy import Array
@@ -54,85 +53,6 @@ def rank_folders(run: str) -> dict[int, str]:
         return {}
     found = ((layout.rank_of(name), f"{home}/{name}") for name in names)
     return dict(sorted((rank, folder) for rank, folder in found if rank is not None))
-
-
-def read_manifest(folder: str) -> list[Piece]:
-    """The pieces that a rank finished, as they were last written.
-
-    A torn last line, which a crash can leave, was no finished piece.
-
-    Raises:
-        DamagedError: If any other line is not of a manifest.
-
-    Ranks: independent.
-    """
-    path = f"{folder}/{layout.MANIFEST}"
-    return parse_manifest(files.read_bytes(path) or b"", path)
-
-
-def parse_manifest(data: bytes, path: str) -> list[Piece]:
-    """The pieces that a manifest lists, as they were last written.
-
-    Args:
-        data: What the manifest holds.
-        path: Where it lies, for errors.
-
-    Raises:
-        DamagedError: If a line other than a torn last one is not of a manifest.
-
-    Ranks: independent.
-    """
-    return list((_short_manifest if len(data) <= _SHORT else _listed)(data, path))
-
-
-_SHORT = 2048  # bytes of a manifest that is remembered with what it lists: some 10 pieces
-
-
-@lru_cache(maxsize=1024)
-def _short_manifest(data: bytes, path: str) -> tuple[Piece, ...]:
-    """The same for a short one: who reads regions of one array reads the same again and again."""
-    return tuple(_listed(data, path))
-
-
-def _listed(data: bytes, path: str) -> Iterator[Piece]:
-    lines = data.split(b"\n")
-    found: dict[str, dict[Identity, Piece]] = {}  # of each file
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        try:
-            piece = Piece.from_line(line)
-            layout.inside(piece.file)
-        except ValueError as error:
-            if number == len(lines) or _is_torn(line):
-                continue
-            raise DamagedError(f"{path}, line {number}: {error}") from None
-        together = found.setdefault(piece.file, {})
-        if any(other.write != piece.write for other in together.values()):
-            together.clear()  # the file was replaced, with all that it held
-        together[piece.identity] = piece
-    for together in found.values():
-        yield from together.values()
-
-
-def _is_torn(line: bytes) -> bool:
-    """Whether a line was cut off by a crash, and ended by the next writer."""
-    return not line.endswith(b"}")
-
-
-def read_manifests(run: str) -> dict[int, list[Piece]]:
-    """All ranks' pieces, by rank, also of ranks whose folders were pruned.
-
-    Ranks: independent.
-    """
-    folders = rank_folders(run)
-    found = {rank: read_manifest(folder) for rank, folder in folders.items()}
-    for rank in rankfiles.archived_ranks(run):
-        if rank not in folders or not os.path.isdir(folders[rank]):  # pruned meanwhile
-            folder = os.path.join(run, layout.rank_dir(rank))
-            data = rankfiles.files_of(run, rank).read(layout.MANIFEST) or b""
-            found[rank] = parse_manifest(data, os.path.join(folder, layout.MANIFEST))
-    return dict(sorted(found.items()))
 
 
 def newer(

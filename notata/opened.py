@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from notata import gather, layout, npy
+from notata import gather, layout, manifests, npy
 from notata.assembly import Box, Whole, assemble
 from notata.errors import ArrayNotFoundError, NotataError
 from notata.pieces import Identity, Shape, by_label
@@ -147,7 +147,7 @@ def open_array(run: StrPath, name: str) -> Opened:
 
     def wholes() -> dict[Identity, Whole]:
         size = gather.run_size(path, read_metadata(path))
-        return assemble(gather.read_manifests(path), size)
+        return assemble(manifests.read_all(path), size)
 
     def otherwise(identity: Identity) -> Opened | None:
         whole = gather.newer(path, identity, wholes)

@@ -34,6 +34,10 @@ class Piece(NamedTuple):
         whole: Shape of the whole, for `place`.
         size: Size of the file in bytes.
         write: The same for all pieces that were written into the file at once, and for no others.
+        checksum: Of what was written: of the file, or of the key in its bundle. None where nobody
+            computed one, as older versions didn't.
+        begun: Whether the line says what is about to take the place of an older file, which may not
+            have happened.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Piece(NamedTuple):
     whole: Shape | None
     size: int
     write: int
+    checksum: str | None = None
+    begun: bool = False
 
     @property
     def identity(self) -> Identity:
@@ -65,7 +71,9 @@ class Piece(NamedTuple):
 
     def line(self) -> bytes:
         """The line of the manifest that stands for it."""
-        return json.dumps(self._asdict(), separators=(",", ":")).encode() + b"\n"
+        usual = self._field_defaults
+        fields = {n: v for n, v in self._asdict().items() if n not in usual or v != usual[n]}
+        return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
     @classmethod
     def from_line(cls, line: bytes) -> Piece:
@@ -77,10 +85,11 @@ class Piece(NamedTuple):
         fields = json.loads(line)
         if not isinstance(fields, dict):
             raise ValueError("not a manifest's line")
+        told = cls._field_defaults | fields
         try:
             piece = cls(
                 **{
-                    **{name: fields[name] for name in cls._fields},
+                    **{name: told[name] for name in cls._fields},
                     "shape": tuple(fields["shape"]),
                     "start": _tuple(fields["start"]),
                     "whole": _tuple(fields["whole"]),

@@ -74,6 +74,9 @@ class Place:
     def reserve(self, file: str) -> None:
         """Called with the file of each array before it is written."""
 
+    def begin(self, pieces: Sequence[Piece]) -> None:
+        """Called with the pieces of each file before it gets its name, where arrays are pieces."""
+
     def enter(self, pieces: Sequence[Piece]) -> None:
         """Called with the pieces of each file that is on disk, where arrays are pieces."""
 
@@ -110,6 +113,10 @@ class RankPlace(Place):
     def reserve(self, file: str) -> None:
         """Note that this file holds a piece."""
         self._names.take(file, "piece")
+
+    def begin(self, pieces: Sequence[Piece]) -> None:
+        """Let the rank's manifest say what an older file gives way to."""
+        self._folder.begin(pieces)
 
     def enter(self, pieces: Sequence[Piece]) -> None:
         """Enter the pieces into the rank's manifest."""

@@ -174,11 +174,11 @@ class RankFolder:
 
     def _take_over(self) -> None:
         """Put the manifest in a file that no process of an older attempt has open."""
-        from notata import gather
+        from notata import manifests
 
-        pieces = gather.read_manifest(self.path)
+        pieces = manifests.read(self.path)
         if pieces:
-            lines = b"".join(piece.line() for piece in pieces)
+            lines = manifests.bytes_of(pieces)
             self.disk.replace(os.path.join(self.path, layout.MANIFEST), lines)
         self._counts = dict(Counter(piece.file for piece in pieces))
 
@@ -252,11 +252,26 @@ class RankFolder:
         """
         self.disk.settle(os.path.join(self.path, layout.RANK_RECORD))
 
+    def begin(self, pieces: Sequence[Piece]) -> None:
+        """Say which pieces are about to take the place of older ones in a file.
+
+        Whoever finds the file after a kill then knows that it may hold either. A file that the
+        manifest doesn't list counts for nothing until it does.
+
+        Ranks: independent.
+        """
+        if any(piece.file in self._counts for piece in pieces):
+            self._enter([piece._replace(begun=True) for piece in pieces])
+
     def add(self, pieces: Sequence[Piece]) -> None:
         """Enter the pieces of a file that is on disk into the manifest.
 
         Ranks: independent.
         """
+        self._enter(pieces)
+        self._counts |= {piece.file: len(pieces) for piece in pieces}
+
+    def _enter(self, pieces: Sequence[Piece]) -> None:
         path = os.path.join(self.path, layout.MANIFEST)
         lines = b"".join(piece.line() for piece in pieces)
         try:
@@ -265,7 +280,6 @@ class RankFolder:
             if not was_closed(error):
                 raise
             self._append(path, lines)  # the program has closed it, with all that it knew nothing of
-        self._counts |= {piece.file: len(pieces) for piece in pieces}
 
     def _append(self, path: str, lines: bytes) -> None:
         if self._manifest < 0:

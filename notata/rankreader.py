@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from notata import gather, layout, mending, npy, rankfiles, stored
+from notata import layout, manifests, mending, npy, rankfiles, stored
 from notata.errors import ArrayNotFoundError
 from notata.messages import Record
 from notata.pieces import Identity, Piece, label_of
@@ -56,8 +56,7 @@ class RankReader(stored.Shelf):
         """The pieces that are no file any more: a merge joined them, and they were pruned."""
         if isinstance(self._own, Folder):
             return {}
-        path = os.fspath(self._folder / layout.MANIFEST)
-        pieces = gather.parse_manifest(self._own.read(layout.MANIFEST) or b"", path)
+        pieces = manifests.read_archived(os.fspath(self._run), self.rank)
         there = {f"{layout.DATA}/{name}" for name in self._own.names(layout.DATA)}
         return {
             piece.identity: piece
@@ -98,7 +97,7 @@ class RankReader(stored.Shelf):
         run = os.fspath(self._run)
         ranked = {
             rank: other
-            for rank, pieces in gather.read_manifests(run).items()
+            for rank, pieces in manifests.read_all(run).items()
             for other in pieces
             if other.identity == piece.identity
         }

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from notata import contents, datasets, gather, layout, markup, pulse, spelling, stored
+from notata import contents, datasets, gather, layout, manifests, markup, pulse, spelling, stored
 from notata.assembly import Whole, assemble
 from notata.errors import ArrayNotFoundError, NotARunError, RunNotFoundError
 from notata.messages import Record
@@ -112,7 +112,7 @@ class LogReader(Shelf):
         return sorted({*self.stored(), *map(label_of, self._wholes())})
 
     def _wholes(self) -> dict[Identity, Whole]:
-        return assemble(gather.read_manifests(self._run), self.size)
+        return assemble(manifests.read_all(self._run), self.size)
 
     def load_array(self, name: spelling.Name, region: Any = None) -> Array:
         """Load an array, from the merged file or, where that is missing or older, from the pieces.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
@@ -13,6 +14,7 @@ from notata.npy import Header, header_bytes
 if TYPE_CHECKING:
     import numpy as np
 
+    from notata.checksums import Hasher
     from notata.npy import Array
 
 
@@ -44,35 +46,57 @@ def small_bytes(array: Array) -> bytes | None:
     return _usual_head(array.shape, fortran, dtype) + array.tobytes("F" if fortran else "C")
 
 
-def write(file: BinaryIO, array: Array) -> None:
+def write(file: BinaryIO, array: Array, hashed: Hasher | None = None) -> None:
     """Write one array as `.npy`.
 
     Into a file of the system numpy would write by itself. It then forgets the number of an error,
     and the error itself where it met the last bytes.
 
+    Args:
+        file: The file.
+        array: The array.
+        hashed: Takes what is written, too.
+
     Ranks: independent.
     """
     from numpy.lib import format as npy_format
 
-    head = npy_format.header_data_from_array_1_0(array)
+    plain = cast("BinaryIO", _Plain(file, hashed))
     if array.dtype.names or not (array.flags.c_contiguous or array.flags.f_contiguous):
-        plain = cast("BinaryIO", _Plain(file))  # in parts, each of them copied
-        npy_format.write_array(plain, array, allow_pickle=False)
+        npy_format.write_array(plain, array, allow_pickle=False)  # in parts, each of them copied
         return
-    npy_format.write_array_header_1_0(file, head)
+    npy_format.write_array_header_1_0(plain, npy_format.header_data_from_array_1_0(array))
     flat = array.reshape(-1) if array.flags.c_contiguous else array.T.reshape(-1)
-    file.write(flat.view("u1").data if flat.nbytes else b"")
+    plain.write(flat.view("u1").data if flat.nbytes else b"")
+
+
+_ASIDE = 1 << 22  # bytes from which on it pays to start a thread
 
 
 class _Plain:
     """A file that numpy takes for none of the system's, so that it writes by calling `write`."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.write = file.write
+    def __init__(self, file: BinaryIO, hashed: Hasher | None) -> None:
+        self._file, self._hashed = file, hashed
+
+    def write(self, data: bytes | memoryview) -> int:
+        hashed = self._hashed
+        if hashed is None:
+            return self._file.write(data)
+        if len(data) < _ASIDE:
+            hashed.update(data)
+            return self._file.write(data)
+        # The system copies what is written, meanwhile another core can read it.
+        aside = threading.Thread(target=hashed.update, args=(data,))
+        aside.start()
+        try:
+            return self._file.write(data)
+        finally:
+            aside.join()
 
 
-def write_bundle(file: BinaryIO, arrays: Mapping[str, Array], compressed: bool) -> None:
-    """Write several arrays as `.npz`, under any keys.
+def write_bundle(file: BinaryIO, arrays: Mapping[str, Array], compressed: bool) -> dict[str, int]:
+    """Write several arrays as `.npz`, under any keys; gives the CRC-32 of each.
 
     Ranks: independent.
     """
@@ -85,6 +109,8 @@ def write_bundle(file: BinaryIO, arrays: Mapping[str, Array], compressed: bool) 
         for key, array in arrays.items():
             with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
                 npy_format.write_array(member, array, allow_pickle=False)
+        crcs = (info.CRC for info in archive.infolist())
+        return dict(zip(arrays, crcs, strict=True))
 
 
 def drawn(figure: Any, ext: str, dpi: int) -> bytes | memoryview:

@@ -7,11 +7,11 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from notata import flatyaml, jsontext, layout
+from notata import checksums, flatyaml, jsontext, layout
 from notata.disk import Disk
 from notata.errors import UnsupportedValueError
 
@@ -285,8 +285,18 @@ def save_params(
         disk.remove(os.path.join(folder, other))
 
 
-def save_array(disk: Disk, path: str, array: Array) -> int:
-    """Write an array; returns the size of the file in bytes.
+Ready = Callable[[int, Mapping[Any, str]], None]
+
+
+def save_array(disk: Disk, path: str, array: Array, ready: Ready | None = None) -> None:
+    """Write an array.
+
+    Args:
+        disk: The disk.
+        path: The file to make or replace.
+        array: The array.
+        ready: Called before the file takes its place, with its size and, under None, its checksum;
+            without it none is computed.
 
     Ranks: independent.
     """
@@ -294,23 +304,44 @@ def save_array(disk: Disk, path: str, array: Array) -> int:
 
     data = saving.small_bytes(array)
     if data is not None:
+        if ready is not None:
+            ready(len(data), {None: checksums.of_bytes(data)})
         disk.replace(path, data)
-        return len(data)
+        return
     with disk.replacing(path, array.nbytes) as file:
-        saving.write(file, array)
-        return file.tell()
+        if ready is None:
+            saving.write(file, array)
+        else:
+            hashed = checksums.hasher()
+            saving.write(file, array, hashed)
+            ready(file.tell(), {None: checksums.text_of(hashed)})
 
 
-def save_bundle(disk: Disk, path: str, arrays: Mapping[str, Array], compressed: bool) -> int:
-    """Write several arrays into one file; returns its size in bytes.
+def save_bundle(
+    disk: Disk,
+    path: str,
+    arrays: Mapping[str, Array],
+    compressed: bool,
+    ready: Ready | None = None,
+) -> None:
+    """Write several arrays into one file.
+
+    Args:
+        disk: The disk.
+        path: The file to make or replace.
+        arrays: The arrays by key.
+        compressed: Whether to compress them.
+        ready: Called before the file takes its place, with its size and each key's checksum.
 
     Ranks: independent.
     """
     from notata import saving
 
     with disk.replacing(path, sum(array.nbytes for array in arrays.values())) as file:
-        saving.write_bundle(file, arrays, compressed)
-        return file.seek(0, os.SEEK_END)
+        crcs = saving.write_bundle(file, arrays, compressed)
+        if ready is not None:
+            told = {key: checksums.text_of_crc(crc) for key, crc in crcs.items()}
+            ready(file.seek(0, os.SEEK_END), told)
 
 
 def save_pickle(disk: Disk, path: str, value: Any, protocol: int) -> None:

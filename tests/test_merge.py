@@ -18,7 +18,7 @@ import pytest
 from simulated import answer, open_as, tree, write_as
 
 import notata
-from notata import Logbook, LogReader, gather, npy
+from notata import Logbook, LogReader, gather, manifests, npy
 from notata.errors import DamagedError, MergeError
 
 
@@ -445,7 +445,7 @@ def test_pieces_are_not_opened_while_the_merged_array_is_made_of_them(
     def opened(*_: object, **__: object) -> None:
         raise AssertionError("a manifest or a piece was opened")
 
-    monkeypatch.setattr(gather, "read_manifest", opened)
+    monkeypatch.setattr(manifests, "read", opened)
     monkeypatch.setattr(gather, "load_piece", opened)
     assert LogReader(run).load_array("x").shape == (3, 2)
 

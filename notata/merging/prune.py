@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
-from notata import files, gather, layout, mergerecord, npy
+from notata import files, gather, layout, manifests, mergerecord, npy
 from notata.errors import DamagedError, MergeError
 from notata.mergerecord import Fingerprints, MergeRecord
 from notata.merging import record, room, survey, verify
@@ -93,7 +93,7 @@ def _joined(run: str, merged: MergeRecord) -> set[str]:
     pieces: dict[str, list[Piece]] = {}
     for rank, folder in gather.rank_folders(run).items():
         with suppress(DamagedError):  # then none of its pieces is known to be joined
-            for piece in gather.read_manifest(folder):
+            for piece in manifests.read(folder):
                 pieces.setdefault(f"{layout.rank_dir(rank)}/{piece.file}", []).append(piece)
     held = _Held(run, merged)
 
@@ -164,12 +164,26 @@ def _write(run: str, kept: list[str], path: str) -> Mapping[str, tuple[int, int]
     crcs: dict[str, tuple[int, int]] = {}
     with zipfile.ZipFile(path, "x", allowZip64=True, strict_timestamps=False) as archive:
         for name in kept:
-            member = name.removeprefix(f"{layout.RANKS}/")
+            member, source = name.removeprefix(f"{layout.RANKS}/"), os.path.join(run, name)
             method = zipfile.ZIP_DEFLATED if _is_text(name) else zipfile.ZIP_STORED
-            archive.write(os.path.join(run, name), member, method)
+            lines = _settled(source)
+            if lines is None:
+                archive.write(source, member, method)
+            else:
+                archive.writestr(zipfile.ZipInfo.from_file(source, member), lines, method)
         for info in archive.infolist():
             crcs[info.filename] = info.file_size, info.CRC
     return crcs
+
+
+def _settled(path: str) -> bytes | None:
+    """A manifest without lines that only files which are about to go can tell the meaning of."""
+    folder, name = os.path.split(path)
+    if name != layout.MANIFEST or layout.rank_of(os.path.basename(folder)) is None:
+        return None
+    with suppress(DamagedError):
+        return manifests.settled(folder)
+    return None
 
 
 def _read_back(path: str, crcs: Mapping[str, tuple[int, int]]) -> None:

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from notata import checksums, gather, layout
+from notata import checksums, gather, layout, manifests
 from notata.errors import DamagedError
 from notata.mergerecord import Fingerprint, Fingerprints
 from notata.merging.output import MISSING, Problem
@@ -110,7 +110,7 @@ def survey(run: str, meta: Mapping[str, Any], size: int, files: Fingerprints) ->
     problems: list[Problem] = []
     for rank, folder in folders.items():
         try:
-            pieces[rank] = gather.read_manifest(folder)
+            pieces[rank] = manifests.read(folder)
         except DamagedError as error:
             problems.append(Problem(str(error), MISSING, (rank,)))
     records = {

@@ -1,0 +1,194 @@
+"""Which pieces the ranks finished, as their manifests list them: which lines of one count.
+
+A file that a manifest lists already is replaced in three steps: a line says what is about to take
+its place, the file gets its name, a line says that it is there. Where a rank was stopped in
+between, the file itself tells which of the two it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from notata import checksums, files, gather, layout, npy, rankfiles
+from notata.errors import DamagedError
+from notata.pieces import Identity, Piece
+
+_Held = dict[Identity, Piece]  # what a file holds
+
+
+class _Open(NamedTuple):
+    """A file that was about to be replaced when its rank was stopped.
+
+    Attributes:
+        done: What it held.
+        begun: What it was to hold.
+    """
+
+    done: tuple[Piece, ...]
+    begun: tuple[Piece, ...]
+
+
+class _Listed(NamedTuple):
+    """What a manifest says: of files that are settled, and of the others."""
+
+    pieces: tuple[Piece, ...]
+    open: tuple[_Open, ...]
+
+
+def read(folder: str) -> list[Piece]:
+    """The pieces that a rank finished, as they were last written.
+
+    A torn last line, which a crash can leave, was no finished piece.
+
+    Args:
+        folder: The rank's folder.
+
+    Raises:
+        DamagedError: If any other line is not of a manifest.
+
+    Ranks: independent.
+    """
+    path = f"{folder}/{layout.MANIFEST}"
+    listed = _parsed(files.read_bytes(path) or b"", path)
+    pieces = list(listed.pieces)
+    for either in listed.open:
+        pieces += _settled(folder, either)
+    return pieces
+
+
+def read_all(run: str) -> dict[int, list[Piece]]:
+    """All ranks' pieces, by rank, also of ranks whose folders were pruned.
+
+    Ranks: independent.
+    """
+    folders = gather.rank_folders(run)
+    found = {rank: read(folder) for rank, folder in folders.items()}
+    for rank in rankfiles.archived_ranks(run):
+        if rank not in folders or not os.path.isdir(folders[rank]):  # pruned meanwhile
+            found[rank] = read_archived(run, rank)
+    return dict(sorted(found.items()))
+
+
+def read_archived(run: str, rank: int) -> list[Piece]:
+    """The pieces of a rank whose folder was pruned.
+
+    Ranks: independent.
+    """
+    path = os.path.join(run, layout.rank_dir(rank), layout.MANIFEST)
+    listed = _parsed(rankfiles.files_of(run, rank).read(layout.MANIFEST) or b"", path)
+    return [*listed.pieces, *(piece for either in listed.open for piece in either.done)]
+
+
+def settled(folder: str) -> bytes | None:
+    """What a manifest holds once the files have told which lines count; None if it does already.
+
+    Raises:
+        DamagedError: If a line other than a torn last one is not of a manifest.
+
+    Ranks: independent.
+    """
+    path = f"{folder}/{layout.MANIFEST}"
+    listed = _parsed(files.read_bytes(path) or b"", path)
+    return bytes_of(read(folder)) if listed.open else None
+
+
+def bytes_of(pieces: Iterable[Piece]) -> bytes:
+    """A manifest that lists these pieces.
+
+    Ranks: independent.
+    """
+    return b"".join(piece.line() for piece in pieces)
+
+
+# ----- lines -----
+
+
+def _parsed(data: bytes, path: str) -> _Listed:
+    return (_short if len(data) <= _SHORT else _listed)(data, path)
+
+
+_SHORT = 2048  # bytes of a manifest that is remembered with what it lists: some 10 pieces
+
+
+@lru_cache(maxsize=1024)
+def _short(data: bytes, path: str) -> _Listed:
+    """The same for a short one: who reads regions of one array reads the same again and again."""
+    return _listed(data, path)
+
+
+def _listed(data: bytes, path: str) -> _Listed:
+    lines = data.split(b"\n")
+    done: dict[str, _Held] = {}  # of each file
+    begun: dict[str, _Held] = {}
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        try:
+            piece = Piece.from_line(line)
+            layout.inside(piece.file)
+        except ValueError as error:
+            if number == len(lines) or _is_torn(line):
+                continue
+            raise DamagedError(f"{path}, line {number}: {error}") from None
+        if piece.begun:
+            _put(begun, piece._replace(begun=False))
+            continue
+        for other in begun.pop(piece.file, {}).values():
+            if other.write == piece.write:  # the file has its name, so that all of it is there
+                _put(done, other)
+        _put(done, piece)
+    whole = (piece for file, held in done.items() if file not in begun for piece in held.values())
+    either = (
+        _Open(tuple(done.get(file, {}).values()), tuple(held.values()))
+        for file, held in begun.items()
+    )
+    return _Listed(tuple(whole), tuple(either))
+
+
+def _put(held: dict[str, _Held], piece: Piece) -> None:
+    together = held.setdefault(piece.file, {})
+    if any(other.write != piece.write for other in together.values()):
+        together.clear()  # the file was replaced, with all that it held
+    together[piece.identity] = piece
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line was cut off by a crash, and ended by the next writer."""
+    return not line.endswith(b"}")
+
+
+# ----- files that tell -----
+
+
+def _settled(folder: str, either: _Open) -> tuple[Piece, ...]:
+    """What a file holds; what was finished, unless it can only be the other."""
+    if _is_in(folder, either.done) or not _is_in(folder, either.begun):
+        return either.done
+    return either.begun
+
+
+def _is_in(folder: str, pieces: tuple[Piece, ...]) -> bool:
+    """Whether a file holds just these, by their checksums."""
+    if not pieces:
+        return False
+    told = {piece.key: piece.checksum for piece in pieces}
+    path = os.path.join(folder, pieces[0].file)
+    try:
+        status = os.stat(path)
+        if {piece.size for piece in pieces} != {status.st_size}:
+            return False
+        identity = status.st_ino, status.st_size, status.st_mtime_ns
+        return told == _checksums(path, None not in told, *identity)
+    except (OSError, DamagedError):  # nobody can tell; who reads the piece will say so
+        return False
+
+
+@lru_cache(maxsize=64)
+def _checksums(path: str, bundled: bool, *_identity: int) -> Mapping[str | None, str]:
+    """Of the file, or of each key of a bundle; who reads regions asks for the same again."""
+    if not bundled:
+        return {None: checksums.of_file(path)}
+    return {key: checksums.text_of_crc(crc) for key, crc in npy.bundle_crcs(path).items()}
