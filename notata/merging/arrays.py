@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from notata import checksums, layout, npy
 from notata.assembly import Box, Whole
 from notata.merging.ahead import ahead
+from notata.merging.faults import DamagedPiecesError
 from notata.merging.places import write_at, writing
 from notata.merging.slabs import Filler, header_of, parts_of, slabs_of
 from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
@@ -56,11 +57,25 @@ def join_array(
             at += len(slab)
             progress(len(slab))
     inputs = {name: filler.checksums.get(name) or _checksum(run, name) for name in names_of(whole)}
+    _compare(run, whole, inputs)
     return Made(checksums.text_of(hashed), inputs)
 
 
 def _checksum(run: str, name: str) -> str:
     return checksums.of_file(os.path.join(run, name))
+
+
+def _compare(run: str, whole: Whole, inputs: Mapping[str, str]) -> None:
+    """Make sure that the files of the pieces hold what their ranks wrote."""
+    damage = {}
+    for part, name in zip(whole.parts, names_of(whole), strict=True):
+        if checksums.contradicts(part.piece.checksum, inputs[name]):
+            damage[part.rank, part.piece.identity] = (
+                f"rank {part.rank}'s piece of {whole.label!r} is damaged: "
+                f"{os.path.join(run, name)} does not hold what was written"
+            )
+    if damage:
+        raise DamagedPiecesError(damage)
 
 
 def divided(run: str, file: str, whole: Whole, holes: Sequence[Box], temporary: str) -> Steps:
@@ -93,7 +108,9 @@ def divided(run: str, file: str, whole: Whole, holes: Sequence[Box], temporary: 
     left = [name for name in names_of(whole) if name not in found]
     paths = [temporary, *(os.path.join(run, name) for name in left)]
     itself, *others = yield [Task(checksums.of_file, (path,)) for path in paths]
-    return {file: Made(itself, found | dict(zip(left, others, strict=True)))}
+    found |= dict(zip(left, others, strict=True))
+    _compare(run, whole, found)
+    return {file: Made(itself, found)}
 
 
 def fill_slabs(

@@ -15,9 +15,11 @@ from notata.lock import locked
 from notata.mergerecord import MergeRecord
 from notata.merging import hosts, record, room, small
 from notata.merging.artifacts import Metric
+from notata.merging.faults import Damage, DamagedPiecesError
 from notata.merging.joining import Made, join
 from notata.merging.output import Output, Problem
 from notata.merging.plan import Plan, make_plan, ways_out
+from notata.pieces import Identity
 
 Progress = Callable[[int, int], None]  # bytes that are done, of how many
 
@@ -77,19 +79,33 @@ def carry_out(run: str, way: Way, after: Callable[[Done], None] | None = None) -
         _sweep(run, plan.outputs)
         if _has_work(plan):
             plan = _planned(run, way, plan)  # another merge may have been at work
-        done = _carry_out(plan, way)
+        done = _past_damage(plan, way)
         if after is not None:
             after(done)
     return done
 
 
-def _planned(run: str, way: Way, before: Plan | None) -> Plan:
+def _past_damage(plan: Plan, way: Way) -> Done:
+    """Carry out a plan; where pieces turn out to be damaged, another one, which knows of them."""
+    damage: dict[tuple[int, Identity], str] = {}
+    while True:
+        try:
+            return _carry_out(plan, way)
+        except DamagedPiecesError as error:
+            found = error.damage
+        assert not found.keys() <= damage.keys(), "what is known to be damaged is not joined"
+        damage |= found
+        plan = _planned(plan.run, way, plan, damage)
+
+
+def _planned(run: str, way: Way, before: Plan | None, damage: Damage | None = None) -> Plan:
     plan = make_plan(
         run,
         unfinished=way.unfinished,
         allow_missing=way.allow_missing,
         before=before,
-        quick=True,
+        quick=not damage,
+        damage=damage,
     )
     refuse(run, plan.problems)
     return plan
@@ -179,11 +195,13 @@ def _join(plan: Plan, way: Way) -> dict[str, Made]:
                 progress(output.bytes)
         _put_in_place(plan, temporaries)
         return made
+    except DamagedPiecesError:
+        raise
     except DamagedError as error:
-        raise MergeError(f"{run} can't be merged: {error}", [str(error)]) from error
+        raise _refused(run, str(error)) from error
     except BrokenExecutor as error:
         told = "a process that shared the work was killed, perhaps for want of memory"
-        raise MergeError(f"{run} can't be merged: {told}", [told]) from error
+        raise _refused(run, told) from error
     finally:
         for temporary in temporaries.values():
             with suppress(FileNotFoundError):
@@ -191,6 +209,10 @@ def _join(plan: Plan, way: Way) -> dict[str, Made]:
         for folder in reversed(folders):
             with suppress(OSError):  # it is empty only if this merge came to nothing
                 os.rmdir(folder)
+
+
+def _refused(run: str, told: str) -> MergeError:
+    return MergeError(f"{run} can't be merged: {told}", [told])
 
 
 _LARGE = ("array", "bundle", "log")

@@ -12,8 +12,27 @@ from notata import gather, layout, mending, npy
 from notata.assembly import Box, Whole
 from notata.errors import DamagedError, HoleError
 from notata.merging.output import MISSING, NEVER, Output, Problem
-from notata.pieces import Piece
+from notata.pieces import Identity, Piece
 from notata.ranges import ranks_text
+
+# What is wrong with pieces, by rank and array, that only reading all of them tells.
+Damage = Mapping[tuple[int, Identity], str]
+WAY_OUT = "let its rank write it again, or put a sound copy in its place"
+
+
+class DamagedPiecesError(DamagedError):
+    """Pieces that turned out to be damaged while they were joined.
+
+    Attributes:
+        damage: What is wrong with each.
+    """
+
+    def __init__(self, damage: Damage) -> None:
+        super().__init__(damage)  # so that it comes whole from another process
+        self.damage = damage
+
+    def __str__(self) -> str:
+        return "; ".join(self.damage.values())
 
 
 class Found(NamedTuple):
@@ -28,7 +47,13 @@ class Found(NamedTuple):
     problems: tuple[Problem, ...]
 
 
-def examine(run: str, output: Output, pieces: Mapping[int, list[Piece]], size: int) -> Found:
+def examine(
+    run: str,
+    output: Output,
+    pieces: Mapping[int, list[Piece]],
+    size: int,
+    damage: Damage,
+) -> Found:
     """Look into the pieces of an output, as far as shapes, sizes of files and headers tell.
 
     Args:
@@ -36,6 +61,7 @@ def examine(run: str, output: Output, pieces: Mapping[int, list[Piece]], size: i
         output: The output, as manifests tell.
         pieces: What the manifests list.
         size: Number of ranks of the run.
+        damage: What is known of pieces that have been read.
 
     Ranks: independent.
     """
@@ -43,7 +69,7 @@ def examine(run: str, output: Output, pieces: Mapping[int, list[Piece]], size: i
     ranked = {whole.label: _ranked(whole, pieces) for whole in output.wholes}
     bad: dict[str, set[int]] = {label: set() for label in ranked}
     problems: list[Problem] = []
-    for problem in _files(run, ranked):
+    for problem in [*_files(run, ranked), *_known(ranked, damage)]:
         problems.append(problem)
         for rank in problem.ranks:
             bad[problem.name or ""].add(rank)
@@ -75,6 +101,14 @@ def _geometry(whole: Whole, ranked: Mapping[int, Piece], size: int) -> Iterator[
         if whole.join == "place" and absent and not whole.problems:
             text += f" ({ranks_text(absent)} left no piece of it)"
         yield Problem(text, MISSING, tuple(absent), whole.label)
+
+
+def _known(ranked: Mapping[str, Mapping[int, Piece]], damage: Damage) -> Iterator[Problem]:
+    """Say what turned out to be wrong when pieces were joined."""
+    for label, own in ranked.items():
+        for rank, piece in own.items():
+            if text := damage.get((rank, piece.identity)):
+                yield Problem(text, MISSING, (rank,), label, hint=WAY_OUT)
 
 
 def _files(run: str, ranked: Mapping[str, Mapping[int, Piece]]) -> Iterator[Problem]:

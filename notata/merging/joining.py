@@ -9,8 +9,10 @@ from concurrent.futures import Executor
 from notata import layout
 from notata.merging import arrays, logs
 from notata.merging.bundles import join_bundle
+from notata.merging.faults import DamagedPiecesError
 from notata.merging.plan import Output
 from notata.merging.tasks import Made, Steps, Task, Told, carry_out, naming, silent
+from notata.pieces import Identity
 
 __all__ = ["Made", "join"]
 
@@ -49,9 +51,15 @@ def join(
 
 def _join_all(run: str, temporaries: Pairs, progress: Told = silent) -> dict[str, Made]:
     made = {}
+    damage: dict[tuple[int, Identity], str] = {}
     for output, temporary in temporaries:
         with naming(os.path.join(run, output.file), output.size or output.bytes):
-            made[output.file] = _join(run, output, temporary, progress)
+            try:
+                made[output.file] = _join(run, output, temporary, progress)
+            except DamagedPiecesError as error:  # there may be more, to be told all at once
+                damage |= error.damage
+    if damage:
+        raise DamagedPiecesError(damage)
     return made
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from notata import npy
 from notata.assembly import Box, Whole
 from notata.mergerecord import Fingerprints
+from notata.pieces import Identity
 from notata.ranges import compact
 
 
@@ -43,6 +44,11 @@ class Output(NamedTuple):
     def is_log(self) -> bool:
         """Whether this is the log of all ranks."""
         return self.kind == "log"
+
+    @property
+    def identities(self) -> frozenset[Identity]:
+        """The arrays in it."""
+        return frozenset(whole.identity for whole in self.wholes)
 
     @property
     def bytes(self) -> int:

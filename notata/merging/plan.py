@@ -61,6 +61,7 @@ def make_plan(
     allow_missing: bool = False,
     before: Plan | None = None,
     quick: bool = False,
+    damage: faults.Damage | None = None,
 ) -> Plan:
     """Look at all that the ranks wrote.
 
@@ -71,6 +72,7 @@ def make_plan(
         before: A plan made a moment ago: pieces that are as they were then are not looked into
             again.
         quick: Whether to look no further where no file has changed since the last merge.
+        damage: What is known of pieces that have been read.
 
     Raises:
         RunNotFoundError: If there is no such folder.
@@ -101,7 +103,7 @@ def make_plan(
     looked: dict[str, tuple[Output, faults.Found]] = {}
     made: list[Output] = []
     for output in _arrays(found, wholes):
-        examined = _examined(found, output, merged, before)
+        examined = _examined(found, output, merged, before, damage or {})
         looked[output.file] = output, examined
         wrong += examined.problems
         if any(problem.excuses == NEVER for problem in examined.problems):
@@ -152,18 +154,23 @@ def _fingerprints(found: Survey, names: Iterable[str]) -> Fingerprints:
 
 
 def _examined(
-    found: Survey, output: Output, merged: MergeRecord, before: Plan | None
+    found: Survey,
+    output: Output,
+    merged: MergeRecord,
+    before: Plan | None,
+    damage: faults.Damage,
 ) -> faults.Found:
     """Look into the pieces of an output, unless an earlier merge or plan has done so."""
     run, file = found.run, output.file
     fresh = record.is_fresh(run, file, output.inputs, merged)
     if fresh and not merged.holes and not merged.outputs[file].left:
         return faults.Found(output._replace(fresh=True), ())
-    seen = before.looked.get(file) if before is not None else None
+    known = {which: text for which, text in damage.items() if which[1] in output.identities}
+    seen = before.looked.get(file) if before is not None and not known else None
     if seen is not None and (seen[0].wholes, seen[0].inputs) == (output.wholes, output.inputs):
         examined = seen[1]
     else:
-        examined = faults.examine(run, output, found.pieces, found.size)
+        examined = faults.examine(run, output, found.pieces, found.size, known)
     same = fresh and merged.outputs[file].left == examined.output.left
     return examined._replace(output=examined.output._replace(fresh=same))
 

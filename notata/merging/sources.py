@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from notata import checksums, layout, npy
 from notata.assembly import Part
 from notata.errors import DamagedError
+from notata.merging.faults import DamagedPiecesError
 from notata.merging.places import Handles, Spill, read_at, write_at
 from notata.pieces import Piece, Shape
 
@@ -75,6 +76,8 @@ class _Member:
                 raise zipfile.BadZipFile(f"compressed by method {entry.compress_type}")
             self._stream = stack.enter_context(archive.open(entry))
             _check_header(npy.read_header(self._stream), part)
+            if checksums.contradicts(part.piece.checksum, checksums.text_of_crc(entry.CRC)):
+                raise _Unlike("holds something else than was written")
             self._close = stack.pop_all().close
         self._next = 0
 
@@ -149,7 +152,7 @@ def open_piece(
         copied = _copied(source, piece, item, spill)
         return _turned(copied, piece, item, spill) if turn else copied
 
-    return _Told(opened, f"rank {part.rank}'s piece of {part.piece.label!r}", path)
+    return _Told(opened, part, path)
 
 
 # An archive that is damaged may say that it is encrypted, or patched: RuntimeError.
@@ -159,8 +162,8 @@ _DAMAGE = (DamagedError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, R
 class _Told:
     """A source whose errors say whose piece it is."""
 
-    def __init__(self, opened: Callable[[], Source], what: str, path: str) -> None:
-        self._what, self._path = what, path
+    def __init__(self, opened: Callable[[], Source], part: Part, path: str) -> None:
+        self._part, self._path = part, path
         self._source = self._telling(opened)
 
     def read(self, at: int, into: memoryview) -> None:
@@ -174,23 +177,22 @@ class _Told:
         try:
             return act()
         except (FileNotFoundError, KeyError):
-            raise DamagedError(f"{self._what} is missing: {self._path}") from None
+            raise self._damaged(f"is missing: {self._path}") from None
         except _Unlike as error:
-            raise DamagedError(
-                f"{self._what} is not what its manifest says: {self._path} {error}"
-            ) from None
+            told = f"is not what its manifest says: {self._path} {error}"
+            raise self._damaged(told) from None
         except _DAMAGE as error:
-            raise self._damaged(error) from None
+            raise self._damaged(f"is damaged: {self._path}: {error}") from None
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
             # A bundle's table of contents that sends the reader before the file's beginning.
-            raise self._damaged(error) from None
+            raise self._damaged(f"is damaged: {self._path}: {error}") from None
 
-    def _damaged(self, error: Exception) -> DamagedError:
-        # Found only now, when all is read: no hole was planned in its place.
-        way_out = "write it again, or move that file away and merge with --allow-missing"
-        return DamagedError(f"{self._what} is damaged: {self._path}: {error}: {way_out}")
+    def _damaged(self, told: str) -> DamagedPiecesError:
+        piece = self._part.piece
+        text = f"rank {self._part.rank}'s piece of {piece.label!r} {told}"
+        return DamagedPiecesError({(self._part.rank, piece.identity): text})
 
 
 class _Unlike(Exception):  # noqa: N818
