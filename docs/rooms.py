@@ -27,13 +27,13 @@ WRITTEN = (
     ("logbook", 'log.array("T", block, start=…, shape=…, halo=1)'),
     ("pieces", "leaves the halo out, and checks the place"),
     ("places", "claims this rank's folder, by mkdir"),
-    ("writers", "a file that is whole or absent"),
+    ("arraywriter", "a file that is whole or absent"),
     ("ranks/rank_00003/data/T.npy", ""),
     ("rankfolder", "then one line that says where it belongs"),
     ("ranks/rank_00003/manifest.jsonl", ""),
 )
 MERGED = (
-    ("gather", "reads the manifests of all ranks"),
+    ("manifests", "reads which pieces ranks finished"),
     ("assembly", "puts pieces together; names what contradicts"),
     ("merging", "plan: is every file there, and whole?"),
     ("merging", "arrays: copies pieces under a temporary name"),

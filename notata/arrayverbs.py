@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from notata import layout, messages, npy, pieces, spelling, writers
+from notata import arraywriter, layout, messages, npy, pieces, spelling
 from notata.errors import PieceError
 from notata.pieces import Cut, Halo, Piece
 from notata.places import Place
@@ -83,7 +83,7 @@ class ArrayVerbs:
         self._place.before(data=True)
         path = os.path.join(self._place.data_home, layout.DATA, file)
         entry = self._entry(name, {None: piece}, f"{layout.DATA}/{file}")
-        writers.save_array(self._disk, path, piece.array, entry.begin if entry else None)
+        arraywriter.save_array(self._disk, path, piece.array, entry.begin if entry else None)
         if entry:
             entry.finish()
         self._log.write(messages.INFO, f"Saved array {name} in {layout.DATA}/{file}")
@@ -148,7 +148,7 @@ class ArrayVerbs:
         whole = {key: cut.array for key, cut in cuts.items()}
         path = os.path.join(self._place.data_home, layout.DATA, file)
         entry = self._entry(name, cuts, f"{layout.DATA}/{file}")
-        writers.save_bundle(self._disk, path, whole, compressed, entry.begin if entry else None)
+        arraywriter.save_bundle(self._disk, path, whole, compressed, entry.begin if entry else None)
         if entry:
             entry.finish()
         self._log.write(messages.INFO, f"Saved arrays {name} in {layout.DATA}/{file}")

@@ -6,6 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -80,19 +81,22 @@ class _Plain:
         self._file, self._hashed = file, hashed
 
     def write(self, data: bytes | memoryview) -> int:
-        hashed = self._hashed
-        if hashed is None:
-            return self._file.write(data)
-        if len(data) < _ASIDE:
-            hashed.update(data)
-            return self._file.write(data)
-        # The system copies what is written, meanwhile another core can read it.
-        aside = threading.Thread(target=hashed.update, args=(data,))
-        aside.start()
+        aside = None if self._hashed is None else self._hash(self._hashed, data)
         try:
             return self._file.write(data)
         finally:
-            aside.join()
+            if aside is not None:
+                aside.join()
+
+    def _hash(self, hashed: Hasher, data: bytes | memoryview) -> threading.Thread | None:
+        """Hash what is to be written; in a thread where the system takes its time to copy it."""
+        if len(data) >= _ASIDE:
+            aside = threading.Thread(target=hashed.update, args=(data,))
+            with suppress(RuntimeError):  # there is a limit on threads
+                aside.start()
+                return aside
+        hashed.update(data)
+        return None
 
 
 def write_bundle(file: BinaryIO, arrays: Mapping[str, Array], compressed: bool) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Parameters, metadata, arrays, artifacts and figures out: contents on their way to files."""
+"""Parameters, metadata, artifacts and figures out: contents on their way to files."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from notata import checksums, flatyaml, jsontext, layout
+from notata import flatyaml, jsontext, layout
 from notata.disk import Disk
 from notata.errors import UnsupportedValueError
 
 if TYPE_CHECKING:
     import yaml
-
-    from notata.npy import Array
 
 Plain = None | bool | int | float | str | list[Any] | dict[Any, Any]
 _DEEPEST = 100
@@ -283,65 +281,6 @@ def save_params(
     if not first:
         other = layout.PARAMS["json" if ext == "yaml" else "yaml"]
         disk.remove(os.path.join(folder, other))
-
-
-Ready = Callable[[int, Mapping[Any, str]], None]
-
-
-def save_array(disk: Disk, path: str, array: Array, ready: Ready | None = None) -> None:
-    """Write an array.
-
-    Args:
-        disk: The disk.
-        path: The file to make or replace.
-        array: The array.
-        ready: Called before the file takes its place, with its size and, under None, its checksum;
-            without it none is computed.
-
-    Ranks: independent.
-    """
-    from notata import saving
-
-    data = saving.small_bytes(array)
-    if data is not None:
-        if ready is not None:
-            ready(len(data), {None: checksums.of_bytes(data)})
-        disk.replace(path, data)
-        return
-    with disk.replacing(path, array.nbytes) as file:
-        if ready is None:
-            saving.write(file, array)
-        else:
-            hashed = checksums.hasher()
-            saving.write(file, array, hashed)
-            ready(file.tell(), {None: checksums.text_of(hashed)})
-
-
-def save_bundle(
-    disk: Disk,
-    path: str,
-    arrays: Mapping[str, Array],
-    compressed: bool,
-    ready: Ready | None = None,
-) -> None:
-    """Write several arrays into one file.
-
-    Args:
-        disk: The disk.
-        path: The file to make or replace.
-        arrays: The arrays by key.
-        compressed: Whether to compress them.
-        ready: Called before the file takes its place, with its size and each key's checksum.
-
-    Ranks: independent.
-    """
-    from notata import saving
-
-    with disk.replacing(path, sum(array.nbytes for array in arrays.values())) as file:
-        crcs = saving.write_bundle(file, arrays, compressed)
-        if ready is not None:
-            told = {key: checksums.text_of_crc(crc) for key, crc in crcs.items()}
-            ready(file.seek(0, os.SEEK_END), told)
 
 
 def save_pickle(disk: Disk, path: str, value: Any, protocol: int) -> None:

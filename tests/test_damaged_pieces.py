@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -92,6 +93,21 @@ def test_the_checksum_of_a_large_array_is_computed_as_it_is_written(
     data = piece(run).read_bytes()
     assert line(run)["checksum"] == f"xxh128:{xxhash.xxh3_128_hexdigest(data)}"
     np.testing.assert_array_equal(np.load(piece(run)), block)
+
+
+def test_where_no_thread_can_be_started_it_is_computed_all_the_same(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def work(log: Logbook) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            log.array("T", np.arange(1_000_000))
+
+    run = write_as(2, base, work)
+    assert line(run)["checksum"] == checksums.of_file(piece(run))
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -274,3 +290,16 @@ def test_what_has_no_checksum_is_not_compared(base: Path, told: str | None, dama
     assert notata.merge(run).holes == ()
     whole = np.concatenate([values(rank) for rank in range(SIZE)])
     assert (LogReader(run).load_array("T") == whole).all() != damage
+
+
+@pytest.mark.parametrize("way", ["rows", "columns", "stack", "numbers", "strings"])
+def test_an_array_of_which_every_piece_is_damaged_is_one_hole(base: Path, way: str) -> None:
+    run = counted(write_as(SIZE, base, WAYS[way]))
+    whole = LogReader(run).load_array("T")
+    for rank in range(SIZE):
+        flip(piece(run, rank))
+    report = notata.merge(run, allow_missing=True)
+    assert len(report.holes) == SIZE
+    found = np.load(run / "data/T.npy")
+    assert (found.shape, found.dtype) == (whole.shape, whole.dtype)
+    assert np.isnan(found).all() if found.dtype.kind == "f" else (found == "").all()

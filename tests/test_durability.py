@@ -178,8 +178,13 @@ def test_ranks_sync_their_own_files(base: Path, syncs: Syncs) -> None:
     first = syncs.taken()
     assert first[-5:] == ["(new)", "data", "rank_00001", "manifest.jsonl", "rank_00001"]
     assert {"ranks", "log_n", "runs", "rank_00001"} <= set(first)
-    log.array("T", np.ones(3))
+    log.array("U", np.ones(3))
     assert syncs.taken() == ["(new)", "data", "manifest.jsonl"]
+    for size in (3, 100_000):
+        log.array("T", np.ones(size))  # what it gives way to is known before
+        taken = syncs.taken()
+        assert taken[-2:] == ["data", "manifest.jsonl"]
+        assert sorted(taken[:-2]) == ["(new)", "manifest.jsonl"]
     log.warning("hot")
     assert syncs.taken()[-2:] == ["log.txt", "rank_00001"]
     log.warning("hot")

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulated import write_as
+from simulated import open_as, write_as
 
 from notata import Experiment, Logbook, index, merge, outcomes, provenance, reconciling, topology
 from notata.jobs import Answer, Record
@@ -133,6 +133,13 @@ def test_manifests_and_the_record_of_a_merge(base: Path) -> None:
     run = ranks(base)
     for line in (run / "ranks/rank_00001/manifest.jsonl").read_text().splitlines():
         assert json.loads(line).keys() == rows("`manifest.jsonl` has").keys()
+    with open_as(1, 2, base / "again") as log:
+        for number in range(2):
+            log.array("T", [number])
+    path = log.path / "ranks/rank_00001/manifest.jsonl"
+    for line in path.read_text().splitlines():
+        odd = json.loads(line).keys() - rows("`manifest.jsonl` has").keys()
+        assert odd <= {"begun"} <= words(section("`ranks/rank_00003/`"))
     merge(run, unfinished=True, allow_missing=True)
     told, record = words(section("`merge.json`")), read(run / "merge.json")
     assert record["holes"]

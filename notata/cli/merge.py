@@ -80,7 +80,9 @@ class Options(NamedTuple):
     help="Then delete the ranks' folders. What nothing joins stays in ranks.zip.",
 )
 @click.option(
-    "--allow-missing", is_flag=True, help="Leave holes where pieces are missing or don't fit."
+    "--allow-missing",
+    is_flag=True,
+    help="Leave holes where pieces are missing, damaged or don't fit.",
 )
 @click.option(
     "--unfinished",

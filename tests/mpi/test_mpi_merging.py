@@ -132,3 +132,44 @@ def test_processes_of_one_machine_make_the_same_bytes(
     environment = os.environ | {"PYTHONPATH": os.fspath(ROOT)}
     subprocess.run(command, env=environment, check=True, timeout=100)
     assert merged(run) == expected
+
+
+def test_a_byte_that_flipped_is_told_by_ranks_and_left_out_where_holes_may_be(
+    launch: Launch, tmp_path: Path, large: Path
+) -> None:
+    runs = [tmp_path / name / large.name for name in ("many", "one")]
+    for run in runs:
+        shutil.copytree(large, run)
+        for rank, at in ((1, -7), (2, 5_000_000)):
+            path = run / f"ranks/rank_{rank:05d}/data/T.npy"
+            content = bytearray(path.read_bytes())
+            content[at] ^= 16
+            path.write_bytes(content)
+
+    def merge(*options: str) -> Any:
+        return launch(
+            3,
+            "joining",
+            wrapper=lambda command: [
+                command[0],
+                *("-m", "notata", "merge", *options, os.fspath(runs[0])),
+            ],
+            check=False,
+            PYTHONPATH=os.fspath(ROOT),
+        )
+
+    done = merge()
+    assert done.status == 2
+    for rank in (1, 2):
+        assert done.output.count(f"rank {rank}'s piece of 'T' is damaged: ") == 1, done.output
+    assert not (runs[0] / "data").exists()
+    assert not (runs[0] / "merge.json").exists()
+    done = merge("--allow-missing")
+    assert done.status == 0
+    assert done.output.count("joined 4 of 4, with 2 holes") == 1, done.output
+    notata.merge(runs[1], allow_missing=True)
+    assert merged(runs[0]) == merged(runs[1])
+    holes = np.isnan(np.load(runs[0] / "data/T.npy", mmap_mode="r"))
+    assert holes[:1600, 1500:].all()
+    assert holes[1600:, :1500].all()
+    assert holes.sum() == 2 * 1600 * 1500
