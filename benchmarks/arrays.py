@@ -2,9 +2,10 @@
 
 Usage: python benchmarks/arrays.py [--repeat 5] [--folder DIR]
 
-An array of 64 MB and 10,000 of 100 numbers are written by `log.array` and by `numpy.save`. A region
-of an array that 16 ranks wrote is read before the merge by `load_array`, and of the whole array by
-`numpy.load` with `mmap_mode="r"`. Neither side of a pair syncs anything.
+An array of 64 MB and 10,000 of 100 numbers are written by `log.array` and by `numpy.save`, by a run
+of one rank and by a rank of two, which computes checksums. A region of an array that 16 ranks wrote
+is read before the merge by `load_array`, and of the whole array by `numpy.load` with
+`mmap_mode="r"`. Neither side of a pair syncs anything.
 """
 
 from __future__ import annotations
@@ -33,9 +34,12 @@ def written(parent: str | None) -> dict[str, tuple[Callable[[], float], Callable
     """For each size of array, how long notata and numpy take."""
     large, small = np.random.default_rng(1).random(8 << 20), np.arange(100.0)
 
-    def ours(count: int, values: np.ndarray) -> float:
-        with folder(parent) as here, Logbook("x", here) as log:
-            return seconds(lambda: [log.array(f"a{n}", values) for n in range(count)])
+    def ours(count: int, values: np.ndarray, size: int = 1) -> float:
+        with folder(parent) as here:
+            os.environ |= {"NOTATA_RANK": "0", "NOTATA_SIZE": str(size)}
+            with Logbook("x", here) as log:
+                del os.environ["NOTATA_RANK"], os.environ["NOTATA_SIZE"]
+                return seconds(lambda: [log.array(f"a{n}", values) for n in range(count)])
 
     def numpys(count: int, values: np.ndarray) -> float:
         with folder(parent) as here:
@@ -43,7 +47,12 @@ def written(parent: str | None) -> dict[str, tuple[Callable[[], float], Callable
 
     return {
         "write 64 MB": (lambda: ours(1, large), lambda: numpys(1, large)),
+        "write 64 MB of two ranks": (lambda: ours(1, large, 2), lambda: numpys(1, large)),
         f"write {SMALL} of 800 bytes": (lambda: ours(SMALL, small), lambda: numpys(SMALL, small)),
+        f"write {SMALL} of two ranks": (
+            lambda: ours(SMALL, small, 2),
+            lambda: numpys(SMALL, small),
+        ),
     }
 
 

@@ -170,7 +170,8 @@ def _write(run: str, kept: list[str], path: str) -> Mapping[str, tuple[int, int]
             if lines is None:
                 archive.write(source, member, method)
             else:
-                archive.writestr(zipfile.ZipInfo.from_file(source, member), lines, method)
+                entry = zipfile.ZipInfo.from_file(source, member, strict_timestamps=False)
+                archive.writestr(entry, lines, method)
         for info in archive.infolist():
             crcs[info.filename] = info.file_size, info.CRC
     return crcs
