@@ -17,7 +17,7 @@ from test_properties import folder, odd_logs
 
 from notata import LogReader, checksums, clocks, messages, streams
 from notata.errors import DamagedError
-from notata.merging import heads, logparts, logs, windows
+from notata.merging import anyheads, heads, logparts, logs, windows
 from notata.merging.heads import BEFORE, BEHIND, find_heads
 from notata.merging.tasks import Made, carry_out
 
@@ -202,6 +202,45 @@ def test_heads_in_bulk_are_those_that_are_found_line_by_line(
             rank = -1 if one.rank is None else one.rank
             expected.append((at, messages.ticks(one.stamp), rank))
         at += len(line)
+    assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
+
+
+@st.composite
+def alike(draw: st.DrawFn) -> bytes:
+    """A line that is nearly the one above, of which one byte may be another."""
+    second, level, rank = (
+        draw(st.sampled_from(some))
+        for some in (["09.999999", "10.000000", "10.000001"], ["INFO", "DEBUG"], [3, 33])
+    )
+    line = bytearray(f"[2026-11-23T03:00:{second}] {level} [rank {rank}] x".encode())
+    if draw(st.integers(0, 5)) == 0:
+        line[draw(st.integers(0, len(line) - 1))] = draw(st.sampled_from(b"./:05 ]ix[\xb0"))
+    return bytes(line) + b"\n"
+
+
+@settings(max_examples=600)
+@given(
+    texts=st.lists(st.lists(alike(), max_size=8), min_size=1, max_size=4),
+    ranks=st.tuples(*[st.sampled_from([3, 33, 1234567890])] * 4),
+    few=st.integers(1, 9),
+)
+def test_heads_that_are_nearly_those_of_the_line_above(
+    texts: list[list[bytes]], ranks: tuple[int, ...], few: int
+) -> None:
+    data, ends, expected = b"\n" * BEFORE, [], []
+    for number, lines in enumerate(texts):
+        data += b"\n" if number else b""  # one byte between logs
+        for line in lines:
+            (one,) = messages.blocks([line])
+            if one.stamp:
+                rank = -1 if one.rank is None else one.rank
+                expected.append((len(data), messages.ticks(one.stamp), rank))
+            data += line
+        ends.append(len(data))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heads, "_AT_ONCE", few)
+        patch.setattr(anyheads, "_FEW", few)
+        found = find_heads(data + bytes(BEHIND), ends, ranks[: len(ends)])
     assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from notata import checksums, clocks, messages, streams
 from notata.errors import DamagedError
-from notata.merging.heads import BEFORE, BEHIND, Heads, find_heads
+from notata.merging.anyheads import Heads
+from notata.merging.heads import BEFORE, BEHIND, find_heads
 
 if TYPE_CHECKING:
     from notata.npy import Array

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from notata.merging.ahead import ahead
-from notata.merging.heads import BEFORE, Heads, find_heads
+from notata.merging.anyheads import Heads
+from notata.merging.heads import BEFORE, find_heads
 from notata.merging.interleaving import BEHIND, Batch, Interleaver
 from notata.merging.logparts import LEAST, Items, Log, break_before
 
