@@ -80,8 +80,12 @@ def of_bytes(data: bytes) -> str:
     return text_of(hashed)
 
 
-def of_file(path: str | os.PathLike[str]) -> str:
+def of_file(path: str | os.PathLike[str], size: int | None = None) -> str:
     """Checksum of a file, read in parts.
+
+    Args:
+        path: The file.
+        size: Bytes from its beginning that count; all of it by default.
 
     Raises:
         OSError: If it can't be read.
@@ -90,8 +94,9 @@ def of_file(path: str | os.PathLike[str]) -> str:
     """
     hashed = hasher()
     with open(path, "rb", buffering=0) as file:
-        buffer = bytearray(min(_CHUNK, os.fstat(file.fileno()).st_size + 1))
-        view = memoryview(buffer)
-        while count := file.readinto(buffer):
+        left = os.fstat(file.fileno()).st_size + 1 if size is None else size
+        view = memoryview(bytearray(min(_CHUNK, left)))
+        while count := file.readinto(view if size is None else view[:left]):
             hashed.update(view[:count])
+            left -= count
     return text_of(hashed)

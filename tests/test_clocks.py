@@ -126,6 +126,7 @@ def test_readers_and_the_merge_correct_alike(
         assert data == as_readers_do(run)
         make_tiny(patch, size)
         patch.setattr(logs, "RANGE", 100)
+        patch.setattr(logs, "_OF_EACH", 1)
         patch.setattr(logs, "_SAMPLE", 20)
         assert divided(run) == (made, data)
         (run / "log.txt").write_bytes(data)

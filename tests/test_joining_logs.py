@@ -17,9 +17,9 @@ from test_properties import folder, odd_logs
 
 from notata import LogReader, checksums, clocks, messages, streams
 from notata.errors import DamagedError
-from notata.merging import anyheads, heads, logparts, logs, windows
+from notata.merging import anyheads, heads, logcuts, logparts, logs, windows
 from notata.merging.heads import BEFORE, BEHIND, find_heads
-from notata.merging.tasks import Made, carry_out
+from notata.merging.tasks import Made, Task, carry_out
 
 
 def a_run(base: Path, texts: Sequence[bytes | None]) -> Path:
@@ -374,8 +374,11 @@ def test_ranges_of_time_make_the_same_log(texts: tuple[bytes, ...], size: int, l
         expected = joined(run)
         make_tiny(patch, size)
         patch.setattr(logs, "RANGE", length)
+        patch.setattr(logs, "_OF_EACH", 1)
         patch.setattr(logs, "_SAMPLE", 20)
         patch.setattr(logs, "_BATCH", 60)
+        patch.setattr(logcuts, "_NEAR", 2 * size)
+        patch.setattr(logcuts, "_FEW", size)
         assert divided(run) == expected
 
 
@@ -386,6 +389,7 @@ def test_a_log_is_divided_where_its_time_allows(
     run = a_run(base, [b"".join(stamp % (m, rank) for m in range(60)) for rank in range(4)])
     expected = joined(run)
     monkeypatch.setattr(logs, "RANGE", 1500)
+    monkeypatch.setattr(logs, "_OF_EACH", 1)
     monkeypatch.setattr(logs, "_SAMPLE", 200)
     path = run / "backwards.tmp"
     steps = logs.divided(os.fspath(run), 0, os.fspath(path))
@@ -396,3 +400,130 @@ def test_a_log_is_divided_where_its_time_allows(
     for task in reversed(ranges):  # whoever comes first
         task.function(*task.args)
     assert path.read_bytes() == expected[1]
+
+
+@pytest.fixture
+def short_ranges(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Ranges of few records, and logs in which few bytes are looked at together."""
+    for name, size in {"RANGE": 1500, "_OF_EACH": 1, "_SAMPLE": 200, "_BATCH": 5000}.items():
+        monkeypatch.setattr(logs, name, size)
+    for name, size in {"_NEAR": 1000, "_FEW": 200}.items():
+        monkeypatch.setattr(logcuts, name, size)
+    return monkeypatch
+
+
+def steps_of(run: Path) -> tuple[list[list[Task]], Made]:
+    """The tasks of each step of a division, done one after another, and what they made."""
+    steps = logs.divided(os.fspath(run), 0, os.fspath(run / "joined.tmp"))
+    done: list[list[Task]] = []
+    results: list[object] | None = None
+    try:
+        while True:
+            done.append([*(steps.send(results) if results is not None else next(steps))])
+            results = [task.function(*task.args) for task in done[-1]]
+    except StopIteration as end:
+        made: Made = end.value["log.txt"]
+        return done, made
+    finally:
+        (run / "joined.tmp").unlink(missing_ok=True)
+
+
+def names(steps: list[list[Task]]) -> list[str]:
+    return [step[-1].function.__name__ for step in steps]
+
+
+ONCE = ["find_cuts", "join_range", "hash_logs"]
+AGAIN = ["find_cuts", "join_range", *ONCE]
+EVEN = [(minute, f"x{minute}") for minute in range(60)]
+
+
+def lines_of(rank: int, said: Sequence[tuple[int, str]]) -> bytes:
+    stamp = "[2026-11-23T03:{:02d}:00.000000] INFO [rank {}] {}\n"
+    return "".join(stamp.format(minute, rank, text) for minute, text in said).encode()
+
+
+@pytest.mark.parametrize(
+    ("odd", "expected"),
+    [
+        pytest.param(lines_of(2, EVEN), ONCE, id="even"),
+        pytest.param(lines_of(2, [(m - m % 20, f"{m}") for m in range(60)]), ONCE, id="equal"),
+        pytest.param(lines_of(2, [(30, f"{n}") for n in range(60)]), ONCE, id="all-equal"),
+        pytest.param(lines_of(2, EVEN[:20]), ONCE, id="ends-before"),
+        pytest.param(lines_of(2, EVEN[40:]), ONCE, id="begins-late"),
+        pytest.param(lines_of(2, [(5, "x" * 3000), (50, "y")]), ONCE, id="long-lines"),
+        pytest.param(lines_of(2, [(m, "a\n    [b") for m in range(60)]), ONCE, id="indented"),
+        pytest.param(lines_of(2, [(m, "a\n[b]\n[c") for m in range(60)]), ONCE, id="brackets"),
+        pytest.param(lines_of(2, EVEN)[:-1], ONCE, id="torn"),
+        pytest.param(lines_of(2, EVEN[:20])[:-1], ONCE, id="torn-before-the-last-range"),
+        pytest.param(b"", ONCE, id="empty"),
+        pytest.param(b"no stamp\n" * 200, ONCE, id="no-stamps"),
+        pytest.param(b"no stamp", ONCE, id="no-line"),
+        pytest.param(b"above\n" + lines_of(2, EVEN), ONCE, id="preamble"),
+        # The last says that its clock steps back in a range, not from one to another.
+        pytest.param(lines_of(2, [*EVEN[:30], (29, "back"), *EVEN[30:]]), None, id="a-little-back"),
+        pytest.param(lines_of(2, [*EVEN[:30], *EVEN[:30]]), AGAIN, id="back-to-the-first"),
+        pytest.param(lines_of(2, [*EVEN[:50], *EVEN[10:]]), AGAIN, id="back"),
+        pytest.param(lines_of(2, [(59, "first"), *EVEN]), AGAIN, id="back-over-all"),
+        pytest.param(lines_of(2, EVEN[::-1]), AGAIN, id="backwards"),
+        pytest.param(
+            lines_of(2, EVEN[:30]) + lines_of(9, [(30, "of another")]) + lines_of(2, EVEN[30:]),
+            AGAIN,
+            id="rewritten",
+        ),
+    ],
+)
+def test_logs_are_searched_and_read_only_where_that_was_in_vain(
+    base: Path, short_ranges: pytest.MonkeyPatch, odd: bytes, expected: list[str] | None
+) -> None:
+    run = a_run(base, [lines_of(rank, EVEN) if rank != 2 else odd for rank in range(4)])
+    _, data = joined(run)
+    assert data == as_readers_do(run)
+    steps, _ = steps_of(run)
+    assert len(steps[1]) > 4
+    assert expected in (None, names(steps))
+    assert divided(run) == joined(run)
+    read = [task.args[3] for step in steps for task in step if task.function is logs.find_cuts]
+    in_vain = frozenset([os.fspath(run / "ranks/rank_00002/log.txt")])
+    assert {*read} <= {frozenset(), in_vain}
+
+
+def test_several_logs_that_were_searched_in_vain_are_joined_twice_at_most(
+    base: Path, short_ranges: pytest.MonkeyPatch
+) -> None:
+    back = [[*EVEN[: 20 + rank], *EVEN[5 * rank :]] for rank in range(6)]
+    run = a_run(base, [lines_of(rank, said) for rank, said in enumerate(back)])
+    steps, made = steps_of(run)
+    assert names(steps) == AGAIN
+    assert joined(run)[0] == made
+    assert sum(task.bytes for task in steps[3]) == 0  # progress has told of them
+
+
+def test_the_runs_log_with_records_of_other_ranks_is_read(
+    base: Path, short_ranges: pytest.MonkeyPatch
+) -> None:
+    run = a_run(base, [lines_of(rank, EVEN) for rank in range(4)])
+    _, data = joined(run)
+    (run / "log.txt").write_bytes(data)
+    steps, made = steps_of(run)
+    assert names(steps) == ONCE  # a few bytes tell that it holds them
+    assert made == joined(run)[0]
+    few = lines_of(0, EVEN[:31]) + lines_of(1, [(30, "x30")]) + lines_of(0, EVEN[31:])
+    (run / "log.txt").write_bytes(few)
+    steps, made = steps_of(run)
+    assert names(steps) in (ONCE, AGAIN)
+    assert joined(run) == (made, data)
+
+
+def test_a_log_grows_while_it_is_joined(base: Path, short_ranges: pytest.MonkeyPatch) -> None:
+    run = a_run(base, [lines_of(rank, EVEN) for rank in range(4)])
+    made, _ = joined(run)
+    spans = logs.spans_of(os.fspath(run))
+    for path in run.glob("ranks/*/log.txt"):
+        path.write_bytes(path.read_bytes() + lines_of(1, [(59, "later")]))
+    short_ranges.setattr(logs, "spans_of", lambda run: spans)
+    _, again = steps_of(run)
+    assert again == made
+    for path in run.glob("ranks/*/log.txt"):
+        os.truncate(path, 100)
+    with pytest.raises(DamagedError, match=r"log\.txt became shorter"):
+        steps_of(run)

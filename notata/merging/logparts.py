@@ -65,6 +65,7 @@ class Log:
         latest: The ticks that no record that is still to be read comes before.
         within: Whether the part that was read last began within a line.
         goes_on_within: Whether the next one does.
+        as_is: Whether all that was read is to be written as it is.
     """
 
     def __init__(self, run: str, span: Span, shifts: clocks.Corrections) -> None:
@@ -73,6 +74,7 @@ class Log:
         self.latest = messages.LONG_AGO
         self.within = False
         self.goes_on_within = False
+        self.as_is = True
         self._shifts = shifts
         self._run = run
         self._rank = span.rank
@@ -157,7 +159,9 @@ class Log:
             if len(ranks):
                 self._rank = int(ranks[-1])
             keep = ~np.isin(ranks, list(self.span.without))
-            starts, ends, ticks = starts[keep], ends[keep], ticks[keep]
+            if not keep.all():
+                self.as_is = False
+                starts, ends, ticks = starts[keep], ends[keep], ticks[keep]
         else:
             if rest and not self._begun:
                 signed[0] = self._preamble(bytes(buffer[begin : ends[0]]), own)
@@ -166,6 +170,7 @@ class Log:
                 raw = bytes(buffer[starts[i] : ends[i]])
                 made = messages.signed(messages.Block(raw[1:20], own, raw), b"")
                 signed[i] = made if raw.endswith(b"\n") else made[:-1]
+        self.as_is = self.as_is and not signed
         self._begun = self._begun or len(starts) > rest
         if len(ticks):
             if ticks[0] < self.latest or (ticks[1:] < ticks[:-1]).any():

@@ -1,22 +1,25 @@
 """Joining logs: all ranks' records in time order in one file under a temporary name.
 
-In several processes each takes a range of time. Where the ranges begin is chosen by samples of the
-logs; then each log is read once to find where in it they begin, and how much is written for each.
+In several processes each takes a range of time. When the ranges begin is chosen by samples of the
+logs; where in each log that is, is searched for. A log in which time steps back, or that is not
+written as it is, may have been searched in vain: who joins a range finds that out. Then such logs
+are read to find it, and all is joined again.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
 
 from notata import checksums, clocks, files, gather, layout, messages, streams
-from notata.merging.logparts import Log, Span, parts_of
+from notata.merging.logcuts import Cut, find_cuts
+from notata.merging.logparts import Log, Span
 from notata.merging.places import write_at, writing
 from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
 from notata.merging.windows import in_order
 
 RANGE = 1 << 26  # bytes of all logs that a process joins at once
+_OF_EACH = 1 << 19  # bytes of each log, on average, that it takes at least
 _SAMPLE = 1 << 20  # bytes of a log for each of which its time is looked up
 _PEEK = 1 << 13  # bytes that are read for that
 _BATCH = 1 << 25  # bytes of logs that a process searches at once
@@ -74,20 +77,6 @@ def join_logs(run: str, temporary: str, progress: Told = silent) -> Made:
     return Made(checksums.text_of(hashed), inputs)
 
 
-class Cut(NamedTuple):
-    """Where the ranges of time begin in one log.
-
-    Attributes:
-        offsets: The byte of the file, for each range but the first.
-        sizes: Bytes that are written of it for each range.
-        checksum: Of the file.
-    """
-
-    offsets: list[int]
-    sizes: list[int]
-    checksum: str
-
-
 def divided(run: str, size: int, temporary: str) -> Steps:
     """The same in several tasks, each of which joins a range of time.
 
@@ -101,27 +90,49 @@ def divided(run: str, size: int, temporary: str) -> Steps:
     spans = spans_of(run)
     ticks = _beginnings(run, spans)
     batches = list(_batches(spans))
-    found = yield [Task(find_cuts, (run, batch, ticks)) for batch in batches]
-    cuts = [cut for some in found for cut in some]
-    target = os.path.join(run, layout.LOG)
-    with naming(target, size), open(temporary, "xb"):
-        pass
-    own = sum(span.end for span in spans if span.rank is not None)
-    tasks, at = [], 0
-    for number in range(len(ticks) + 1):
-        mine = [_part(span, cut, number) for span, cut in zip(spans, cuts, strict=True)]
-        read = sum(span.end - span.begin for span in mine if span.rank is not None)
-        tasks.append(Task(join_range, (run, target, mine, temporary, at, size), read))
-        at += sum(cut.sizes[number] for cut in cuts)
-    assert own == sum(task.bytes for task in tasks)
-    yield tasks
-    (itself,) = yield [Task(checksums.of_file, (temporary,))]
+    exact: frozenset[str] = frozenset()
+    while True:
+        found = yield [Task(find_cuts, (run, batch, ticks, exact)) for batch in batches]
+        cuts = [cut for some in found for cut in some]
+        with naming(os.path.join(run, layout.LOG), size), open(temporary, "wb" if exact else "xb"):
+            pass
+        ranges = _ranges(run, spans, cuts, temporary, (ticks, size))
+        told = yield [task._replace(bytes=0) for task in ranges] if exact else ranges
+        sure = {span.path for span, cut in zip(spans, cuts, strict=True) if cut.sure}
+        wrong = frozenset(path for paths in told for path in paths) - sure
+        if not wrong:
+            break
+        exact |= wrong
+    itself, *hashed = yield [
+        Task(checksums.of_file, (temporary,)),
+        *(Task(hash_logs, (batch,)) for batch in batches),
+    ]
     inputs = {
-        os.path.relpath(span.path, run): cut.checksum
-        for span, cut in zip(spans, cuts, strict=True)
+        os.path.relpath(span.path, run): checksum
+        for span, checksum in zip(spans, (one for some in hashed for one in some), strict=True)
         if span.rank is not None
     }
     return {layout.LOG: Made(itself, inputs)}
+
+
+def _ranges(
+    run: str,
+    spans: Sequence[Span],
+    cuts: Sequence[Cut],
+    temporary: str,
+    known: tuple[Sequence[int], int],
+) -> list[Task]:
+    """A task for each range of time, by where they begin and how large all of it will be."""
+    ticks, size = known
+    target = os.path.join(run, layout.LOG)
+    tasks, at = [], 0
+    for number, until in enumerate([*ticks, None]):
+        mine = [_part(span, cut, number) for span, cut in zip(spans, cuts, strict=True)]
+        read = sum(span.end - span.begin for span in mine if span.rank is not None)
+        tasks.append(Task(join_range, (run, target, mine, temporary, at, size, until), read))
+        at += sum(cut.sizes[number] for cut in cuts)
+    assert sum(task.bytes for task in tasks) == sum(s.end for s in spans if s.rank is not None)
+    return tasks
 
 
 def _part(span: Span, cut: Cut, number: int) -> Span:
@@ -150,9 +161,9 @@ def _beginnings(run: str, spans: Sequence[Span]) -> list[int]:
         samples += [(ticks, span.end / count) for ticks in found if ticks is not None]
     samples.sort()
     chosen: list[int] = []
-    passed = 0.0
+    passed, size = 0.0, max(RANGE, _OF_EACH * len(spans))
     for ticks, weight in samples:
-        if passed >= (len(chosen) + 1) * RANGE:
+        if passed >= (len(chosen) + 1) * size:
             chosen.append(ticks)
         passed += weight
     return sorted(set(chosen))
@@ -167,41 +178,15 @@ def _ticks_at(span: Span, at: int) -> int | None:
     return next((messages.ticks(stamp) for stamp in stamps if stamp), None)
 
 
-def find_cuts(run: str, spans: Sequence[Span], ticks: Sequence[int]) -> list[Cut]:
-    """Read logs to find where ranges of time begin in them.
-
-    Args:
-        run: Folder of the run.
-        spans: The logs.
-        ticks: Where each range but the first begins.
-
-    Ranks: independent.
-    """
-    shifts = clocks.of_run(run)
-    return [_cut(Log(run, span, shifts), ticks) for span in spans]
-
-
-def _cut(log: Log, ticks: Sequence[int]) -> Cut:
-    offsets: list[int] = []
-    sizes = [0]
-    for at, items, lengths in parts_of(log):
-        marks = items.ticks.searchsorted(ticks[len(offsets) :], "left").tolist()
-        done = 0
-        for mark in marks:
-            if mark == len(items.ticks):
-                break
-            offsets.append(at + int(items.starts[mark]))
-            sizes[-1] += int(lengths[done:mark].sum())
-            sizes.append(0)
-            done = mark
-        sizes[-1] += int(lengths[done:].sum())
-    missing = len(ticks) - len(offsets)
-    return Cut(offsets + [log.span.end] * missing, sizes + [0] * missing, log.checksum())
-
-
 def join_range(
-    run: str, target: str, spans: Sequence[Span], temporary: str, at: int, size: int
-) -> None:
+    run: str,
+    target: str,
+    spans: Sequence[Span],
+    temporary: str,
+    at: int,
+    size: int,
+    until: int | None,
+) -> list[str]:
     """Write a range of time into the file that others write to as well.
 
     Args:
@@ -211,6 +196,11 @@ def join_range(
         temporary: Path of the file.
         at: Where in it the range begins.
         size: Bytes of all logs, for errors.
+        until: The ticks at which the next range begins.
+
+    Returns:
+        The logs that are not as they were believed to be: records are later than the range, or not
+        written as they are.
 
     Ranks: independent.
     """
@@ -220,3 +210,13 @@ def join_range(
         for data in in_order(logs):
             write_at(descriptor, at, data)
             at += len(data)
+    late = [log for log in logs if until is not None and log.latest >= until]
+    return [log.span.path for log in logs if log in late or not log.as_is]
+
+
+def hash_logs(spans: Sequence[Span]) -> list[str]:
+    """Checksums of logs, as far as they were joined.
+
+    Ranks: independent.
+    """
+    return [checksums.of_file(span.path, span.end) for span in spans]

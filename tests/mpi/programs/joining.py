@@ -14,7 +14,8 @@ from notata.merging.crew import crew
 from notata.merging.plan import make_plan
 
 run = sys.argv[1]
-joining._LARGE, arrays._TASK, logs.RANGE, logs._SAMPLE = 20_000, 1, 20_000, 2_000
+joining._LARGE, arrays._TASK = 20_000, 1
+logs.RANGE, logs._OF_EACH, logs._SAMPLE = 20_000, 1, 2_000
 
 found: dict[str, object] = {}
 with crew() as workers:
