@@ -26,17 +26,22 @@ PICTURES = ROOT / "docs" / "pictures"
 JOIN = """
 import os, resource, sys, time
 from notata import files
+from notata.merging.crew import crew
 from notata.merging.joining import join
 from notata.merging.plan import make_plan
-run, target = sys.argv[1:]
+run, target, jobs = sys.argv[1:]
 (output,) = [out for out in make_plan(run).outputs if out.file == target]
 made = os.path.join(run, "joined.tmp")
 began = time.perf_counter()
-join(run, [(output, made)], None, lambda count: None)
-seconds = time.perf_counter() - began
+with crew(int(jobs)) as workers:
+    join(run, [(output, made)], workers.executor, lambda count: None)
+    seconds = time.perf_counter() - began
 files.sync(made)
 synced = time.perf_counter() - began
-print(seconds, synced, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+if workers.executor:
+    memory += workers.size * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(seconds, synced, memory // 1024)
 """
 
 
@@ -54,11 +59,14 @@ def folder(parent: str | None) -> Iterator[Path]:
         yield Path(name)
 
 
-def joined(run: Path, target: str) -> tuple[float, float, int]:
-    """Seconds to join one output in a process of its own, and until it is on disk; megabytes."""
+def joined(run: Path, target: str, jobs: int = 1) -> tuple[float, float, int]:
+    """Seconds to join one output in a process of its own, and until it is on disk; megabytes.
+
+    With several jobs that process starts as many others, and the seconds are until they are done.
+    """
     made = run / "joined.tmp"
     made.unlink(missing_ok=True)
-    command = [sys.executable, "-c", JOIN, str(run), target]
+    command = [sys.executable, "-c", JOIN, str(run), target, str(jobs)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     seconds, synced, megabytes = done.stdout.split()
     return float(seconds), float(synced), int(megabytes)

@@ -1,7 +1,8 @@
 """Joining logs, beside `LC_ALL=C sort -m` over the same files.
 
 Bounds: at least twice the speed of `sort -m`, with the same lines out, and less than 300 MB of
-memory whatever the size.
+memory whatever the size. `sort -m` has one thread. One process of ours has two; with `--jobs` there
+are as many processes as the machine has processors, and starting them counts.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ def write(base: Path, ranks: int, size: int) -> Path:
 def main() -> None:
     args = arguments(__doc__ or "")
     size = 2_000_000_000 if args.full else 200_000_000
+    several = sorted({1, len(os.sched_getaffinity(0))})
     rows = []
     for ranks in (16, 512):
         with folder(args.folder) as base:
@@ -50,14 +52,19 @@ def main() -> None:
             def merged(run: Path = run, script: str = script) -> float:
                 return timed(["sh", "-c", script], run, LC_ALL="C")
 
-            (sort, (seconds, _, memory)) = best(
-                args.repeat, merged, lambda run=run: joined(run, "log.txt")
+            sort, *joins = best(
+                args.repeat,
+                merged,
+                *(lambda run=run, jobs=jobs: joined(run, "log.txt", jobs) for jobs in several),
             )
             same = "sort joined.tmp > a.tmp; sort sorted.tmp > b.tmp; cmp a.tmp b.tmp"
             timed(["sh", "-c", same], run, LC_ALL="C")
-            told = [f"{size / 1e6 / t:.0f}" for t in (seconds, sort)]
-            rows.append([ranks, f"{size / 1e6:.0f}", *told, f"{sort / seconds:.2f}", memory])
-    report("merge_logs", ["ranks", "MB", "join MB/s", "sort -m MB/s", "ratio", "memory MB"], rows)
+            for jobs, (seconds, _, memory) in zip(several, joins, strict=True):
+                told = [f"{size / 1e6 / t:.0f}" for t in (seconds, sort)]
+                sizes = [ranks, f"{size / 1e6:.0f}", jobs]
+                rows.append([*sizes, *told, f"{sort / seconds:.2f}", memory])
+    columns = ["ranks", "MB", "jobs", "join MB/s", "sort -m MB/s", "ratio", "memory MB"]
+    report("merge_logs", columns, rows)
 
 
 if __name__ == "__main__":
