@@ -8,6 +8,7 @@ records usually begin with; any other line that may be a record is looked at in 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -106,7 +107,6 @@ class _Usual:
         self._counts[:, 0] = 0xFFFF_FF00_0000_0000
         self._counts[:, 1:_DIGITS] = 0xFFFF_FFFF_FFFF_FFFF
         self._counts[:, _DIGITS:] = self._levels[0][1]
-        self._of_one: tuple[int, Array] = -1, self._counts[:0]
 
     def changes(self, w: Array, logs: Array) -> Array:
         """The lines whose head is not that of the line above but for the last digits.
@@ -121,9 +121,7 @@ class _Usual:
             changed[1:] = logs[1:] != logs[:-1]  # other ranks
             counts = self._counts[logs[1:]].reshape(-1)
         else:
-            if self._of_one[0] != logs:
-                self._of_one = int(logs), np.tile(self._counts[logs], _AT_ONCE)
-            counts = self._of_one[1][: w.size - _WORDS]
+            counts = _over_and_over(self._counts[logs].tobytes(), _AT_ONCE)[: w.size - _WORDS]
         words = w.reshape(-1)
         differ: Array = words[_WORDS:] ^ words[:-_WORDS]
         differ &= counts
@@ -142,6 +140,13 @@ class _Usual:
                 differ |= (w[:, _DIGITS + i] ^ known[logs, i]) & counting[logs, i]
             match |= differ == 0
         return match
+
+
+@functools.lru_cache(4)  # one for each length of ranks in a run
+def _over_and_over(words: bytes, times: int) -> Array:
+    import numpy as np
+
+    return np.frombuffer(words * times, np.uint64)
 
 
 def _as_words(texts: Sequence[bytes]) -> tuple[Array, Array]:
@@ -233,13 +238,13 @@ def _line_starts(a: Array) -> Array:
     import numpy as np
 
     found = [np.zeros(0, np.int64)]
-    places = _places()
     for begin in range(BEFORE - 1, len(a) - BEHIND - 1, _BLOCK):
         match = a[begin : min(begin + _BLOCK, len(a) - BEHIND - 1)] == ord("\n")
-        found.append(_where(match, places) + (begin + 1))
+        found.append(_where(match) + (begin + 1))
     return np.concatenate(found)
 
 
+@functools.cache
 def _places() -> Array:
     """The place of the only bit of a number of 16 bits."""
     import numpy as np
@@ -249,7 +254,7 @@ def _places() -> Array:
     return places
 
 
-def _where(match: Array, places: Array) -> Array:
+def _where(match: Array) -> Array:
     """Where some of many truths are, of which 16 are looked at at once."""
     import numpy as np
 
@@ -260,6 +265,6 @@ def _where(match: Array, places: Array) -> Array:
     if (one & (one - np.uint16(1))).any():  # two of them
         return np.flatnonzero(match)
     at <<= 4
-    at += places[one]
+    at += _places()[one]
     rest = np.flatnonzero(match[whole:]) + whole
     return np.concatenate((at, rest)) if len(rest) else at
