@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from notata import checksums
+from notata import checksums, files
 from notata.disk import Disk
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ def save_array(disk: Disk, path: str, array: Array, ready: Ready | None = None) 
         disk.replace(path, data)
         return
     with disk.replacing(path, array.nbytes) as file:
+        files.reserve(file.fileno(), array.nbytes)
         if ready is None:
             saving.write(file, array)
         else:

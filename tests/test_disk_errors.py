@@ -7,6 +7,8 @@ import os
 import re
 import resource
 import subprocess
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from calls import need_strace, run, strace
 from simulated import open_as
 
-from notata import Experiment, Logbook, LogReader, disk, layout
+from notata import Experiment, Logbook, LogReader, disk, files, layout
 
 BIG = 300_000  # bytes of what is written; the disk that is full has 256 KiB in all
 
@@ -508,3 +511,38 @@ def test_errors_of_something_else_are_left_as_they_are(error: Any) -> None:
     before = str(error)
     disk.Disk(rank=1).explain(error, "/r/data/T.npy", 1)
     assert str(error) == before
+
+
+def test_room_for_a_large_array_is_reserved_and_no_more_than_it_takes(base: Path) -> None:
+    """What is reserved behind the end of a file would be taken from the quota for nothing."""
+    need_strace()
+    code = """
+        import sys
+        import numpy as np
+        from notata import Logbook
+        with Logbook("r", sys.argv[1]) as log:
+            log.array("large", np.zeros(1 << 18))
+            log.array("small", np.zeros(10))
+            log.arrays("bundle", zeros=np.zeros(1 << 18))
+    """
+    base.mkdir(parents=True)
+    told = base / "calls"
+    program = [sys.executable, "-c", textwrap.dedent(code), str(base)]
+    done = run([*strace(["fallocate"], to=told), *program], base)
+    assert done.returncode == 0, done.stderr
+    (call,) = [line for line in told.read_text().splitlines() if "fallocate(" in line]
+    assert "KEEP_SIZE" in call
+    assert str(8 << 18) in call
+    large = (base / "log_r/data/large.npy").stat()
+    assert large.st_size == (8 << 18) + 128
+    assert 512 * large.st_blocks <= large.st_size + 2 * large.st_blksize
+
+
+def test_what_can_not_be_reserved_is_no_error(base: Path) -> None:
+    base.mkdir(parents=True)
+    path = base / "x"
+    path.write_bytes(b"x")
+    with open(path, "rb") as readable, open(os.devnull, "wb") as device:
+        files.reserve(readable.fileno(), 1 << 21)
+        files.reserve(device.fileno(), 1 << 21)
+    assert path.read_bytes() == b"x"
