@@ -15,6 +15,7 @@ WAITING = frozenset(
 RUNNING = frozenset(
     ("RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "SIGNALING")
 ) | {"STAGE_OUT", "RESIZING"}
+STOPPED = frozenset(("SUSPENDED", "STOPPED"))  # those of them in which no process gets on
 # States that say by themselves why a job ended; FAILED and COMPLETED leave it to the exit status.
 TELLING = frozenset(
     ("OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL", "CANCELLED", "PREEMPTED", "DEADLINE", "BOOT_FAIL")

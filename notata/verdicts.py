@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from notata import files, layout, lifecycle, pulse, silence
+from notata.jobs import STOPPED, Answer, Job, JobId, Record, job_name
 from notata.jobs import WAITING as JOB_WAITS
-from notata.jobs import Answer, Job, JobId, Record, job_name
 from notata.messages import stamp_seconds
 from notata.phrases import duration_text
 from notata.stored import DAMAGED, read_json
@@ -172,9 +172,10 @@ class Judge:
     def _by_job(self, told: Outcome, job: Job) -> Outcome:
         newest = job.newest
         record = _decisive(job, told.facts)
-        if not record.over:
+        if not record.over and not newest.over:
             state = WAITING if newest.state in JOB_WAITS else RUNNING
-            why = f"{newest.state} again (Slurm {job.name})" if state == WAITING else None
+            again = f"{newest.state} again (Slurm {job.name})"
+            why = again if state == WAITING else self._silent_in(newest, told.sign)
             return told._replace(state=state, reason=why)
         # A process may outlive its job: that of a node whose slurmd died goes on.
         ended = record.end if record.end is not None else newest.end
@@ -184,7 +185,15 @@ class Judge:
             )
         nodes = record.nodes or newest.nodes
         where = f"Slurm {job.name}, {nodes}" if nodes else f"Slurm {job.name}"
-        return told._replace(state=FAILED, reason=f"{record.why} ({where})", ended=ended)
+        why = record.why if record.over else f"{record.state}, and not gone on with"
+        return told._replace(state=FAILED, reason=f"{why} ({where})", ended=ended)
+
+    def _silent_in(self, record: Record, sign: float | None) -> str | None:
+        """What is to be said of a run without a sign of life whose job goes on, as Slurm says."""
+        since = max(sign or 0.0, record.start or 0.0)  # a job that began anew comes to it yet
+        if not since or self._lives(since) or record.state in STOPPED:
+            return None
+        return f"no sign of life for {self._age(since)}, though its job is {record.state}"
 
     def _by_sign(self, told: Outcome, user: int | None) -> Outcome:
         if self._lives(told.sign):

@@ -116,11 +116,12 @@ def test_the_scheduler_is_asked_once_for_all(sweep: Sweep) -> None:
         (["NODE_FAIL"], ("failed", "NODE_FAIL (Slurm 4711_3, n2)")),
         (["PREEMPTED"], ("failed", "PREEMPTED (Slurm 4711_3, n2)")),
         (["CANCELLED"], ("failed", "CANCELLED (Slurm 4711_3, n2)")),
-        (["RUNNING"], ("running", None)),
-        (["COMPLETING"], ("running", None)),
         (["SUSPENDED"], ("running", None)),
         (["NODE_FAIL", "PENDING"], ("waiting", "PENDING again (Slurm 4711_3)")),
-        (["NODE_FAIL", "RUNNING"], ("running", None)),
+        (
+            ["REQUEUED", "COMPLETED"],
+            ("failed", "REQUEUED, and not gone on with (Slurm 4711_3, n2)"),
+        ),
         # The second run of the job left the run alone; how the first one ended is what counts.
         (["PREEMPTED", "COMPLETED"], ("failed", "PREEMPTED (Slurm 4711_3, n2)")),
         (
@@ -137,9 +138,39 @@ def test_a_run_that_said_nothing_has_the_state_of_its_job(
     assert sweep.states() == {"t3": expected}
 
 
+@pytest.mark.parametrize("state", ["RUNNING", "COMPLETING"])
+def test_a_silent_run_of_a_job_that_goes_on_is_told_with_both(sweep: Sweep, state: str) -> None:
+    """The process died while its script goes on, or Slurm's record is of a runaway."""
+    sweep.run("t2", scheduler=task_facts(2), sign=sweep.now)
+    sweep.run("t3", scheduler=task_facts(3), sign=sweep.now - 3 * 86_400)
+    sweep.run("t4", scheduler=task_facts(4))
+    sweep.says("4711_2", state)
+    sweep.says("4711_3", Record(state, start=sweep.now - 4 * 86_400))
+    sweep.says("4711_4", "NODE_FAIL", Record(state, start=sweep.now))  # just begun anew
+    silent = f"no sign of life for 3 d, though its job is {state}"
+    assert sweep.states() == {
+        "t2": ("running", None),
+        "t3": ("running", silent),
+        "t4": ("running", None),
+    }
+    assert reconcile(sweep.folder).written == []
+
+
+def test_a_run_that_a_requeued_job_did_not_go_on_with_is_written_down(sweep: Sweep) -> None:
+    folder = sweep.run("t3", scheduler=task_facts(3), sign=sweep.now - 3 * 86_400)
+    sweep.says("4711_3", "REQUEUED", "COMPLETED")
+    assert len(reconcile(sweep.folder).written) == 1
+    meta = json.loads((folder / "metadata.json").read_text())
+    assert (meta["status"], meta["failure_reason"]) == (
+        "failed",
+        "REQUEUED, and not gone on with (Slurm 4711_3, n2)",
+    )
+
+
 def test_a_step_that_ended_before_its_job_tells_more(sweep: Sweep) -> None:
     sweep.run("step", scheduler={"name": "slurm", "job_id": "5", "step_id": "0"})
-    sweep.run("next", scheduler={"name": "slurm", "job_id": "5", "step_id": "1"})
+    facts = {"name": "slurm", "job_id": "5", "step_id": "1"}
+    sweep.run("next", sign=sweep.now, scheduler=facts)
     sweep.run("batch", scheduler={"name": "slurm", "job_id": "6"})
     sweep.says("5", "RUNNING")
     sweep.says("5", Record("FAILED", "", "1:0", "n2", sweep.began, sweep.began + 9), step="0")
