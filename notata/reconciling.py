@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from notata import attempts, files, layout, lifecycle, pulse, writers
-from notata.cells import RUN_ID
-from notata.index import Index
+from notata.cells import RUN_ID, encode_own
+from notata.index import Index, row_of
 from notata.lock import locked
 from notata.messages import stamp_seconds
 from notata.outcomes import Survey, survey
@@ -54,7 +54,7 @@ def reconcile(folder: StrPath) -> Reconciled:
     folder = os.fspath(folder)
     found = survey(folder)
     is_run = os.path.lexists(os.path.join(folder, layout.METADATA))
-    home = os.path.dirname(os.path.abspath(folder)) if is_run else folder
+    home = _home(folder) if is_run else os.path.abspath(folder)
     written: list[Outcome] = []
     skipped: list[Outcome] = []
     unsaid = [outcome for outcome in found.outcomes if outcome.unsaid]
@@ -64,9 +64,18 @@ def reconcile(folder: StrPath) -> Reconciled:
                 source = found.answer.source or ""
                 (written if _write(outcome, source) else skipped).append(outcome)
     rows = None
-    if not is_run and (written or _lacks_rows(folder, found.outcomes)):
-        rows = Index(os.path.abspath(folder)).rebuild()
+    told = {outcome.run_id: _Told(outcome.recorded, outcome.reason) for outcome in found.outcomes}
+    if is_run:
+        _renew_row(home, folder)
+    elif written or _is_behind(home, told):
+        rows = Index(home).rebuild()
     return Reconciled(found, written, skipped, rows)
+
+
+def _home(run: str) -> str:
+    """The experiment of a run, or the folder of one that is in none."""
+    parent = os.path.dirname(os.path.abspath(run))
+    return os.path.dirname(parent) if os.path.basename(parent) == layout.RUNS else parent
 
 
 class _Changed(Exception):  # noqa: N818
@@ -135,13 +144,37 @@ def _ended(meta: dict[str, Any], outcome: Outcome, source: str) -> dict[str, Any
     return attempts.mirrored(meta | fields)
 
 
-def _lacks_rows(folder: str, outcomes: Iterable[Outcome]) -> bool:
-    """Whether a run that has ended has no row, because of a crash between the one and the other."""
-    ended = {o.run_id for o in outcomes if o.recorded in (COMPLETE, FAILED)}
+class _Told(NamedTuple):
+    """What a run's metadata say, and its row should."""
+
+    status: object
+    reason: object
+
+
+def _renew_row(experiment: str, run: str) -> None:
+    """Put a run's row into its experiment's table, if there is one that says something else."""
+    if os.path.lexists(os.path.join(experiment, layout.INDEX)):
+        row = row_of(run)
+        told = _Told(row.run.get("run_status"), row.run.get("failure_reason"))
+        if _is_behind(experiment, {row.run_id: told}):
+            Index(experiment).add(row)
+
+
+def _is_behind(experiment: str, told: Mapping[str, _Told]) -> bool:
+    """Whether the row of a run that has ended is missing, or is that of an earlier attempt.
+
+    A crash between the run's end and its row leaves it so, and a table that was held for too long.
+    """
+    ended = {
+        run_id: (told.status, encode_own(told.reason))
+        for run_id, told in told.items()
+        if told.status in (COMPLETE, FAILED)
+    }
     if not ended:
         return False
     try:
-        _, rows = read_table(os.path.join(folder, layout.INDEX))
+        _, rows = read_table(os.path.join(experiment, layout.INDEX))
     except (OSError, ValueError):
         return True
-    return not ended <= {row.get(RUN_ID) for row in rows}
+    there = {row.get(RUN_ID): (row.get("run_status"), row.get("failure_reason")) for row in rows}
+    return any(there.get(run_id) != cells for run_id, cells in ended.items())

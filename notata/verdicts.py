@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from notata import files, layout, lifecycle, pulse, silence
+from notata.cells import encode_own
 from notata.jobs import STOPPED, Answer, Job, JobId, Record, job_name
 from notata.jobs import WAITING as JOB_WAITS
 from notata.messages import stamp_seconds
@@ -152,7 +153,8 @@ class Judge:
             return Outcome(run.path, run_id, DAMAGED, why, DAMAGED, "", {})
         status = str(run.meta.get("status"))
         reason = run.meta.get("failure_reason")
-        reason = None if reason is None else str(reason)  # a program may note anything
+        # A program may note anything; it is told as in the table, whose row is compared with it.
+        reason = None if reason is None else encode_own(reason)
         told = Outcome(run.path, run_id, status, reason, status, "", run.facts)
         if run.facts:
             told = told._replace(job=job_name(run.facts))

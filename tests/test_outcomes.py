@@ -302,6 +302,53 @@ def test_rows_that_a_crash_left_out_are_added(sweep: Sweep) -> None:
     assert reconcile(sweep.folder).rows is None
 
 
+def table(sweep: Sweep) -> dict[str, tuple[str, str]]:
+    with (sweep.folder / "index.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len({row["run_id"] for row in rows})
+    return {row["run_id"]: (row["run_status"], row["failure_reason"]) for row in rows}
+
+
+def rewritten(folder: Path, **fields: Any) -> None:
+    meta = json.loads((folder / "metadata.json").read_text())
+    (folder / "metadata.json").write_text(json.dumps(meta | fields))
+
+
+def test_rows_of_earlier_attempts_are_made_anew(sweep: Sweep) -> None:
+    """As where the retry found the table's lock held all the time it waited."""
+    a = sweep.run("a", "failed", failure_reason="diverged")
+    sweep.run("b", "failed", failure_reason={"step": [1, 2]})  # a program's own
+    sweep.run("c", "complete")
+    reconcile(sweep.folder)
+    assert table(sweep)["a"] == ("failed", "diverged")
+    rewritten(a, failure_reason="no space left")
+    assert reconcile(sweep.folder).rows == 3
+    assert table(sweep)["a"] == ("failed", "no space left")
+    rewritten(a, status="complete", failure_reason=None)
+    assert reconcile(sweep.folder).rows == 3
+    assert table(sweep) == {
+        "a": ("complete", ""),
+        "b": ("failed", '{"step": [1, 2]}'),
+        "c": ("complete", ""),
+    }
+    assert reconcile(sweep.folder).rows is None
+
+
+def test_a_run_reconciled_by_itself_has_its_row(sweep: Sweep) -> None:
+    sweep.run("a", "failed", failure_reason="diverged")
+    reconcile(sweep.folder)
+    folder = sweep.run("t3", scheduler=task_facts(3))
+    sweep.says("4711_3", "TIMEOUT")
+    assert len(reconcile(folder).written) == 1
+    told = {"a": ("failed", "diverged"), "t3": ("failed", "TIMEOUT (Slurm 4711_3, n2)")}
+    assert table(sweep) == told
+    assert not (sweep.folder / "runs" / ".reconcile.lock").exists()  # one lock for both
+    rewritten(folder, status="complete", failure_reason=None)
+    reconcile(folder)
+    assert table(sweep) == told | {"t3": ("complete", "")}
+    assert reconcile(sweep.folder).rows is None
+
+
 def ends_by_itself(folder: Path, meta: Mapping[str, Any]) -> None:
     (folder / "metadata.json").write_text(json.dumps({**meta, "status": "complete"}))
 

@@ -12,7 +12,8 @@ _HELP = f"""Mark as failed the runs of an EXPERIMENT that ended without a word, 
 A run that was killed says nothing any more; Slurm knows why: OUT_OF_MEMORY, TIMEOUT, NODE_FAIL,
 CANCELLED, PREEMPTED, an exit status. That is written into the run's metadata, and its row into the
 table. A run that ended by itself, or still runs, is left alone, so that this may run from cron; a
-second time it finds nothing to do. EXPERIMENT may be a single run, or a name below outputs/.
+second time it finds nothing to do. Rows that are missing, or are of an earlier attempt, are made
+anew. EXPERIMENT may be a single run, or a name below outputs/.
 
 {KEEP}Example:
   notata reconcile outputs/sweep
