@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 from notata import layout, writers
+from notata.errors import DamagedError, UnsupportedValueError
 from notata.jobs import Answer
-from notata.stored import read_json
+from notata.stored import read_json, read_params
 
 _DEEPEST = 5  # folders in an experiment's name
+_ASKED = 10  # runs that are asked for the name of an experiment whose folder has another
 
 
 class Array(NamedTuple):
@@ -173,23 +177,75 @@ def saved_grid(folder: str, there: Collection[str]) -> Grid | None:
     """
     saved = read_json(os.path.join(folder, layout.SWEEP)) or {}
     points = saved.get("points")
-    names = set(there)
+    names = frozenset(there)
     if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
         return None
-    digests = list(map(writers.digest, points))
-    parts = os.path.abspath(folder).split(os.sep)[1:]
-    found: list[str] = []
-    for depth in range(1, min(len(parts), _DEEPEST) + 1):  # an experiment's name may hold slashes
-        name = "/".join(parts[-depth:])
-        ids = map(partial(layout.experiment_run_id, name), points, digests)
-        guess = list(map(layout.run_dir, ids))
-        is_it = not names.isdisjoint(guess)
-        if not found or is_it:
-            found = guess
-        if is_it:
-            break
+    runs = _named_in_json(folder, points, _names(folder, points, names), names)
     told, array = saved.get("array"), None
     if saved.get("mode") == "static" and isinstance(told, dict):
         low, high, step = int(told["min"]), int(told["max"]), int(told.get("step") or 1)
         array = low, step, len(range(low, high + 1, step))
-    return Grid(points, found, array)
+    return Grid(points, runs, array)
+
+
+def _names(folder: str, points: list[dict[str, Any]], there: frozenset[str]) -> list[str]:
+    """The names of the points' folders, as the experiment's own name makes them.
+
+    That is the end of its path, or what the runs begin with if it was moved or renamed since.
+    """
+    digests = list(map(writers.digest, points))
+
+    def under(name: str) -> list[str]:
+        ids = map(partial(layout.experiment_run_id, name), points, digests)
+        return list(map(layout.run_dir, ids))
+
+    parts = os.path.abspath(folder).split(os.sep)[1:]
+    depths = range(1, min(len(parts), _DEEPEST) + 1)  # an experiment's name may hold slashes
+    usual = ["/".join(parts[-depth:]) for depth in depths]
+    guesses = map(under, chain(usual, _former_names(folder, there)))
+    first = next(guesses)
+    return next((guess for guess in chain([first], guesses) if not there.isdisjoint(guess)), first)
+
+
+def _former_names(folder: str, there: frozenset[str]) -> Iterator[str]:
+    """What the first runs that are there say the experiment was named."""
+    for run in sorted(there)[:_ASKED]:
+        params = _params(folder, run)
+        if params is None:
+            continue
+        end = layout.experiment_run_id("", params, writers.digest(params))
+        if run.endswith(end):
+            yield layout.run_id_of(run.removesuffix(end))
+
+
+def _named_in_json(
+    folder: str, points: list[dict[str, Any]], runs: list[str], there: frozenset[str]
+) -> list[str]:
+    """The names of the points' folders, also where JSON made text of keys that were numbers.
+
+    Names depend on the keys, so that these points are found by the runs' parameters.
+    """
+    odd, taken = [], set[str]()
+    for place, point in enumerate(points):
+        if runs[place] in there and runs[place] not in taken:
+            taken.add(runs[place])
+        elif any(isinstance(value, dict | list) for value in point.values()):
+            odd.append(place)
+    found: dict[str, list[str]] = {}
+    for run in sorted(there - taken) if odd else ():
+        params = json.loads(json.dumps(_params(folder, run)))
+        if params is not None:
+            found.setdefault(writers.digest(params), []).append(run)
+    named = list(runs)
+    for place in odd:
+        if same := found.get(writers.digest(points[place])):
+            named[place] = same.pop()
+    return named
+
+
+def _params(folder: str, run: str) -> dict[str, Any] | None:
+    try:
+        params = read_params(os.path.join(folder, layout.RUNS, run))
+        return {name: writers.plain(value, name) for name, value in params.items()}
+    except (DamagedError, UnsupportedValueError, OSError):
+        return None

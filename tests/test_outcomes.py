@@ -1170,6 +1170,37 @@ def test_a_job_of_no_array_is_not_asked_for_once_all_points_are_done(
     assert asked == [set()]
 
 
+@pytest.mark.parametrize("link", [False, True])
+def test_the_points_of_an_experiment_that_was_moved_are_found(base: Path, link: bool) -> None:
+    done = Experiment("deep/waves", base)
+    for number, log in enumerate(done.sweep({"k": [1, 2, 3, 4], "omega": [0.1]})):
+        with log:
+            if number == 2:
+                break
+    folder = base / "mine"
+    if link:
+        folder.symlink_to(done.exp_dir.absolute())
+    else:
+        done.exp_dir.rename(folder)
+    found = survey(folder)
+    assert [outcome.state for outcome in found.outcomes] == ["complete"] * 3
+    assert found.grid is not None
+    assert [found.grid.points[one.point or 0]["k"] for one in found.left] == [4]
+
+
+def test_points_with_keys_that_json_makes_text_of_are_found(base: Path) -> None:
+    experiment = Experiment("nested", base)
+    values = [{1: 2}, {"1": 2}, {"a": [{None: 1.5}]}, {"a": {2: 3}}]
+    for number, log in enumerate(experiment.sweep({"nest": values, "x": [1]})):
+        with log:
+            if number == 2:
+                break
+    found = survey(experiment.exp_dir)
+    assert [one.point for one in found.left] == [3]
+    assert found.grid is not None
+    assert len({*found.grid.runs}) == 4
+
+
 def test_a_grid_without_an_array_is_a_task_a_point(base: Path) -> None:
     experiment = Experiment("a/waves", base)
     for number, log in enumerate(experiment.sweep(GRID, mode="claim")):
