@@ -56,7 +56,7 @@ _Jobs = dict[tuple[str, str], Task]  # the newest of each scheduler and cluster
 
 
 class Unbegun(NamedTuple):
-    """A run that was never begun.
+    """A run that was never begun, or may not have been.
 
     Attributes:
         point: Number of the point of the grid; None where no grid was saved.
@@ -64,6 +64,7 @@ class Unbegun(NamedTuple):
         state: `waiting`, `failed` if its task has ended, or `unknown`.
         reason: Why, if there is more to say.
         over: Whether nobody will begin it, as far as the scheduler knows.
+        begun: Whether its task has a run, and ended before it had done all.
     """
 
     point: int | None
@@ -71,6 +72,7 @@ class Unbegun(NamedTuple):
     state: str
     reason: str | None = None
     over: bool = False
+    begun: bool = False
 
 
 def tasks_by(arrays: Iterable[Array], answer: Answer) -> dict[int, Task]:
@@ -146,22 +148,31 @@ def _by_job(array: Array, number: int | None, user: int | None, answer: Answer) 
 
 
 def of_arrays(
-    tasks: Mapping[int, Task], begun: Collection[int], at_work: Collection[int]
+    tasks: Mapping[int, Task],
+    begun: Collection[int],
+    at_work: Collection[int],
+    named: Collection[int | None],
 ) -> list[Unbegun]:
-    """The array tasks that have no run, where no grid says what there is to do.
+    """The array tasks that left something to do, where no grid says what there is.
 
-    One that COMPLETED found nothing to do, and is none of them.
+    Those are the tasks that have no run. One that COMPLETED found nothing to do, and is none of
+    them. Besides, those that have ended otherwise, though their runs are complete: nobody knows how
+    many more of them there were to be.
 
     Args:
         tasks: What the scheduler says of the tasks.
         begun: Those that have a run.
         at_work: Those whose array has a run that is under way.
+        named: Those that have a run that is not complete, which says by itself what is wrong.
 
     Ranks: independent.
     """
     found = []
     for number, task in sorted(tasks.items()):
         if number in begun:
+            if task.state == ENDED and number not in named:
+                why = f"its task may have left some: {task.why}{task.where}"
+                found.append(Unbegun(None, number, FAILED, why, over=True, begun=True))
             continue
         if task.state == BUSY or (task.state == UNKNOWN and number in at_work):
             found.append(Unbegun(None, number, WAITING))

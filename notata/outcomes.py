@@ -14,7 +14,7 @@ from notata.errors import NotARunError, RunNotFoundError
 from notata.jobs import Answer
 from notata.leftovers import Task, Unbegun
 from notata.stored import DAMAGED, StrPath, run_folders
-from notata.verdicts import FAILED, LOST, RUNNING, WAITING, Judge, Outcome, read_run
+from notata.verdicts import COMPLETE, FAILED, LOST, RUNNING, WAITING, Judge, Outcome, read_run
 
 
 class Survey(NamedTuple):
@@ -23,10 +23,10 @@ class Survey(NamedTuple):
     Attributes:
         folder: The experiment's folder, or that of a run.
         outcomes: The runs, by name.
-        tasks: What the scheduler says of array tasks: of all of them where `sweep` saved a grid,
-            else of those of arrays of which some may have no run.
+        tasks: What the scheduler says of array tasks.
         job: What it says of jobs of no array that did points of that grid, if any did.
-        left: What was never begun: the points of that grid, or else the tasks, that have no run.
+        left: What was never begun: the points of that grid, or else the tasks, that have no run;
+            of the tasks also those that may have left some.
         unclear: Arrays of which it isn't known which tasks they had.
         grid: The grid that `sweep` saved, if it did.
         answer: What the scheduler answered.
@@ -82,8 +82,7 @@ def survey(folder: StrPath, ask: Callable[[Iterable[str]], Answer] = slurm.ask) 
     arrays, jobs = worklist.arrays_of(told), []
     points = [place for place, name in enumerate(grid.runs) if name not in there] if grid else []
     if grid is None:
-        begun = worklist.begun(arrays)
-        questions = [one for one in arrays if one.listed or not begun.issuperset(one.tasks)]
+        questions = arrays
     elif points or not all(run.is_complete for run in runs):
         questions, jobs = arrays, worklist.jobs_of(told)
     else:  # of points that are done, no task needs to be known
@@ -96,7 +95,8 @@ def survey(folder: StrPath, ask: Callable[[Iterable[str]], Answer] = slurm.ask) 
     more = answer, sum(run.is_open for run in runs)
     if grid is None:
         at_work = _arrays_at_work(arrays, outcomes)
-        left = leftovers.of_arrays(tasks, worklist.begun(arrays, answer), at_work)
+        named = {outcome.task for outcome in outcomes if outcome.state != COMPLETE}
+        left = leftovers.of_arrays(tasks, worklist.begun(arrays, answer), at_work, named)
         unclear = [one.job for one in arrays if one.listed and not one.named_by(answer)]
         return Survey(folder, outcomes, tasks, None, left, unclear, None, *more)
     found = Survey(folder, outcomes, tasks, job, [], [], grid, *more)
@@ -137,7 +137,8 @@ class Again(NamedTuple):
 
     Attributes:
         runs: The runs that failed or are lost.
-        tasks: The array tasks that they ran in, and those that never began one.
+        tasks: The array tasks that they ran in, and those that never began one or may have left
+            some.
         others: Those of the runs that no array task would do again.
         doubtful: Those of the tasks of which nobody knows whether they still wait or run.
     """

@@ -117,7 +117,7 @@ def jobs_of(jobs: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Array]:
     return [Array(*key, found[key], (), (), False) for key in ordered]
 
 
-def begun(arrays: Iterable[Array], answer: Answer | None = None) -> set[int]:
+def begun(arrays: Iterable[Array], answer: Answer) -> set[int]:
     """The task numbers that have a run of the newest array that has them.
 
     An older array's run says nothing of what the newer one had to do. Of arrays of several
@@ -125,14 +125,14 @@ def begun(arrays: Iterable[Array], answer: Answer | None = None) -> set[int]:
 
     Args:
         arrays: The arrays, the newest last.
-        answer: What the scheduler answered, once it did.
+        answer: What the scheduler answered.
 
     Ranks: independent.
     """
     found: dict[tuple[str, str], set[int]] = {}
     for array in arrays:
         there = found.setdefault((array.scheduler, array.cluster), set())
-        there.difference_update(array.tasks, array.named_by(answer) if answer else ())
+        there.difference_update(array.tasks, array.named_by(answer))
         there.update(array.begun)
     return set().union(*found.values())
 

@@ -91,11 +91,12 @@ def command(*words: object) -> Result:
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
-def test_runs_that_ended_are_believed_and_nobody_is_asked(sweep: Sweep) -> None:
+def test_runs_that_ended_are_believed(sweep: Sweep) -> None:
     sweep.run("a", "complete", scheduler=task_facts(1, high=2))
     sweep.run("b", "failed", failure_reason="diverged", scheduler=task_facts(2, high=2))
+    sweep.says("4711_2", "TIMEOUT")
     assert sweep.states() == {"a": ("complete", None), "b": ("failed", "diverged")}
-    assert sweep.asked == [set()]
+    assert sweep.asked == [{"4711"}]  # of which a task may have left some
 
 
 def test_the_scheduler_is_asked_once_for_all(sweep: Sweep) -> None:
@@ -489,6 +490,40 @@ def test_tasks_that_failed_or_never_began_are_submitted_again(sweep: Sweep) -> N
     assert tasks(sweep) == [2, 3, 5, 6]
     done = command("failed", "--array", sweep.folder)
     assert (done.exit_code, done.stdout) == (0, "2-3,5-6\n")
+
+
+def test_tasks_that_ended_between_two_of_their_runs_are_submitted_again(sweep: Sweep) -> None:
+    """Nobody but Slurm knows that a task of `exp.add` had more runs to do."""
+    for task in range(1, 6):
+        for number in range(2):
+            status = "failed" if (task, number) == (4, 1) else "complete"
+            sweep.run(f"t{task}_{number}", status, scheduler=task_facts(task, high=5))
+    states = ["COMPLETED", "TIMEOUT", "RUNNING", "NODE_FAIL", "OUT_OF_MEMORY"]
+    for task, state in enumerate(states, start=1):
+        sweep.says(f"4711_{task}", state)
+    found = json.loads(command("status", "--json", sweep.folder).stdout)
+    assert found["states"] == {"complete": 9, "failed": 3}
+    assert found["tasks_without_run"] == {}
+    done = command("status", sweep.folder)
+    assert done.exit_code == 1
+    assert "2 tasks ended before all was done, it may be: 2,5" in done.stdout
+    listed = json.loads(command("failed", "--json", sweep.folder).stdout)
+    assert [one["reason"] for one in listed["never_begun"]] == [
+        f"its task may have left some: {states[task - 1]} (Slurm 4711_{task})" for task in (2, 5)
+    ]
+    assert command("failed", "--array", sweep.folder).stdout == "2,4-5\n"
+    assert sweep.asked == [{"4711"}] * 4
+
+
+def test_tasks_whose_job_did_them_in_another_array_left_nothing(sweep: Sweep) -> None:
+    sweep.run("t1", "complete", scheduler=task_facts(1, high=2))
+    sweep.run("t2", "complete", scheduler=task_facts(2, high=2))
+    sweep.run("t2_more", "complete", scheduler=task_facts(2, job=5000, low=2, high=2))
+    sweep.says("4711_1", "COMPLETED")
+    sweep.says("4711_2", "TIMEOUT")
+    sweep.says("5000_2", Record("COMPLETED", start=sweep.began + 500, end=sweep.began + 600))
+    assert command("status", sweep.folder).exit_code == 0
+    assert tasks(sweep) == []
 
 
 @pytest.mark.parametrize(

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 _HELP = f"""List the runs of an EXPERIMENT that failed or are lost, with parameters and reasons.
 
-Points of a sweep that no task will do any more, and array tasks that ended without a run, are
-listed behind them.
+Points of a sweep that no task will do any more are listed behind them, and array tasks that ended
+without a run, or, without a sweep, in another way than COMPLETED between two runs.
 
 With --array, print the array specification of what to submit again, such as 3,7-9,21: the tasks of
-those runs, and the tasks that never began one or left points. Tasks that wait or run are left out;
-those that may do so, as no scheduler tells, are named on standard error. Where the site's arrays
-can't have so many tasks (MaxArraySize), there are several, one a line, each for an sbatch of its
-own. EXPERIMENT may be a name below outputs/.
+those runs, and the tasks that never began one, or left points or may have left runs. Tasks that
+wait or run are left out; those that may do so, as no scheduler tells, are named on standard error.
+Where the site's arrays can't have so many tasks (MaxArraySize), there are several, one a line, each
+for an sbatch of its own. EXPERIMENT may be a name below outputs/.
 
 {KEEP}Example:
   notata failed outputs/sweep

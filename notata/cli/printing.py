@@ -214,7 +214,8 @@ def without_run(found: Survey, *states: str) -> dict[int, str]:
     Ranks: independent.
     """
     wanted = states or ("failed", "unknown")
-    tasks = ((one.task, one.reason) for one in found.left if one.state in wanted)
+    left = (one for one in found.left if one.state in wanted and not one.begun)
+    tasks = ((one.task, one.reason) for one in left)
     return {task: why or "" for task, why in tasks if task is not None}
 
 

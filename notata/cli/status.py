@@ -37,15 +37,16 @@ else squeue, else scontrol. Where it doesn't know, a run that gave no sign of li
 
 Points of a sweep that have no run are waiting as long as a task, or a job of no array, may still do
 them. Where Slurm knows that none will, they have failed as the task has, or the task COMPLETED
-without them. Tasks of an array that have no run, and of which nobody knows whether they wait in the
-queue, are unknown.
+without them. Without a sweep, a task of an array whose runs are complete may still have left some
+if Slurm has it as anything but COMPLETED; it counts as failed. Tasks of an array that have no run,
+and of which nobody knows whether they wait in the queue, are unknown.
 
 {KEEP}Example:
   notata status outputs/sweep
   notata status --json outputs/sweep
 
-Exit status: 0 if nothing is known to be wrong; 1 if runs failed or are lost, or points are left
-that no task will do; 2 if there is no such experiment.
+Exit status: 0 if nothing is known to be wrong; 1 if runs failed or are lost, or a task has left
+something that no other will do; 2 if there is no such experiment.
 """
 
 _SHOWN = 20  # runs that need attention, in the table
@@ -142,12 +143,8 @@ def _show_hints(found: Survey) -> None:
     if over and found.grid is not None:
         count, are = counted(len(over), "point"), "is" if len(over) == 1 else "are"
         click.echo(f"{count} {are} left that no task will do; {again} says what to submit again")
-    elif over:
-        count = counted(len(over), "task")
-        click.echo(f"{count} ended without a run: {compact(without_run(found, 'failed'))}")
-    if unknown := without_run(found, "unknown"):
-        have = "1 task has" if len(unknown) == 1 else f"{len(unknown)} tasks have"
-        click.echo(f"{have} no run, and may still wait in the queue: {compact(unknown)}")
+    else:
+        _show_tasks(found)
     for array in found.unclear:
         complain(
             f"array {array} is no plain range, and nobody says which tasks it had: those "
@@ -159,6 +156,18 @@ def _show_hints(found: Survey) -> None:
             f"{counted(unsaid, 'run')} never got to say so: `notata reconcile "
             f"{printable(found.folder)}` writes it into {'it' if unsaid == 1 else 'them'}"
         )
+
+
+def _show_tasks(found: Survey) -> None:
+    """Name the array tasks that left something, where no grid says what."""
+    if ended := without_run(found, "failed"):
+        click.echo(f"{counted(len(ended), 'task')} ended without a run: {compact(ended)}")
+    if cut := [one.task for one in found.left if one.begun and one.task is not None]:
+        count = counted(len(cut), "task")
+        click.echo(f"{count} ended before all was done, it may be: {compact(cut)}")
+    if unknown := without_run(found, "unknown"):
+        have = "1 task has" if len(unknown) == 1 else f"{len(unknown)} tasks have"
+        click.echo(f"{have} no run, and may still wait in the queue: {compact(unknown)}")
 
 
 def _plain(
