@@ -17,7 +17,7 @@ class Row(NamedTuple):
         run_id: Its id.
         params: Its parameters.
         status: `complete`, `failed` (a failed run with metrics), `missing` (no metrics) or
-            `error` (metrics that can't be read).
+            `error` (metrics or parameters that can't be read).
         metrics: Its metrics.
         run: The run's own status, reason, start and duration, by the names in `OURS`. Where its
             metadata can't be read, the status is `damaged` and the reason says why.

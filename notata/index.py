@@ -16,13 +16,7 @@ from notata.columns import Columns, Row
 from notata.errors import DamagedError
 from notata.lock import Held, locked
 from notata.mounts import Mount, lock_doubt, mount_of
-from notata.stored import (
-    DAMAGED,
-    parse_json,
-    read_metadata,
-    read_params,
-    run_folders,
-)
+from notata.stored import DAMAGED, parse_json, read_metadata, read_params, run_folders
 from notata.tables import columns, long_cells, read_table
 
 _BEING_WRITTEN = b"#"  # stands in the first place of a table that is half written
@@ -42,11 +36,12 @@ def row_of(folder: str, metrics_file: str = layout.METRICS) -> Row:
     except (DamagedError, OSError) as error:
         meta = {"status": DAMAGED, "failure_reason": str(error)}
     run_status = meta.get("status")
+    status, metrics = _metrics(os.path.join(folder, metrics_file))
     try:
         params = read_params(folder)
-    except (DamagedError, OSError):
-        params = {}
-    status, metrics = _metrics(os.path.join(folder, metrics_file))
+    except (DamagedError, OSError) as error:
+        why = "; ".join(filter(None, (str(error), metrics.get("error_reason"))))
+        params, status, metrics = {}, "error", metrics | {"error_reason": why}
     if status == "complete" and run_status == "failed":
         status = "failed"
     run = {"run_status": run_status} | {key: meta.get(key) for key in OURS[1:]}

@@ -117,7 +117,9 @@ def _line(entry: Entry, now: float) -> Line:
     row = row_of(os.fspath(entry.path))
     told = {key: row.run.get(key) for key in ("start_time", "failure_reason")}
     own |= {"run_id": layout.run_id_of(name), **told}
-    return Line(entry, own, row.params, row.metrics if row.status != "error" else {})
+    wrong = "error_reason" if row.status == "error" else None  # which is no value of the run
+    metrics = {name: value for name, value in row.metrics.items() if name != wrong}
+    return Line(entry, own, row.params, metrics)
 
 
 def names_of(found: Iterable[Line]) -> list[str]:

@@ -66,6 +66,28 @@ def test_damaged_runs_are_named(exp: Experiment) -> None:
     assert sorted(told["damaged"]) == ["sweep_k_1", "sweep_k_2"]
 
 
+def test_damaged_parameters_are_named(exp: Experiment) -> None:
+    (exp.runs_dir / "log_sweep_k_0" / "params.yaml").write_text("a: [")
+    (exp.runs_dir / "log_sweep_k_1" / "params.yaml").write_text("a: [")
+    (exp.runs_dir / "log_sweep_k_1" / "artifacts" / "metrics.json").write_text("[")
+    result = notata("index", str(exp.exp_dir))
+    assert result.exit_code == 1
+    assert result.stdout == f"{exp.index_file}: 2 complete, 1 failed\n"
+    first, second = result.stderr.splitlines()
+    assert "run sweep_k_0:" in first
+    assert "params.yaml is damaged" in first
+    assert "params.yaml is damaged" in second
+    assert "metrics.json is damaged" in second
+    rows = {row["run_id"]: (row["status"], row["m"]) for row in exp.rows()}
+    assert rows == {
+        "sweep_k_0": ("error", 0),
+        "sweep_k_1": ("error", None),
+        "sweep_k_2": ("complete", 2),
+    }
+    (line,) = json.loads(notata("ls", "--json", "--where", "m == 0", str(exp.exp_dir)).stdout)
+    assert line["run_id"] == "sweep_k_0"
+
+
 def test_an_experiment_without_runs(base: Path) -> None:
     exp = Experiment("empty", base)
     result = notata("index", str(exp.exp_dir))

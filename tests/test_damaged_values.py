@@ -136,8 +136,10 @@ def test_one_bad_run_hides_no_other(base: Path) -> None:
     )
     assert sum(line["metrics"]["m"] is None for line in found) == len(found) // 2
     assert notata("ls", base / "sweep").exit_code == 1
-    for command in ("status", "failed", "index"):
+    for command in ("status", "failed"):
         assert notata(command, base / "sweep").exit_code == 0
+    index = notata("index", base / "sweep")
+    assert (index.exit_code, len(index.stderr.splitlines())) == (1, len(REFUSED))
 
 
 @pytest.mark.parametrize("runtime", ["NaN", "Infinity", "-Infinity", "1e300", "1" + "0" * 400])

@@ -325,8 +325,9 @@ def test_a_run_with_damaged_parameters_keeps_its_row(base: Path, content: str) -
     found = [(r["run_id"], r["dt"], r["status"], r["e"], r["run_status"]) for r in table(exp)]
     assert found == [
         ("sweep_dt_0.1", "0.1", "complete", "1", "complete"),
-        ("sweep_dt_0.2", "", "complete", "2", "complete"),
+        ("sweep_dt_0.2", "", "error", "2", "complete"),
     ]
+    assert "params.yaml" in table(exp)[1]["error_reason"]
 
 
 def test_a_run_that_can_not_be_read_keeps_its_row(base: Path) -> None:

@@ -19,8 +19,8 @@ meanwhile add theirs as always. EXPERIMENT may be a name below outputs/.
   notata index outputs/sweep
   notata index --json outputs/sweep
 
-Exit status: 0; 1 if a run's metadata or metrics can't be read, which its row says too; 2 if there
-is no such experiment, or its table can't be written.
+Exit status: 0; 1 if a run's metadata, parameters or metrics can't be read, which its row says too;
+2 if there is no such experiment, or its table can't be written.
 """
 
 
@@ -44,7 +44,9 @@ def index(ctx: click.Context, experiment: str, as_json: bool) -> None:
     rows = table.rows()
     statuses = Counter(str(row["run_status"]) for row in rows)
     damaged = {
-        row["run_id"]: row["failure_reason"] or row.get("error_reason") or "damaged"
+        row["run_id"]: (row["failure_reason"] if row["run_status"] == DAMAGED else None)
+        or row.get("error_reason")
+        or "damaged"
         for row in rows
         if row["run_status"] == DAMAGED or row["status"] == "error"
     }
