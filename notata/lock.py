@@ -15,6 +15,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from _thread import TIMEOUT_MAX
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
@@ -45,7 +46,7 @@ class Held(NamedTuple):
 
 
 def timeout_from_environment() -> float:
-    """Seconds to wait for a lock: `NOTATA_LOCK_TIMEOUT`, or 60.
+    """Seconds to wait for a lock: `NOTATA_LOCK_TIMEOUT`, or 60; `inf` is as long as can be.
 
     Raises:
         SettingError: If the variable is not a number (a `ValueError`).
@@ -56,9 +57,12 @@ def timeout_from_environment() -> float:
     if not text:
         return DEFAULT_TIMEOUT
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise SettingError(f"NOTATA_LOCK_TIMEOUT={text!r} is not a number of seconds") from None
+        seconds = -1.0
+    if not seconds >= 0:  # nan is not
+        raise SettingError(f"NOTATA_LOCK_TIMEOUT={text!r} is not a number of seconds")
+    return min(seconds, TIMEOUT_MAX)  # a thread that asks for `flock` is waited for no longer
 
 
 @contextmanager

@@ -450,10 +450,26 @@ def test_an_ordinary_run_says_nothing_of_locks(base: Path) -> None:
     assert "lock" not in LogReader(log.path).meta
 
 
-def test_a_time_limit_that_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("NOTATA_LOCK_TIMEOUT", "soon")
-    with pytest.raises(SettingError, match="'soon' is not a number"), locked(tmp_path / "lock"):
+@pytest.mark.parametrize("text", ["soon", "nan", "-1"])
+def test_a_time_limit_that_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str
+) -> None:
+    monkeypatch.setenv("NOTATA_LOCK_TIMEOUT", text)
+    with pytest.raises(SettingError, match=f"'{text}' is not a number"), locked(tmp_path / "lock"):
         pytest.fail("held")
+
+
+@pytest.mark.parametrize("text", ["inf", "1e10", "0"])
+def test_any_time_limit_leaves_its_row_to_a_run(
+    served: None, base: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """No thread can be waited for as long as the first two are."""
+    monkeypatch.setenv("NOTATA_LOCK_TIMEOUT", text)
+    exp = Experiment("s", base)
+    log = exp.add(k=1)
+    assert log is not None
+    log.mark_complete()
+    assert [row["k"] for row in exp.rows()] == [1]
 
 
 def test_a_lock_file_that_is_taken_away_is_no_lock(tmp_path: Path) -> None:
