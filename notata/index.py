@@ -17,7 +17,7 @@ from notata.errors import DamagedError
 from notata.lock import Held, locked
 from notata.mounts import Mount, lock_doubt, mount_of
 from notata.stored import DAMAGED, parse_json, read_metadata, read_params, run_folders
-from notata.tables import columns, long_cells, read_table
+from notata.tables import columns, has_row, long_cells, read_table
 
 _BEING_WRITTEN = b"#"  # stands in the first place of a table that is half written
 
@@ -142,6 +142,7 @@ class Index:
             row: The row.
             since: The table's epoch when the run began, if it is a new run that had no row then. A
                 table that was made anew since may hold its row already, so that it is looked for.
+                Only if it is there the table is written anew.
             durable: Whether to wait until the row is on disk, so that it outlives the node.
 
         Returns:
@@ -173,13 +174,17 @@ class Index:
             return
         columns = Columns(header)
         columns.include(row)
-        if header == columns.names and since is not None and since == self.epoch():
+        if header == columns.names and since is not None and self._lacks(row.run_id, since):
             self._append(_lines(header, [columns.cells(row)]), durable)
             return
         try:
             self._rewrite(columns, row, durable)
         except DamagedError:
             self._rebuild({row.run_id: row}, durable)
+
+    def _lacks(self, run_id: str, since: bytes) -> bool:
+        """Whether a run that was new at an epoch has no row yet."""
+        return since == self.epoch() or not has_row(files.read_bytes(self._path) or b"", run_id)
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows as they are on disk, one a run, with their values by column.

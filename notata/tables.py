@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
-from notata.cells import RUN_ID
+from notata.cells import RUN_ID, utf8
 from notata.errors import DamagedError
 
 StrPath = str | os.PathLike[str]
@@ -92,6 +92,25 @@ def read_table(path: StrPath) -> tuple[list[str], list[dict[str, Any]]]:
             cells |= dict.fromkeys(header[len(row) :])
         found.append(cells)
     return header, found
+
+
+def has_row(data: bytes, run_id: str) -> bool:
+    r"""Whether a line of a table begins with a run's id, without reading its rows.
+
+    Args:
+        data: The table's bytes.
+        run_id: The id.
+
+    Example:
+        >>> table = b"run_id,m\nx_10,1\n"
+        >>> has_row(table, "x_10"), has_row(table, "x_1")
+        (True, False)
+
+    Ranks: independent.
+    """
+    cell = utf8(run_id)
+    quoted = cell.replace('"', '""')  # needed or not: some rows are in quotes all over
+    return any(f"\n{begin},".encode() in data for begin in (cell, f'"{quoted}"'))
 
 
 def columns(data: bytes, path: StrPath) -> dict[str, list[str | None]]:

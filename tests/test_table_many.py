@@ -45,6 +45,44 @@ def test_the_benchmark_tells_its_figures(bench: Any, tmp_path: Path) -> None:
     assert figures["rebuild"]["rows"] == figures["rebuild"]["runs"] == 50
 
 
+def test_runs_that_were_open_while_the_table_was_made_anew_are_appended(base: Path) -> None:
+    """Each by itself: to write a long table anew for each would take hours for a thousand."""
+    exp = Experiment("s", base)
+    names = ["1", "10", "a,b", 'a"b', "c"]
+    logs = [exp.add(k=name) for name in names]
+    for log in logs:
+        assert log is not None
+        log.json("metrics", {"m": 1, "note": "two\rlines"})
+    done = exp.add(k="done")
+    assert done is not None
+    done.json("metrics", {"m": 1, "note": "one"})
+    done.mark_complete()
+    exp.rebuild_index()
+    with exp.index_file.open("ab") as file:  # a second row, which writing anew would leave out
+        file.write(exp.index_file.read_bytes().splitlines(keepends=True)[1])
+    for count, log in enumerate(logs, start=1):
+        before = exp.index_file.read_bytes()
+        assert log is not None
+        log.mark_complete()
+        assert exp.index_file.read_bytes().startswith(before)
+        assert len(exp.rows()) == count + 1
+
+
+def test_a_run_that_the_table_has_since_it_was_made_anew_is_not_there_twice(base: Path) -> None:
+    exp = Experiment("s", base)
+    logs = [exp.add(k=name) for name in ("1", "10", "a,b")]
+    for log in logs:
+        assert log is not None
+        file = log.path / "metadata.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"status": "failed"}))
+    assert exp.rebuild_index() == 3
+    for log in logs:
+        assert log is not None
+        log.mark_complete()
+    assert len(exp.index_file.read_bytes().splitlines()) == 4
+    assert [row["run_status"] for row in exp.rows()] == ["complete"] * 3
+
+
 def test_after_any_loss_the_rebuilt_table_has_every_run(base: Path) -> None:
     exp = Experiment("s", base)
     for k in range(20):
