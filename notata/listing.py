@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from notata import layout
 from notata.errors import DamagedError, NotARunError, RunNotFoundError
-from notata.messages import stamp_seconds
+from notata.messages import began
 from notata.pulse import Clock, state
 from notata.stored import DAMAGED as DAMAGED
 from notata.stored import StrPath, read_json, read_params, run_folders
@@ -158,7 +158,7 @@ def _run(path: Path, clock: Clock) -> Entry:
     status = meta.get("status")
     status = state(status, path, clock) if isinstance(status, str) else "unknown"
     damage = _damaged_params(path)
-    return Entry(path, "run", {status: 1}, (size, size), runtime, _started(meta), damage)
+    return Entry(path, "run", {status: 1}, (size, size), runtime, began(meta), damage)
 
 
 def _damaged_params(path: Path) -> tuple[str, ...]:
@@ -198,10 +198,3 @@ def _number(value: object) -> float | None:
     if not isinstance(value, int | float) or not abs(value) < _ENDLESS:  # NaN isn't either
         return None
     return float(value)
-
-
-def _started(meta: Mapping[str, Any]) -> float | None:
-    try:
-        return _number(stamp_seconds(str(meta.get("start_time"))))
-    except (ValueError, OverflowError):
-        return None

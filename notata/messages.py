@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 DEBUG, INFO, WARNING, ERROR, CRITICAL = 10, 20, 30, 40, 50
 LEVELS = {"DEBUG": DEBUG, "INFO": INFO, "WARNING": WARNING, "ERROR": ERROR, "CRITICAL": CRITICAL}
@@ -100,6 +100,29 @@ def stamp_seconds(stamp: str) -> float:
     whole, _, fraction = stamp.partition(".")
     seconds = time.mktime(time.strptime(whole, "%Y-%m-%dT%H:%M:%S"))
     return seconds + (float(f"0.{fraction}") if fraction else 0.0)
+
+
+_ENDLESS = 1e12  # no time of a run, in seconds
+
+
+def began(meta: Mapping[str, Any]) -> float | None:
+    """When a run began, in seconds since the epoch, or None where its metadata don't say.
+
+    Of a run of before `start_epoch` was written, that is what its stamp means in this machine's
+    local time, which need not have been that of the run.
+
+    Args:
+        meta: Its metadata.
+
+    Ranks: independent.
+    """
+    told = meta.get("start_epoch")
+    if not isinstance(told, int | float):
+        try:
+            told = stamp_seconds(str(meta.get("start_time")))
+        except (ValueError, OverflowError):
+            return None
+    return float(told) if abs(told) < _ENDLESS else None  # NaN isn't either
 
 
 LONG_AGO = -1  # the ticks of lines before the first record: before all others

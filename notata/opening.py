@@ -197,12 +197,10 @@ class Opened:
         elif self.params:
             self._save_params("yaml")
         before = attempt.metadata() if history else {}
-        fields: dict[str, Any] = {
-            "run_id": self._run_id,
-            "status": self.status,
-            "start_time": before.get("start_time") or now(),
-            "opening": os.urandom(4).hex(),
-        }
+        fields: dict[str, Any] = {"run_id": self._run_id, "status": self.status}
+        if not before.get("start_time"):
+            fields |= {"start_time": now(), "start_epoch": round(time.time(), 3)}
+        fields["opening"] = os.urandom(4).hex()
         facts = provenance.facts(self._env)
         told = jsontext.shared("provenance", facts["provenance"], writers.json_ready)
         fields |= facts | {"provenance": told}

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from notata import contents, gather, layout, rankfiles, silence, tails
 from notata.contents import ArrayFacts
 from notata.errors import NotataError
-from notata.messages import Record, stamp_seconds
+from notata.messages import Record, began
 from notata.provenance import with_hosts
 from notata.pulse import LOST, Clock, state
 from notata.ranges import compact, ranks_of
@@ -97,7 +97,7 @@ def of(run: StrPath, messages: int = 10) -> Overview:
     meta: dict[str, Any] = tried(lambda: reader.meta, {})
     status = meta.get("status") if meta else DAMAGED
     status = state(status, path, clock) if isinstance(status, str) else "unknown"
-    started = _started(meta)
+    started = began(meta)
     runtime = meta.get("runtime_sec")
     if not isinstance(runtime, int | float):
         running = status == "running" and started is not None
@@ -136,13 +136,6 @@ def _reason(path: str, status: str, meta: Mapping[str, Any]) -> str:
     told = meta.get("failure_reason")
     reason = str(told) if told else None
     return (silence.explained(reason, path, meta) if status in ("failed", LOST) else reason) or ""
-
-
-def _started(meta: Mapping[str, Any]) -> float | None:
-    try:
-        return stamp_seconds(str(meta.get("start_time")))
-    except (ValueError, OverflowError):
-        return None
 
 
 def _attempts(meta: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from notata import attempts, files, layout, lifecycle, pulse, writers
 from notata.cells import RUN_ID, encode_own
 from notata.index import Index, row_of
 from notata.lock import locked
-from notata.messages import stamp_seconds
+from notata.messages import began
 from notata.outcomes import Survey, survey
 from notata.stored import StrPath, parse_json
 from notata.tables import read_table
@@ -139,8 +138,8 @@ def _ended(meta: dict[str, Any], outcome: Outcome, source: str) -> dict[str, Any
         "end_time": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(end)),
         "reconciled": {"source": source, "time": time.strftime("%Y-%m-%dT%H:%M:%S")},
     }
-    with suppress(ValueError, OverflowError):
-        fields["runtime_sec"] = max(0.0, end - stamp_seconds(str(meta.get("start_time"))))
+    if (start := began(meta)) is not None:
+        fields["runtime_sec"] = max(0.0, end - start)
     return attempts.mirrored(meta | fields)
 
 

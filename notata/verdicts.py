@@ -14,7 +14,7 @@ from notata import files, layout, lifecycle, pulse, silence
 from notata.cells import encode_own
 from notata.jobs import STOPPED, Answer, Job, JobId, Record, job_name
 from notata.jobs import WAITING as JOB_WAITS
-from notata.messages import stamp_seconds
+from notata.messages import began
 from notata.phrases import duration_text
 from notata.stored import DAMAGED, read_json
 
@@ -162,7 +162,7 @@ class Judge:
             return told
         told = told._replace(sign=pulse.last_sign(run.path))
         job = self._answer.find(run.facts) if run.facts.get("name") == "slurm" else None
-        if job is None or _is_another(job, run.meta):
+        if job is None or _is_another(job, run):
             return self._by_sign(told, run.user)
         judged = self._by_job(told, job)
         if judged.state == RUNNING and judged.reason:
@@ -215,13 +215,21 @@ class Judge:
         return sign is not None and self._clock.now - sign <= self._bound
 
 
-def _is_another(job: Job, meta: Mapping[str, Any]) -> bool:
+def _is_another(job: Job, run: Run) -> bool:
     """Whether the scheduler has given the id of a run's job to an older or newer one."""
-    try:
-        began = stamp_seconds(str(meta.get("start_time")))
-    except (ValueError, OverflowError):
+    meta, end = run.meta or {}, job.newest.end
+    start = began(meta)
+    if start is None or end is None or not job.newest.over or end >= start - _REUSED:
         return False
-    return job.newest.over and job.newest.end is not None and job.newest.end < began - _REUSED
+    if "start_epoch" in meta:
+        return True
+    # The stamp alone may be of another time zone; what the job's run wrote is older than its end.
+    written = [
+        os.stat(path).st_mtime
+        for path in (os.path.join(run.path, name) for name in layout.PARAMS.values())
+        if os.path.exists(path)
+    ]
+    return end < min(written, default=start) - _REUSED
 
 
 def _decisive(job: Job, facts: Mapping[str, Any]) -> Record:

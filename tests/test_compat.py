@@ -216,6 +216,7 @@ def test_metadata_has_the_same_keys_and_values(both: tuple[Path, Path]) -> None:
     for theirs, ours in each(both, "metadata.json"):
         old, new = metadata(theirs), metadata(ours)
         assert re.fullmatch(r"[0-9a-f]{8}", new.pop("opening"))
+        assert isinstance(new.pop("start_epoch"), float)
         assert isinstance(new.pop("host"), str)  # what a later attempt says of this one
         assert new.pop("provenance").keys() >= {"user", "command", "cwd", "python"}
         assert new.keys() == old.keys()

@@ -46,7 +46,7 @@ def metadata(log: Logbook) -> dict[str, object]:
 # ----- life -----
 
 
-WHERE = {"host", "opening", "provenance"}
+WHERE = {"start_epoch", "host", "opening", "provenance"}
 
 
 def test_a_context_manager_marks_the_run_complete(base: Path) -> None:
@@ -58,6 +58,7 @@ def test_a_context_manager_marks_the_run_complete(base: Path) -> None:
     assert meta.keys() == {"run_id", "status", "start_time", "end_time", "runtime_sec", *WHERE}
     assert (meta["run_id"], meta["status"]) == ("a", "complete")
     started = datetime.fromisoformat(str(meta["start_time"]))
+    assert int(meta["start_epoch"]) - started.timestamp() in (0, 1)  # a second may end between them
     assert started <= datetime.fromisoformat(str(meta["end_time"]))
     assert started.microsecond == 0
     assert isinstance(meta["runtime_sec"], float)

@@ -251,6 +251,32 @@ def test_an_older_job_of_the_same_id_says_nothing(sweep: Sweep) -> None:
     assert sweep.states() == {"t3": ("running", None)}
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_run_of_another_time_zone_has_its_reason(
+    sweep: Sweep, monkeypatch: pytest.MonkeyPatch, told: bool
+) -> None:
+    """A compute node may be an hour or more ahead of the login node that asks."""
+    ahead = {"start_time": stamp(sweep.began + 7200)}
+    epoch = {"start_epoch": sweep.began + 0.25} if told else {}
+    folder = sweep.run("t3", scheduler=task_facts(3), **ahead, **epoch)
+    os.utime(folder / "params.yaml", (sweep.began + 2, sweep.began + 2))
+    sweep.says("4711_3", "OUT_OF_MEMORY")
+    assert sweep.states() == {"t3": ("failed", "OUT_OF_MEMORY (Slurm 4711_3, n2)")}
+    reconcile(sweep.folder)
+    meta = json.loads((folder / "metadata.json").read_text())
+    assert meta["runtime_sec"] == (99.75 if told else 0.0)
+
+
+def test_an_older_job_of_the_same_id_says_nothing_to_a_run_that_tells_its_time(
+    sweep: Sweep,
+) -> None:
+    folder = sweep.run("t3", scheduler=task_facts(3), sign=sweep.now, start_epoch=sweep.began)
+    os.utime(folder / "params.yaml", (1.0, 1.0))  # copied from elsewhere
+    old = Record("TIMEOUT", "", "", "n2", sweep.began - 9000, sweep.began - 8000)
+    sweep.says("4711_3", old)
+    assert sweep.states() == {"t3": ("running", None)}
+
+
 def test_what_a_program_calls_scheduler_itself_disturbs_nothing(sweep: Sweep) -> None:
     sweep.run("a", "complete", scheduler="cosine")
     sweep.run("b", scheduler={"kind": "cosine"}, sign=sweep.now)
@@ -953,7 +979,7 @@ def test_what_a_killed_task_left_stays_failed_once_its_run_says_so(
         meta = json.loads((folder / "metadata.json").read_text())
         log.mark_complete()
         break
-    meta["start_time"] = stamp(ended - 100)
+    meta |= {"start_time": stamp(ended - 100), "start_epoch": ended - 100}
     (folder / "metadata.json").write_text(json.dumps(meta | {"status": "initialized"}))
     for name in ("metadata.json", "log.txt"):
         os.utime(folder / name, (ended - 50, ended - 50))
