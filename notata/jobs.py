@@ -20,6 +20,8 @@ STOPPED = frozenset(("SUSPENDED", "STOPPED"))  # those of them in which no proce
 TELLING = frozenset(
     ("OUT_OF_MEMORY", "TIMEOUT", "NODE_FAIL", "CANCELLED", "PREEMPTED", "DEADLINE", "BOOT_FAIL")
 )
+# Those of a job that won't begin again. A Slurm may have states that are in no list of these.
+FINAL = TELLING | {"COMPLETED", "FAILED"}
 
 
 class JobId(NamedTuple):
@@ -60,7 +62,12 @@ class Record(NamedTuple):
     @property
     def over(self) -> bool:
         """Whether it has ended and won't begin again."""
-        return self.state not in WAITING and self.state not in RUNNING
+        return self.state in FINAL
+
+    @property
+    def known(self) -> bool:
+        """Whether its state says if it has ended; that of another cluster's share does not."""
+        return self.over or self.state in WAITING or self.state in RUNNING
 
     @property
     def telling(self) -> bool:

@@ -140,6 +140,8 @@ def _by_job(array: Array, number: int | None, user: int | None, answer: Answer) 
     if job is None:
         return Task(UNKNOWN, "its job is unknown", name.name)
     newest = job.newest
+    if not newest.known:
+        return Task(UNKNOWN, f"its job is {newest.state}", name.name)
     if not newest.over:
         return Task(BUSY, newest.state, name.name)
     if newest.state == "COMPLETED":

@@ -13,7 +13,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 
-from notata.jobs import RUNNING, WAITING, Answer, End, JobId, Record
+from notata.jobs import FINAL, Answer, End, JobId, Record
 
 _PATIENCE = 60.0  # seconds for an answer
 _LONGEST_LIST = 100_000  # characters of job ids in one command; the system takes 131,072
@@ -67,7 +67,7 @@ def _end(job: JobId, answer: Answer) -> End:
     newest = known.newest
     # Of a node that was lost, nobody has said that its processes have ended.
     settled = newest.over and newest.state != "NODE_FAIL" and newest.cluster == job.cluster != ""
-    return End(newest.over, newest.end, settled)
+    return End(newest.over if newest.known else None, newest.end, settled)
 
 
 def _ended_by_itself(job: JobId, answer: Answer) -> bool:
@@ -197,7 +197,7 @@ def _squeue(ids: list[str]) -> Iterator[_Line]:
             continue  # it knows none of them any more
         for line in told.splitlines():
             name, plain, state, nodes, start, end = line.split("|")
-            over = state not in RUNNING | WAITING  # of others, the end is the time limit
+            over = state in FINAL  # of others, the end is the time limit
             times = _seconds(start), _seconds(end) if over else None
             yield name, plain, "", Record(state, "", "", _nodes(nodes), *times)
 
@@ -212,7 +212,7 @@ def _scontrol(ids: list[str]) -> Iterator[_Line]:
         task = facts.get("ArrayTaskId", "")
         name = f"{array}_{task if task.isdecimal() else f'[{task}]'}" if array else plain
         state = facts.get("JobState", "")
-        over = state not in RUNNING | WAITING
+        over = state in FINAL
         times = _seconds(facts.get("StartTime", "")), _seconds(facts.get("EndTime", ""))
         record = Record(
             state,

@@ -162,7 +162,7 @@ class Judge:
             return told
         told = told._replace(sign=pulse.last_sign(run.path))
         job = self._answer.find(run.facts) if run.facts.get("name") == "slurm" else None
-        if job is None or _is_another(job, run):
+        if job is None or not job.newest.known or _is_another(job, run):
             return self._by_sign(told, run.user)
         judged = self._by_job(told, job)
         if judged.state == RUNNING and judged.reason:

@@ -157,6 +157,19 @@ def test_a_silent_run_of_a_job_that_goes_on_is_told_with_both(sweep: Sweep, stat
     assert reconcile(sweep.folder).written == []
 
 
+def test_a_state_that_is_in_no_list_ends_nothing(sweep: Sweep) -> None:
+    """As REVOKED, of a job that another cluster of the federation runs, or one of newer Slurms."""
+    sweep.run("t1", scheduler=task_facts(1, high=3), sign=sweep.now)
+    sweep.run("t2", scheduler=task_facts(2, high=3))
+    for task in (1, 2, 3):
+        record = Record("REVOKED", start=sweep.began, end=sweep.now)
+        sweep.says(f"4711_{task}", record)
+    assert [state for state, _ in sweep.states().values()] == ["running", "lost"]
+    (left,) = survey(sweep.folder, sweep.ask).left
+    assert (left.task, left.state) == (3, "waiting")  # while its array is at work
+    assert reconcile(sweep.folder).written == []
+
+
 def test_a_run_that_a_requeued_job_did_not_go_on_with_is_written_down(sweep: Sweep) -> None:
     folder = sweep.run("t3", scheduler=task_facts(3), sign=sweep.now - 3 * 86_400)
     sweep.says("4711_3", "REQUEUED", "COMPLETED")

@@ -300,6 +300,13 @@ def test_a_requeued_job_has_a_record_for_each_run(programs: Path) -> None:
     assert gone_by_name("5") == {"5": False}
 
 
+def test_a_state_that_is_in_no_list_says_nothing_of_an_end(programs: Path) -> None:
+    line = "{}|{}|{}|0:0|n5|2026-11-25T10:00:00|2026-11-25T10:05:00|c\n"
+    told = ["REVOKED", "TELEPORTED", "FAILED", "REQUEUE_FED"]
+    provide(programs, "sacct", "".join(line.format(k, k, word) for k, word in enumerate(told)))
+    assert gone_by_name("0", "1", "2", "3") == {"0": None, "1": None, "2": True, "3": False}
+
+
 def test_a_job_of_another_cluster_is_not_ours(programs: Path) -> None:
     provide(programs, "sacct", OUT_OF_MEMORY)
     answer = slurm.ask(["4711"])
