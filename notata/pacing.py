@@ -13,7 +13,7 @@ from typing import NamedTuple
 from notata import listing, slurm, tails
 from notata.jobs import Answer
 from notata.outcomes import survey
-from notata.stored import DAMAGED, StrPath
+from notata.stored import StrPath
 from notata.verdicts import RUNNING, WAITING, Outcome
 
 _MEASURED = 100  # the newest ends of which the rate is taken
@@ -80,7 +80,6 @@ class Pace:
         self._clock, self._ask = clock, ask
         self._asked: tuple[float, Answer] | None = None
         self._seen: set[str] | None = None  # runs that had ended
-        self._doubtful: set[str] = set()  # runs without metadata
         self._ends: deque[float] = deque(maxlen=_MEASURED)
 
     def look(self) -> Now:
@@ -93,7 +92,6 @@ class Pace:
         Ranks: independent; one process is enough.
         """
         found = survey(self._folder, self._patiently)
-        found = found._replace(outcomes=[self._given_time(outcome) for outcome in found.outcomes])
         states = Counter(outcome.state for outcome in found.outcomes)
         states.update(one.state for one in found.left)
         at_work = [o for o in found.outcomes if o.state in (RUNNING, WAITING)]
@@ -113,15 +111,6 @@ class Pace:
             sorted(running, key=lambda outcome: outcome.sign or 0.0, reverse=True),
             bad[::-1],
         )
-
-    def _given_time(self, outcome: Outcome) -> Outcome:
-        """A run that is just being made has no metadata yet: it is damaged once that stays so."""
-        if outcome.state != DAMAGED:
-            self._doubtful.discard(outcome.path)
-        elif outcome.path not in self._doubtful:
-            self._doubtful.add(outcome.path)
-            return outcome._replace(state=RUNNING)
-        return outcome
 
     def _patiently(self, ids: Iterable[str]) -> Answer:
         wanted, now = frozenset(ids), self._clock()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from notata import files, layout, lifecycle, pulse, silence
@@ -24,6 +25,7 @@ STATES = (COMPLETE, FAILED, RUNNING, LOST, WAITING)
 _SLACK = 5.0  # seconds that the clocks of the scheduler and of the file server may differ
 # How reasons begin where not the scheduler ended a job's processes.
 _UNASKED = ("FAILED", "OUT_OF_MEMORY", "NODE_FAIL", "no sign of life")
+_OPENING = 60.0  # seconds in which a folder that was just made may be without metadata
 _REUSED = 60.0  # a job that ended so long before its run began is another one of the same id
 
 
@@ -149,8 +151,12 @@ class Judge:
     def _outcome(self, run: Run) -> Outcome:
         run_id = layout.run_id_of(os.path.basename(os.path.abspath(run.path)))
         if run.meta is None:
-            why = "its metadata are missing or damaged"
-            return Outcome(run.path, run_id, DAMAGED, why, DAMAGED, "", {})
+            run = read_run(run.path)  # it may have been opened since
+        if run.meta is None:
+            state, why = DAMAGED, "its metadata are missing or damaged"
+            if self._is_being_opened(run.path):
+                state, why = RUNNING, "being opened"
+            return Outcome(run.path, run_id, state, why, DAMAGED, "", {})
         status = str(run.meta.get("status"))
         reason = run.meta.get("failure_reason")
         # A program may note anything; it is told as in the table, whose row is compared with it.
@@ -170,6 +176,14 @@ class Judge:
             if now.meta is not None and not now.is_open:
                 return self._outcome(now)
         return judged
+
+    def _is_being_opened(self, path: str) -> bool:
+        """Whether a run's folder is so new that its metadata may yet come."""
+        if os.path.lexists(os.path.join(path, layout.METADATA)):
+            return False
+        with suppress(OSError):
+            return self._clock.now - os.stat(path).st_mtime <= _OPENING
+        return False
 
     def _by_job(self, told: Outcome, job: Job) -> Outcome:
         newest = job.newest

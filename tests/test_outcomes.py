@@ -301,6 +301,34 @@ def test_damaged_metadata_are_a_state(sweep: Sweep) -> None:
     assert sweep.states() == {"a": ("damaged", "its metadata are missing or damaged")}
 
 
+def test_a_folder_without_metadata_is_damaged_once_a_task_would_have_opened_it(
+    sweep: Sweep,
+) -> None:
+    folder = sweep.folder / "runs" / "log_a"
+    folder.mkdir()
+    assert sweep.states() == {"a": ("running", "being opened")}
+    assert command("status", sweep.folder).exit_code == 0
+    assert command("failed", "--array", sweep.folder).exit_code == 0
+    os.utime(folder, (sweep.now - 100, sweep.now - 100))
+    assert sweep.states() == {"a": ("damaged", "its metadata are missing or damaged")}
+    assert command("status", sweep.folder).exit_code == 1
+    (folder / "metadata.json").write_text("{")
+    os.utime(folder)
+    assert sweep.states()["a"][0] == "damaged"
+
+
+def test_a_run_that_is_opened_while_the_scheduler_is_asked_is_at_work(sweep: Sweep) -> None:
+    folder = sweep.folder / "runs" / "log_a"
+    folder.mkdir()
+
+    def ask(ids: Iterable[str]) -> Answer:
+        (folder / "metadata.json").write_text('{"status": "initialized"}')
+        return sweep.ask(ids)
+
+    (found,) = survey(sweep.folder, ask).outcomes
+    assert (found.state, found.recorded) == ("running", "initialized")
+
+
 # ----- reconcile -----
 
 
