@@ -81,10 +81,16 @@ class Sweep:
         retries = place.is_root and claims.FAILED in self._again
         began = pulse.dividing_time(experiment) if retries else math.inf
         self._put_off: set[int] = set()  # points whose lock was waited for in vain
-        self._lost: set[int] = set()  # points that were found lost, and are behind all others
-        self._order = deque(self._kept(mode, durable) if place.is_root else ())
+        order = self._kept(mode, durable) if place.is_root else ()
+        # What failed may fail again and end this task: it comes after what nobody has begun;
+        # what is lost may even kill its process, and comes last.
+        self._queues: dict[str, deque[int]] = {
+            claims.FREE: deque(order),
+            claims.FAILED: deque(),
+            claims.OPEN: deque(),
+        }
         # Nobody is asked for what other tasks do.
-        folders = [points[number].folder for number in self._order]
+        folders = [points[number].folder for number in order]
         self._claims = claims.Claims(folders, experiment, ends, began)
 
     def _kept(self, mode: str, durable: bool) -> Sequence[int]:
@@ -131,30 +137,39 @@ class Sweep:
 
     def _next(self, lock: ExitStack, _: object) -> Record:
         """Choose a point; called on rank 0. The lock is held until its run is open."""
-        while self._order:
-            chosen = self._order.popleft()
-            folder = self._points[chosen].folder
-            state = self._claims.state(folder)
-            if state == claims.FREE or self._claims.is_cut_off(folder, self._place):
-                return {"point": chosen, "resume": None}
-            if self._is_wanted(state, folder):
-                if state == claims.OPEN and chosen not in self._lost:
-                    self._lost.add(chosen)  # it may end this process as it ended the one before
-                    self._order.append(chosen)
+        for behind, queue in self._queues.items():
+            while queue:
+                chosen = queue.popleft()
+                folder = self._points[chosen].folder
+                state = self._claims.state(folder)
+                if state == claims.FREE or self._claims.is_cut_off(folder, self._place):
+                    return {"point": chosen, "resume": None}
+                if not self._is_wanted(state, folder):
                     continue
-                # Of the tasks that find it so, one goes on in it; the others find that it does.
-                try:
-                    lock.enter_context(locked(os.path.join(self._experiment, layout.CLAIMS_LOCK)))
-                except LockTimeoutError:
-                    if chosen in self._put_off:
-                        raise
-                    self._put_off.add(chosen)  # others may be free meanwhile
-                    self._order.append(chosen)
-                    continue
-                if self._is_wanted(self._claims.state(folder), folder):
+                if behind == claims.FREE:
+                    self._queues[state].append(chosen)
+                elif self._is_ours(lock, chosen, queue):
                     return {"point": chosen, "resume": True}
-                lock.close()
         return {}
+
+    def _is_ours(self, lock: ExitStack, chosen: int, queue: deque[int]) -> bool:
+        """Whether a point is still to be done again, once this process has the lock.
+
+        Of the tasks that find it so, one goes on in it; the others find that it does.
+        """
+        folder = self._points[chosen].folder
+        try:
+            lock.enter_context(locked(os.path.join(self._experiment, layout.CLAIMS_LOCK)))
+        except LockTimeoutError:
+            if chosen in self._put_off:
+                raise
+            self._put_off.add(chosen)  # others may be free meanwhile
+            queue.append(chosen)
+            return False
+        wanted = self._is_wanted(self._claims.state(folder), folder)
+        if not wanted:
+            lock.close()
+        return wanted
 
     def _is_wanted(self, state: str, folder: str) -> bool:
         """Whether a run is to be done again: once, and not by each task in turn that sees it."""

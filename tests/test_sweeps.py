@@ -11,6 +11,7 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +60,11 @@ GRID = {"k": range(10)}
 def test_a_lock_that_is_not_to_be_had_holds_up_no_other_point(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exp = Experiment("sweep", base)
-    failed = exp.add(k=0)
-    assert failed is not None
-    failed.mark_failed("NaN")
+    exp = Experiment("s", base)
+    fail(exp, k=0)
     monkeypatch.setenv("NOTATA_LOCK_TIMEOUT", "0.2")
     logs = exp.sweep({"k": range(3)}, retry="failed")
-    with locked(base / "sweep" / ".claims.lock"):
+    with locked(base / "s" / ".claims.lock"):
         for k in (1, 2):
             with next(logs) as log:
                 assert log.params["k"] == k
@@ -354,6 +353,34 @@ def test_failed_points_are_done_again_when_asked(base: Path) -> None:
     assert [attempt["status"] for attempt in attempts] == ["failed", "complete"]
 
 
+@pytest.mark.parametrize("mode", ["static", "claim"])
+def test_points_that_always_fail_keep_no_task_from_the_others(
+    base: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Each task would begin with one of them, and end there."""
+    exp = Experiment("s", base)
+    for array in (70, 80, 90):
+        time.sleep(0.02)
+        for task in range(4):
+            slurm(monkeypatch, task, range(4), job=array)
+            with suppress(RuntimeError):
+                for log in exp.sweep({"k": range(16)}, mode, retry=("failed", "lost")):
+                    with log:
+                        if log.params["k"] < 4:
+                            raise RuntimeError("diverged")
+    assert Counter(row["run_status"] for row in exp.rows()) == {"complete": 12, "failed": 4}
+    for k in range(4):
+        assert len(LogReader(exp.runs_dir / f"log_s_k_{k}").meta["attempts"]) == 3
+
+
+def test_what_failed_comes_after_what_nobody_began_and_before_what_is_lost(base: Path) -> None:
+    exp = Experiment("s", base)
+    abandoned(base, 0, 11.0)
+    fail(exp, k=1)
+    time.sleep(0.02)
+    assert ids(exp, {"k": range(4)}, retry=("failed", "lost")) == [2, 3, 1, 0]
+
+
 SGE, LSF = ("JOB_ID", "SGE_TASK_ID"), ("LSB_JOBID", "LSB_JOBINDEX")
 
 
@@ -622,7 +649,7 @@ def test_a_requeued_task_does_what_others_left(base: Path, monkeypatch: pytest.M
     monkeypatch.setenv("SLURM_JOB_ID", "11")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     time.sleep(0.02)
-    assert ids(exp, {"k": range(4)}, retry=("failed", "lost")) == [0, 3, 1]
+    assert ids(exp, {"k": range(4)}, retry=("failed", "lost")) == [3, 0, 1]
     then = time.time() - 90  # nobody takes so long for that, so that it was this very task
     os.utime(exp.runs_dir / "log_s_k_2", (then, then))
     assert ids(exp, {"k": range(4)}) == [2]
