@@ -15,13 +15,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from notata import files, freshness, layout, scheduler
+from notata import files, freshness, layout, pulse, scheduler
 from notata.disk import Disk
 from notata.errors import OutdatedError, RunExistsError
 from notata.messages import now, stamp_seconds
 from notata.stored import read_json
 from notata.topology import Topology, hostname, same_launch
 
+OPENING = 60.0  # seconds in which whoever makes a run's folder has said in it whose it is
 _SLACK = 60.0  # seconds that the openings of two ranks of one launch may lie apart
 
 Entry = dict[str, Any]
@@ -128,10 +129,15 @@ class Attempt:
         if number > 1:
             began.append(_job_of_record(self._record(number) or {}))
         elif not os.path.lexists(os.path.join(self._run, layout.METADATA)):
-            return True  # killed before it could say whose run it is
+            # Killed before it could say whose run it is; else another process may be opening it.
+            return not self._topology.is_root or self._age() > OPENING
         ours = [job.restarts for job in began if (job.id, job.task) == (mine.id, mine.task)]
         # Other ranks without a communicator may find that rank 0 has gone on already.
         return bool(ours) and (max(ours) < mine.restarts or not self._topology.is_root)
+
+    def _age(self) -> float:
+        """Seconds since anything came into the run's folder."""
+        return pulse.Clock(os.path.dirname(self._run)).now - os.stat(self._run).st_mtime
 
     def metadata(self) -> dict[str, Any]:
         """What the run's metadata say now; empty where they are missing or damaged.
@@ -178,16 +184,9 @@ class Attempt:
         """
         number = self._newest() + 1
         job = current_job()
-        record = {
-            "start_time": now(),
-            "host": hostname(),
-            "pid": os.getpid(),
-            "job": job.id,
-            "restarts": job.restarts,
-            "task": job.task,
-            "launch": self._topology.launch,
-            "size": self._topology.size,
-        }
+        record: Entry = {"start_time": now(), "host": hostname(), "pid": os.getpid(), "job": job.id}
+        record |= {"restarts": job.restarts, "task": job.task}
+        record |= {"launch": self._topology.launch, "size": self._topology.size}
         path = self._file(number)
         try:
             self.disk.create(path, json.dumps(record).encode())

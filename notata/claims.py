@@ -25,7 +25,6 @@ LOST = "lost"  # open, and its task is gone
 
 _CLOCK_LASTS = 5.0  # seconds for which the file system's time is not asked for again
 _SLACK = 5.0  # seconds that the clocks of the scheduler and of this node may differ
-_OPENING = 60.0  # seconds in which whoever makes a run's folder has said in it whose it is
 
 Ends = Callable[[Iterable[JobId]], Mapping[JobId, End]]
 
@@ -93,8 +92,6 @@ class Claims:
         if current_job().restarts == 0:
             return False
         metadata, state = _metadata(run), self.state(run)
-        if not metadata and self._silence(run) <= _OPENING:
-            return False  # another task may be opening it just now
         cut_off = state == OPEN or (state == FAILED and _was_stopped(metadata))
         return cut_off and Attempt(run, place).goes_on(None)
 

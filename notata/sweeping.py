@@ -116,8 +116,8 @@ class Sweep:
         """Open each point's run as long as there is one to do.
 
         Args:
-            open_run: Opens a run; True goes on in one that is there, None where the scheduler
-                started this job again and the run is its own.
+            open_run: Opens a run; True goes on in one that is there, False doesn't, None does where
+                the scheduler started this job again and the run is its own.
 
         Ranks: collective with a communicator.
         """
@@ -142,7 +142,9 @@ class Sweep:
                 chosen = queue.popleft()
                 folder = self._points[chosen].folder
                 state = self._claims.state(folder)
-                if state == claims.FREE or self._claims.is_cut_off(folder, self._place):
+                if state == claims.FREE:
+                    return {"point": chosen, "resume": False}
+                if self._claims.is_cut_off(folder, self._place):
                     return {"point": chosen, "resume": None}
                 if not self._is_wanted(state, folder):
                     continue

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -310,9 +311,24 @@ def test_a_task_that_is_started_again_goes_on_in_its_own_run_alone(
 def test_a_job_that_was_killed_while_it_opened_goes_on(base: Path, in_job: Any) -> None:
     in_job("77", 1)
     (base / "log_a").mkdir(parents=True)
+    then = time.time() - 90
+    os.utime(base / "log_a", (then, then))
     with Logbook("a", base) as log:
         pass
     assert log.status == "complete"
+
+
+def test_a_job_that_was_started_again_takes_no_run_that_another_is_opening(
+    base: Path, in_job: Any
+) -> None:
+    in_job("77", 1)
+    exp = Experiment("sweep", base)
+    (exp.runs_dir / "log_sweep_n_1").mkdir()
+    with pytest.raises(RunExistsError, match="another process opens the run just now"):
+        exp.add(n=1)
+    assert exp.add(n=1, skip_existing=True) is None
+    assert os.listdir(exp.runs_dir) == ["log_sweep_n_1"]
+    assert os.listdir(exp.runs_dir / "log_sweep_n_1") == []
 
 
 def test_a_job_that_took_a_run_over_goes_on_in_it(base: Path, in_job: Any) -> None:

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notata import Experiment, LogReader, scheduler, sweeping
+from notata import Experiment, LogReader, claims, scheduler, sweeping
 from notata.errors import LockTimeoutError, SettingError, UnsupportedValueError
 from notata.jobs import End, JobId
 from notata.lock import locked
@@ -601,6 +601,24 @@ def test_a_requeued_task_goes_on_where_it_was(base: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert ids(exp, {"k": range(4)}) == [0, 1, 3]
     assert len(LogReader(exp.runs_dir / "log_s_k_1").meta["attempts"]) == 2
+
+
+def test_a_requeued_task_leaves_a_point_that_another_begins_after_it_looked(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "11")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    exp, state = Experiment("s", base), claims.Claims.state
+
+    def looked(self: claims.Claims, run: str) -> str:
+        found = state(self, run)
+        if run.endswith("k_1"):  # another task makes its folder
+            os.mkdir(run)
+            os.utime(run, (time.time() - 90,) * 2)
+        return found
+
+    monkeypatch.setattr(claims.Claims, "state", looked)
+    assert ids(exp, {"k": range(3)}) == [0, 2]
 
 
 @pytest.mark.parametrize("mode", ["static", "claim"])
