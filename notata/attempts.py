@@ -110,7 +110,7 @@ class Attempt:
 
     # ----- beginning -----
 
-    def goes_on(self, resume: bool | None) -> bool:
+    def goes_on(self, resume: int | None) -> bool:
         """Whether this process is to go on in the run that is there.
 
         Args:
@@ -120,7 +120,7 @@ class Attempt:
         Ranks: independent.
         """
         if resume is not None:
-            return resume
+            return bool(resume)
         mine = current_job()
         if mine.id is None or mine.restarts == 0:
             return False
@@ -171,18 +171,21 @@ class Attempt:
                 "another run id, or pass overwrite=True to replace that run"
             )
 
-    def claim(self) -> list[Entry]:
+    def claim(self, number: int | None = None) -> list[Entry]:
         """Begin the next attempt at the run that is there.
+
+        Args:
+            number: Which one that has to be, from 2; any that is next where it is less, or None.
 
         Returns:
             What is known of the attempts before it, and the new one.
 
         Raises:
-            RunExistsError: If another process begins it just now.
+            RunExistsError: If another process begins it just now, or has done so.
 
         Ranks: root only.
         """
-        number = self._newest() + 1
+        number = number if number and number > 1 else self._newest() + 1
         job = current_job()
         record: Entry = {"start_time": now(), "host": hostname(), "pid": os.getpid(), "job": job.id}
         record |= {"restarts": job.restarts, "task": job.task}

@@ -11,10 +11,10 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from notata import files, layout, pulse, scheduler
-from notata.attempts import Attempt, current_job, job_of
+from notata.attempts import OPENING, Attempt, current_job, job_of
 from notata.jobs import End, JobId
 from notata.stored import read_json
 from notata.topology import Topology
@@ -27,6 +27,20 @@ _CLOCK_LASTS = 5.0  # seconds for which the file system's time is not asked for 
 _SLACK = 5.0  # seconds that the clocks of the scheduler and of this node may differ
 
 Ends = Callable[[Iterable[JobId]], Mapping[JobId, End]]
+
+
+class Seen(NamedTuple):
+    """A run of a sweep, as it was when it was looked at.
+
+    Attributes:
+        run: Its folder.
+        state: `free`, `complete`, `failed` or `open`.
+        metadata: What its metadata said; empty where they are missing or damaged.
+    """
+
+    run: str
+    state: str
+    metadata: Mapping[str, Any]
 
 
 class Claims:
@@ -47,65 +61,79 @@ class Claims:
         self._answers: dict[JobId, End] = {}
         self._clock: tuple[float, pulse.Clock] | None = None
 
-    def state(self, run: str) -> str:
-        """The state of a run: free, complete, failed or open.
+    def look(self, run: str) -> Seen:
+        """Look at a run.
 
         Ranks: independent.
         """
         metadata = _metadata(run)
         if not metadata and not os.path.lexists(run):
-            return FREE
+            return Seen(run, FREE, {})
         told = metadata.get("status")
-        return str(told) if told in (COMPLETE, FAILED) else OPEN
+        return Seen(run, str(told) if told in (COMPLETE, FAILED) else OPEN, metadata)
 
-    def is_of_this_sweep(self, run: str) -> bool:
+    def next_attempt(self, seen: Seen) -> int:
+        """The number of the attempt that follows the one that a run was seen in.
+
+        Of many tasks that saw the same, one can claim it. Whoever claimed it before, and has not
+        opened the run since, was killed, if that was long ago: then it is the one behind it.
+
+        Ranks: independent.
+        """
+        told = seen.metadata.get("attempts")
+        number = (len(told) if isinstance(told, list) and told else 1) + 1
+        limit = max(OPENING, pulse.bound())
+        while self._since(_changed(os.path.join(seen.run, layout.attempt_file(number)))) > limit:
+            number += 1
+        return number
+
+    def is_of_this_sweep(self, seen: Seen) -> bool:
         """Whether a run has ended since this process began its sweep, or in a task of its array.
 
         Ranks: independent.
         """
-        if _is_of_our_array(_metadata(run)):
+        if _is_of_our_array(seen.metadata):
             return True
-        sign = pulse.last_sign(run)
+        sign = pulse.last_sign(seen.run)
         return sign is not None and sign > self._began
 
-    def was_done_again(self, run: str) -> bool:
+    def was_done_again(self, seen: Seen) -> bool:
         """Whether a task of this process's array went on in a run that was there.
 
         Ranks: independent.
         """
-        metadata = _metadata(run)
-        attempts = metadata.get("attempts")
-        return isinstance(attempts, list) and len(attempts) > 1 and _is_of_our_array(metadata)
+        attempts = seen.metadata.get("attempts")
+        is_later = isinstance(attempts, list) and len(attempts) > 1
+        return is_later and _is_of_our_array(seen.metadata)
 
-    def is_cut_off(self, run: str, place: Topology) -> bool:
+    def is_cut_off(self, seen: Seen, place: Topology) -> bool:
         """Whether it is this very job that began a run, and was started again in the middle of it.
 
         One that failed by itself before that is none. One that failed after a warning is, since its
         program stopped for the scheduler; so is one of which only the scheduler said that it ended.
 
         Args:
-            run: Its folder.
+            seen: The run.
             place: This process's place.
 
         Ranks: independent.
         """
         if current_job().restarts == 0:
             return False
-        metadata, state = _metadata(run), self.state(run)
-        cut_off = state == OPEN or (state == FAILED and _was_stopped(metadata))
-        return cut_off and Attempt(run, place).goes_on(None)
+        stopped = seen.state == FAILED and _was_stopped(seen.metadata)
+        return (stopped or seen.state == OPEN) and Attempt(seen.run, place).goes_on(None)
 
-    def is_lost(self, run: str) -> bool:
+    def is_lost(self, seen: Seen) -> bool:
         """Whether a run that is open has nobody left who does it.
 
         Ranks: independent.
         """
-        metadata = _metadata(run)
-        silence = self._silence(run)
+        metadata = seen.metadata
+        silence = self._silence(seen.run)
         # Where no signs are given, what began just now is none the more silent for that.
         is_quiet = silence > 2 * (pulse.interval() or pulse.USUAL)
         is_unheard = is_quiet and silence > pulse.bound()
-        job = _slurm_job(run, metadata)
+        job = _slurm_job(seen.run, metadata)
         if job is None:
             return is_unheard
         # As a rule the tasks of an array live where their runs are open: not each asks for others.
@@ -123,13 +151,15 @@ class Claims:
 
     def _silence(self, run: str) -> float:
         """Seconds since a run's last sign of life."""
+        sign = pulse.last_sign(run)
+        return self._since(_changed(run) if sign is None else sign)
+
+    def _since(self, then: float | None) -> float:
+        """Seconds since a time of the file system's clock; 0 where there is none."""
         if self._clock is None or time.monotonic() - self._clock[0] > _CLOCK_LASTS:
             self._clock = time.monotonic(), pulse.Clock(self._experiment)
         asked, clock = self._clock
-        sign = pulse.last_sign(run)
-        with suppress(FileNotFoundError):
-            sign = os.stat(run).st_mtime if sign is None else sign
-        return 0.0 if sign is None else clock.now + time.monotonic() - asked - sign
+        return 0.0 if then is None else clock.now + time.monotonic() - asked - then
 
     def _end(self, job: JobId, metadata: Mapping[str, Any]) -> End:
         """What the scheduler says of a job; it is asked once for all that it may have to say."""
@@ -148,6 +178,13 @@ class Claims:
 
 def _metadata(run: str) -> dict[str, Any]:
     return read_json(os.path.join(run, layout.METADATA)) or {}
+
+
+def _changed(path: str) -> float | None:
+    """When a file or folder was changed last, or None where it is missing."""
+    with suppress(FileNotFoundError):
+        return os.stat(path).st_mtime
+    return None
 
 
 def _slurm_job(run: str, metadata: Mapping[str, Any]) -> JobId | None:

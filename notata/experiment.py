@@ -128,7 +128,7 @@ class Experiment:
         self,
         run_id: str,
         params: dict[str, Any],
-        resume: bool | None,
+        resume: int | None,
         comm: Any,
         durability: str | None,
     ) -> Logbook:

@@ -33,7 +33,6 @@ INDEX_LOCK = ".index.csv.lock"
 TURNS = ".turns"  # behind the name of a lock file
 INDEX_EPOCH = ".index.csv.epoch"
 SWEEP = "sweep.json"
-CLAIMS_LOCK = ".claims.lock"
 RUNS = "runs"
 RECONCILE_LOCK = ".reconcile.lock"
 METRICS = "artifacts/metrics.json"

@@ -24,7 +24,7 @@ COMPLETE, FAILED, INITIALIZED = "complete", "failed", "initialized"
 
 
 def make_run_folder(
-    path: str, attempt: Attempt, topology: Topology, *, overwrite: bool, resume: bool | None
+    path: str, attempt: Attempt, topology: Topology, *, overwrite: bool, resume: int | None
 ) -> list[Entry]:
     """Make the folder of a run that begins, or claim the next attempt at it.
 
@@ -33,7 +33,8 @@ def make_run_folder(
         attempt: Rank 0's attempt at it.
         topology: Rank 0's place.
         overwrite: Whether an earlier run of this id gives way.
-        resume: Whether it is gone on with; None leaves that to the scheduler.
+        resume: Whether it is gone on with, or from 2 on as which attempt; None leaves that to the
+            scheduler.
 
     Returns:
         The attempts at the run, this one too, where it is gone on with; else nothing.
@@ -57,7 +58,7 @@ def make_run_folder(
         if attempt.goes_on(resume):
             _check_holds_run(path, "gone on with")
             attempt.check_size()
-            return attempt.claim()
+            return attempt.claim(resume)
         if not overwrite:
             raise RunExistsError(_taken(path)) from None
         _check_holds_run(path, "overwritten")

@@ -54,8 +54,8 @@ class Logbook(Verbs, Steering):
         comm: The communicator whose ranks share this run (mpi4py); None for a process on its own;
             `"auto"`: `COMM_WORLD` if the program uses mpi4py, else the launcher's variables.
         level: Messages below this level are dropped.
-        resume: Whether to go on in the run if it is there: True does, False doesn't, and by
-            default a job that Slurm started again goes on in the runs that it began.
+        resume: Whether to go on in the run if it is there: True does, False doesn't, 2 or more does
+            as that very attempt; by default a job that Slurm restarted goes on in what it began.
         grace: Seconds to wait for the other ranks at opening, and at closing once something failed
             (`NOTATA_GRACE`, 30). Ranks that are done wait for slower ones for up to an hour.
         signals: Signals to note while the run is open, as warnings: `SIGTERM`, `SIGINT`, `SIGUSR1`,
@@ -102,7 +102,7 @@ class Logbook(Verbs, Steering):
         *,
         comm: Any = "auto",
         level: str | int = messages.INFO,
-        resume: bool | None = None,
+        resume: bool | int | None = None,
         grace: float | None = None,
         signals: Iterable[Any] = WARNINGS,
         margin: float = 60.0,

@@ -93,7 +93,7 @@ class Opened:
         *,
         overwrite: bool,
         preallocate: bool,
-        resume: bool | None,
+        resume: int | None,
         signals: Iterable[int],
         env: Sequence[str] = (),
     ) -> None:
@@ -130,7 +130,7 @@ class Opened:
         self.notices.start(signals)
 
     def _open_together(
-        self, failure: Exception | None, overwrite: bool, preallocate: bool, resume: bool | None
+        self, failure: Exception | None, overwrite: bool, preallocate: bool, resume: int | None
     ) -> None:
         mine = lifecycle.opening_record(self._path, self._params_digest(), failure)
         answer = self._agreement.agree(
@@ -155,7 +155,7 @@ class Opened:
             self.folder.check()
 
     def _open_first(
-        self, records: list[Record], overwrite: bool, preallocate: bool, resume: bool | None
+        self, records: list[Record], overwrite: bool, preallocate: bool, resume: int | None
     ) -> Record:
         """Make the run; what goes wrong is explained before the other ranks hear of it."""
         with self.disk.explaining(self._path):
@@ -178,7 +178,7 @@ class Opened:
             )
 
     def _open(
-        self, records: list[Record], overwrite: bool, preallocate: bool, resume: bool | None
+        self, records: list[Record], overwrite: bool, preallocate: bool, resume: int | None
     ) -> Record:
         """Make the run, or go on in it; called on rank 0, with what all ranks told."""
         lifecycle.check_opening(records)

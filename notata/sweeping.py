@@ -6,14 +6,11 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from notata import claims, files, layout, pulse, scheduler, slurm, sweeps, writers
 from notata.agreement import Agreement, Record
-from notata.errors import LockTimeoutError, RunExistsError
-from notata.lock import locked
+from notata.errors import RunExistsError
 from notata.stored import read_json
 from notata.topology import Topology
 
@@ -80,7 +77,6 @@ class Sweep:
         # Only whoever does failed points again has to know which failed in this very sweep.
         retries = place.is_root and claims.FAILED in self._again
         began = pulse.dividing_time(experiment) if retries else math.inf
-        self._put_off: set[int] = set()  # points whose lock was waited for in vain
         order = self._kept(mode, durable) if place.is_root else ()
         # What failed may fail again and end this task: it comes after what nobody has begun;
         # what is lost may even kill its process, and comes last.
@@ -112,73 +108,50 @@ class Sweep:
             files.share(path)
         return order
 
-    def opened(self, open_run: Callable[[Point, bool | None], Log]) -> Iterator[Log]:
+    def opened(self, open_run: Callable[[Point, int | None], Log]) -> Iterator[Log]:
         """Open each point's run as long as there is one to do.
 
         Args:
-            open_run: Opens a run; True goes on in one that is there, False doesn't, None does where
-                the scheduler started this job again and the run is its own.
+            open_run: Opens a run; a number goes on in one that is there, as that very attempt,
+                False doesn't, None does where the scheduler started this job again and the run is
+                its own.
 
         Ranks: collective with a communicator.
         """
         agreement = Agreement(self._place)
         what = f"choose the next point of {self._experiment}"
-        while True:
-            with ExitStack() as lock:
-                answer = agreement.agree(what, {}, partial(self._next, lock), _PATIENCE)
-                if not answer:
-                    break
-                try:
-                    log = open_run(self._points[answer["point"]], answer["resume"])
-                except RunExistsError:  # another task was faster
-                    continue
+        while answer := agreement.agree(what, {}, self._next, _PATIENCE):
+            try:
+                log = open_run(self._points[answer["point"]], answer["resume"])
+            except RunExistsError:  # another task was faster
+                continue
             yield log
         agreement.end()
 
-    def _next(self, lock: ExitStack, _: object) -> Record:
-        """Choose a point; called on rank 0. The lock is held until its run is open."""
+    def _next(self, _: object) -> Record:
+        """Choose a point; called on rank 0."""
         for behind, queue in self._queues.items():
             while queue:
                 chosen = queue.popleft()
-                folder = self._points[chosen].folder
-                state = self._claims.state(folder)
-                if state == claims.FREE:
+                seen = self._claims.look(self._points[chosen].folder)
+                if seen.state == claims.FREE:
                     return {"point": chosen, "resume": False}
-                if self._claims.is_cut_off(folder, self._place):
+                if self._claims.is_cut_off(seen, self._place):
                     return {"point": chosen, "resume": None}
-                if not self._is_wanted(state, folder):
-                    continue
-                if behind == claims.FREE:
-                    self._queues[state].append(chosen)
-                elif self._is_ours(lock, chosen, queue):
-                    return {"point": chosen, "resume": True}
+                # Of the tasks that find it as it is now, one can claim this attempt.
+                attempt = None if behind == claims.FREE else self._claims.next_attempt(seen)
+                if self._is_wanted(seen):
+                    if attempt:
+                        return {"point": chosen, "resume": attempt}
+                    self._queues[seen.state].append(chosen)
         return {}
 
-    def _is_ours(self, lock: ExitStack, chosen: int, queue: deque[int]) -> bool:
-        """Whether a point is still to be done again, once this process has the lock.
-
-        Of the tasks that find it so, one goes on in it; the others find that it does.
-        """
-        folder = self._points[chosen].folder
-        try:
-            lock.enter_context(locked(os.path.join(self._experiment, layout.CLAIMS_LOCK)))
-        except LockTimeoutError:
-            if chosen in self._put_off:
-                raise
-            self._put_off.add(chosen)  # others may be free meanwhile
-            queue.append(chosen)
-            return False
-        wanted = self._is_wanted(self._claims.state(folder), folder)
-        if not wanted:
-            lock.close()
-        return wanted
-
-    def _is_wanted(self, state: str, folder: str) -> bool:
+    def _is_wanted(self, seen: claims.Seen) -> bool:
         """Whether a run is to be done again: once, and not by each task in turn that sees it."""
-        if state == claims.FAILED:
-            return state in self._again and not self._claims.is_of_this_sweep(folder)
-        wanted = state == claims.OPEN and claims.LOST in self._again
-        return wanted and not self._claims.was_done_again(folder) and self._claims.is_lost(folder)
+        if seen.state == claims.FAILED:
+            return seen.state in self._again and not self._claims.is_of_this_sweep(seen)
+        wanted = seen.state == claims.OPEN and claims.LOST in self._again
+        return wanted and not self._claims.was_done_again(seen) and self._claims.is_lost(seen)
 
 
 def _tasks_kept(before: dict[str, Any], kept: dict[str, Any]) -> sweeps.Tasks | None:

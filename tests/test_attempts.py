@@ -231,6 +231,15 @@ def test_a_run_without_metadata_is_gone_on_with(base: Path) -> None:
     ]
 
 
+def test_an_attempt_of_a_number_is_begun_once(base: Path) -> None:
+    """Who saw the first attempt end takes no later one for it."""
+    Logbook("a", base).mark_failed("NaN")
+    Logbook("a", base, resume=2).mark_failed("NaN again")
+    with pytest.raises(RunExistsError, match=r"\.attempt-2 exists: another process goes on"):
+        Logbook("a", base, resume=2)
+    assert len(metadata(Logbook("a", base, resume=True).path)["attempts"]) == 3
+
+
 # ----- requeued -----
 
 

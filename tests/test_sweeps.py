@@ -20,9 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from notata import Experiment, LogReader, claims, scheduler, sweeping
-from notata.errors import LockTimeoutError, SettingError, UnsupportedValueError
+from notata.errors import SettingError, UnsupportedValueError
 from notata.jobs import End, JobId
-from notata.lock import locked
 from notata.sweeps import Tasks, in_turn, points_of, share, tasks_of
 from notata.topology import ALONE
 
@@ -55,21 +54,6 @@ def ids(exp: Experiment, grid: Any, **how: Any) -> list[int]:
 
 
 GRID = {"k": range(10)}
-
-
-def test_a_lock_that_is_not_to_be_had_holds_up_no_other_point(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    exp = Experiment("s", base)
-    fail(exp, k=0)
-    monkeypatch.setenv("NOTATA_LOCK_TIMEOUT", "0.2")
-    logs = exp.sweep({"k": range(3)}, retry="failed")
-    with locked(base / "s" / ".claims.lock"):
-        for k in (1, 2):
-            with next(logs) as log:
-                assert log.params["k"] == k
-        with pytest.raises(LockTimeoutError):
-            next(logs)
 
 
 # ----- points -----
@@ -608,16 +592,16 @@ def test_a_requeued_task_leaves_a_point_that_another_begins_after_it_looked(
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "11")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    exp, state = Experiment("s", base), claims.Claims.state
+    exp, look = Experiment("s", base), claims.Claims.look
 
-    def looked(self: claims.Claims, run: str) -> str:
-        found = state(self, run)
+    def looked(self: claims.Claims, run: str) -> claims.Seen:
+        found = look(self, run)
         if run.endswith("k_1"):  # another task makes its folder
             os.mkdir(run)
             os.utime(run, (time.time() - 90,) * 2)
         return found
 
-    monkeypatch.setattr(claims.Claims, "state", looked)
+    monkeypatch.setattr(claims.Claims, "look", looked)
     assert ids(exp, {"k": range(3)}) == [0, 2]
 
 
@@ -671,6 +655,28 @@ def test_a_requeued_task_does_what_others_left(base: Path, monkeypatch: pytest.M
     then = time.time() - 90  # nobody takes so long for that, so that it was this very task
     os.utime(exp.runs_dir / "log_s_k_2", (then, then))
     assert ids(exp, {"k": range(4)}) == [2]
+
+
+@pytest.mark.parametrize("state", ["failed", "lost"])
+def test_a_point_that_another_task_goes_on_in_just_now_is_its_own(base: Path, state: str) -> None:
+    """It has claimed its attempt, and not said so in the metadata yet."""
+    exp = Experiment("s", base)
+    if state == "failed":
+        fail(exp, k=0)
+    else:
+        abandoned(base, 0, 11.0)
+    claim = exp.runs_dir / "log_s_k_0" / ".attempt-2"
+    claim.write_text(json.dumps({"start_time": "2026-11-25T12:00:00", "job": "78"}))
+    time.sleep(0.02)
+    assert ids(exp, {"k": range(3)}, retry=state) == [1, 2]
+    then = time.time() - 660  # it was killed before it could
+    os.utime(claim, (then, then))
+    assert ids(exp, {"k": range(3)}, retry=state) == [0]
+    attempts = LogReader(exp.runs_dir / "log_s_k_0").meta["attempts"]
+    assert [(attempt["status"], attempt["job"]) for attempt in attempts][1:] == [
+        ("initialized", "78"),
+        ("complete", None),
+    ]
 
 
 # ----- many at once -----
@@ -751,3 +757,35 @@ def test_of_many_that_claim_each_point_is_done_once(base: Path, retry: bool) -> 
     for k in range(60):
         meta = LogReader(base / "s" / "runs" / f"log_s_k_{k}").meta
         assert len(meta.get("attempts", [None])) == (2 if retry and k % 3 == 0 else 1)
+
+
+def test_a_task_that_opens_a_point_slowly_holds_up_no_other(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base.mkdir()
+    for k in range(3):
+        fail(Experiment("s", base), k=k)
+    time.sleep(0.02)
+    monkeypatch.setenv("NOTATA_LOCK_TIMEOUT", "1")
+    code = """
+        opens, done = exp._open, []
+        def slow(*point):
+            if task == 0:
+                Path(base, "opens").touch()
+                while not Path(base, "done").exists():
+                    time.sleep(0.01)
+            return opens(*point)
+        exp._open = slow
+        while task == 1 and not Path(base, "opens").exists():
+            time.sleep(0.01)
+        try:
+            for log in exp.sweep({"k": range(3)}, retry="failed"):
+                with log:
+                    done.append(log.params["k"])
+        finally:
+            Path(base, "done").touch()
+        print(json.dumps(done))
+    """
+    assert race(base, code, 2) == [[], [0, 1, 2]]
+    for k in range(3):
+        assert len(LogReader(base / "s" / "runs" / f"log_s_k_{k}").meta["attempts"]) == 2
