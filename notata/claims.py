@@ -21,7 +21,7 @@ from notata.topology import Topology
 from notata.worklist import array_of
 
 FREE, COMPLETE, FAILED, OPEN = "free", "complete", "failed", "open"
-LOST = "lost"  # open, and its task is gone
+LOST = "lost"  # open, and its task is gone, also if only `notata reconcile` has written that down
 
 _CLOCK_LASTS = 5.0  # seconds for which the file system's time is not asked for again
 _SLACK = 5.0  # seconds that the clocks of the scheduler and of this node may differ
@@ -34,7 +34,7 @@ class Seen(NamedTuple):
 
     Attributes:
         run: Its folder.
-        state: `free`, `complete`, `failed` or `open`.
+        state: `free`, `complete`, `failed`, `open`; `lost` where `notata reconcile` found it so.
         metadata: What its metadata said; empty where they are missing or damaged.
     """
 
@@ -70,7 +70,10 @@ class Claims:
         if not metadata and not os.path.lexists(run):
             return Seen(run, FREE, {})
         told = metadata.get("status")
-        return Seen(run, str(told) if told in (COMPLETE, FAILED) else OPEN, metadata)
+        state = str(told) if told in (COMPLETE, FAILED) else OPEN
+        if state == FAILED and metadata.get("reconciled"):
+            state = LOST
+        return Seen(run, state, metadata)
 
     def next_attempt(self, seen: Seen) -> int:
         """The number of the attempt that follows the one that a run was seen in.
@@ -120,8 +123,9 @@ class Claims:
         """
         if current_job().restarts == 0:
             return False
-        stopped = seen.state == FAILED and _was_stopped(seen.metadata)
-        return (stopped or seen.state == OPEN) and Attempt(seen.run, place).goes_on(None)
+        stopped = seen.state == FAILED and _was_warned(seen.metadata)
+        cut_off = stopped or seen.state in (OPEN, LOST)
+        return cut_off and Attempt(seen.run, place).goes_on(None)
 
     def is_lost(self, seen: Seen) -> bool:
         """Whether a run that is open has nobody left who does it.
@@ -207,11 +211,10 @@ def _is_beside(metadata: Mapping[str, Any]) -> bool:
     return _is_of_our_array(metadata) or (mine is not None and job_of(metadata).id == mine)
 
 
-def _was_stopped(metadata: Mapping[str, Any]) -> bool:
-    """Whether a signal came in the newest attempt at a run, or `notata reconcile` ended it."""
+def _was_warned(metadata: Mapping[str, Any]) -> bool:
+    """Whether a signal came in the newest attempt at a run."""
     attempts, signals = metadata.get("attempts"), metadata.get("signals")
     newest = attempts[-1] if isinstance(attempts, list) and attempts else metadata
     last = signals[-1] if isinstance(signals, list) and signals else None
-    told = [each for each in (last, metadata.get("reconciled")) if isinstance(each, dict)]
     began = str(newest.get("start_time")) if isinstance(newest, dict) else ""
-    return any(str(each.get("time", "")) >= began for each in told)
+    return isinstance(last, dict) and str(last.get("time", "")) >= began

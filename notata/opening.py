@@ -31,7 +31,14 @@ from notata.stored import params_format, read_params
 
 _USUAL = (layout.DATA, layout.PLOTS, layout.ARTIFACTS)  # folders
 # What a run's metadata say of its newest attempt alone.
-_OF_AN_ATTEMPT = ("end_time", "runtime_sec", "failure_reason", "scheduler", "log_lines_lost")
+_OF_AN_ATTEMPT = (
+    "end_time",
+    "runtime_sec",
+    "failure_reason",
+    "reconciled",
+    "scheduler",
+    "log_lines_lost",
+)
 
 
 class Opened:

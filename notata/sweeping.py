@@ -83,7 +83,7 @@ class Sweep:
         self._queues: dict[str, deque[int]] = {
             claims.FREE: deque(order),
             claims.FAILED: deque(),
-            claims.OPEN: deque(),
+            claims.LOST: deque(),
         }
         # Nobody is asked for what other tasks do.
         folders = [points[number].folder for number in order]
@@ -143,15 +143,20 @@ class Sweep:
                 if self._is_wanted(seen):
                     if attempt:
                         return {"point": chosen, "resume": attempt}
-                    self._queues[seen.state].append(chosen)
+                    kind = claims.FAILED if seen.state == claims.FAILED else claims.LOST
+                    self._queues[kind].append(chosen)
         return {}
 
     def _is_wanted(self, seen: claims.Seen) -> bool:
         """Whether a run is to be done again: once, and not by each task in turn that sees it."""
         if seen.state == claims.FAILED:
             return seen.state in self._again and not self._claims.is_of_this_sweep(seen)
+        if self._claims.was_done_again(seen):
+            return False
+        if seen.state == claims.LOST:  # its status is failed
+            return bool(self._again)
         wanted = seen.state == claims.OPEN and claims.LOST in self._again
-        return wanted and not self._claims.was_done_again(seen) and self._claims.is_lost(seen)
+        return wanted and self._claims.is_lost(seen)
 
 
 def _tasks_kept(before: dict[str, Any], kept: dict[str, Any]) -> sweeps.Tasks | None:

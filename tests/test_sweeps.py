@@ -19,9 +19,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notata import Experiment, LogReader, claims, scheduler, sweeping
+from notata import Experiment, LogReader, claims, reconciling, scheduler, sweeping
 from notata.errors import SettingError, UnsupportedValueError
-from notata.jobs import End, JobId
+from notata.jobs import Answer, End, JobId, Record
+from notata.outcomes import survey
 from notata.sweeps import Tasks, in_turn, points_of, share, tasks_of
 from notata.topology import ALONE
 
@@ -508,6 +509,63 @@ def test_a_point_that_kills_its_process_keeps_no_task_from_the_others(
         assert found == [[2, 3, 4], [5, 6, 7, 0, 1, 4], [], [4], []]
     else:
         assert found == [[0, 1, 2, 3, 4], [5, 6, 7, 4], [4], [4], [4]]
+
+
+def reconciled(base: Path, monkeypatch: pytest.MonkeyPatch, *tasks: str) -> list[str]:
+    """Let `notata reconcile` hear that the nodes of these tasks were lost."""
+    answer = Answer("sacct")
+    for name in tasks:
+        record = Record("NODE_FAIL", start=time.time() - 9, end=time.time(), cluster="c")
+        answer.add(name, name, "", record)
+    told = lambda folder: survey(folder, lambda ids: answer.finish())  # noqa: E731
+    monkeypatch.setattr(reconciling, "survey", told)
+    done = reconciling.reconcile(base / "s")
+    return sorted(outcome.run_id for outcome in done.written)
+
+
+@pytest.mark.parametrize("retry", [("failed", "lost"), ("lost",)])
+def test_what_is_reconciled_meanwhile_is_done_again_nevertheless(
+    base: Path, monkeypatch: pytest.MonkeyPatch, retry: tuple[str, ...]
+) -> None:
+    """As from cron: the first array lost two points, this one a third, and fails at one."""
+    exp, grid = Experiment("s", base), {"k": range(5)}
+    for k, (array, task) in enumerate(((70, 1), (70, 2), (80, 1))):
+        abandoned(base, k, 11.0, **task_of(array, task))
+    slurm(monkeypatch, 0, range(4), job=80)
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "c")
+    logs = exp.sweep(grid, retry=retry)
+    with suppress(RuntimeError), next(logs) as log:
+        assert log.params["k"] == 3
+        assert reconciled(base, monkeypatch, "70_1", "70_2", "80_1") == ["s_k_0", "s_k_1", "s_k_2"]
+        raise RuntimeError("diverged")
+    done = []
+    for log in logs:
+        with log:
+            done.append(log.params["k"])
+    assert done == [4, 0, 1, 2]
+    metas = [LogReader(exp.runs_dir / f"log_s_k_{k}").meta for k in range(5)]
+    assert [len(meta.get("attempts", [None])) for meta in metas] == [2, 2, 2, 1, 1]
+    assert not any("reconciled" in meta for meta in metas)
+    assert ids(exp, grid, retry=retry) == []
+
+
+def test_what_is_lost_twice_in_an_array_is_left_whoever_notes_it(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exp = Experiment("s", base)
+    abandoned(base, 0, 11.0, **task_of(80, 1))
+    assert reconciled(base, monkeypatch, "80_1") == ["s_k_0"]
+    slurm(monkeypatch, 2, range(4), job=80)
+    monkeypatch.setenv("SLURM_CLUSTER_NAME", "c")
+    log = next(exp.sweep({"k": [0]}, retry="lost"))
+    log._session.beat.stop()  # its process is gone
+    then = time.time() - 660
+    for name in ("metadata.json", "log.txt"):
+        os.utime(exp.runs_dir / "log_s_k_0" / name, (then, then))
+    assert reconciled(base, monkeypatch, "80_2") == ["s_k_0"]
+    assert ids(exp, {"k": [0]}, retry=("failed", "lost")) == []
+    slurm(monkeypatch, 2, range(4), job=90)
+    assert ids(exp, {"k": [0]}, retry="failed") == [0]
 
 
 def task_of(array: int, task: int) -> dict[str, str]:
