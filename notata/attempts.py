@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from notata import files, freshness, layout, pulse, scheduler
 from notata.disk import Disk
-from notata.errors import OutdatedError, RunExistsError
+from notata.errors import NotResumableError, OutdatedError, RunExistsError
 from notata.messages import now, stamp_seconds
 from notata.stored import read_json
 from notata.topology import Topology, hostname, same_launch
@@ -150,8 +150,8 @@ class Attempt:
         """Make sure that the run has as many ranks as this attempt, and their files still.
 
         Raises:
-            RunExistsError: If it has not: pieces of another number of ranks would stay beside ours,
-                and what was pruned can't be merged with what is written after.
+            NotResumableError: If it has not: pieces of another number of ranks would stay beside
+                ours, and what was pruned can't be merged with what is written after.
 
         Ranks: independent.
         """
@@ -160,13 +160,13 @@ class Attempt:
         metadata = self.metadata()
         size = gather.run_size(self._run, metadata) if metadata else self._topology.size
         if size != self._topology.size:
-            raise RunExistsError(
+            raise NotResumableError(
                 f"run folder {self._run} holds a run of {size} rank(s), and this attempt has "
                 f"{self._topology.size}: go on with {size}, choose another run id, or pass "
                 "overwrite=True to replace that run"
             )
         if os.path.lexists(os.path.join(self._run, layout.ARCHIVE)):
-            raise RunExistsError(
+            raise NotResumableError(
                 f"run folder {self._run} was merged and pruned, and can't be gone on with: choose "
                 "another run id, or pass overwrite=True to replace that run"
             )

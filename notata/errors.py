@@ -5,6 +5,7 @@ would expect (and that notata 0.3.0 raises)::
 
     NotataError
     ├── RunExistsError          FileExistsError     the run id is taken
+    │   └── NotResumableError                       the run can't be gone on with
     ├── RunNotFoundError        FileNotFoundError   no such folder
     ├── NotARunError            ValueError          a folder, but not of a run
     ├── UnsafeNameError         ValueError          a name that leaves its run, or that no file has
@@ -44,6 +45,10 @@ class NotataError(Exception):
 
 class RunExistsError(NotataError, FileExistsError):
     """The folder of this run id exists already."""
+
+
+class NotResumableError(RunExistsError):
+    """The run can't be gone on with: it has another number of ranks, or was pruned."""
 
 
 class RunNotFoundError(NotataError, FileNotFoundError):
@@ -151,6 +156,7 @@ _BY_NAME: dict[str, type[Exception]] = {
         TypeError,
         ValueError,
         RunExistsError,
+        NotResumableError,
         RunNotFoundError,
         NotARunError,
         UnsafeNameError,

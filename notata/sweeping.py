@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
 from notata import claims, files, layout, pulse, scheduler, slurm, sweeps, writers
 from notata.agreement import Agreement, Record
-from notata.errors import RunExistsError
+from notata.errors import NotResumableError, RunExistsError
 from notata.stored import read_json
 from notata.topology import Topology
 
@@ -77,6 +79,7 @@ class Sweep:
         # Only whoever does failed points again has to know which failed in this very sweep.
         retries = place.is_root and claims.FAILED in self._again
         began = pulse.dividing_time(experiment) if retries else math.inf
+        self._left = False  # whether a point was found that can't be gone on with
         order = self._kept(mode, durable) if place.is_root else ()
         # What failed may fail again and end this task: it comes after what nobody has begun;
         # what is lost may even kill its process, and comes last.
@@ -123,10 +126,21 @@ class Sweep:
         while answer := agreement.agree(what, {}, self._next, _PATIENCE):
             try:
                 log = open_run(self._points[answer["point"]], answer["resume"])
+            except NotResumableError as error:
+                self._leave(error)
+                continue
             except RunExistsError:  # another task was faster
                 continue
             yield log
         agreement.end()
+
+    def _leave(self, error: NotResumableError) -> None:
+        """Say that a point is left; of a sweep with many such points, of the first."""
+        if self._place.is_root and not self._left:
+            with suppress(Exception):
+                told = "a point of the sweep is left, and so is any other like it"
+                print(f"notata: {told}: {error}", file=sys.stderr, flush=True)
+        self._left = True
 
     def _next(self, _: object) -> Record:
         """Choose a point; called on rank 0."""

@@ -214,7 +214,8 @@ class Machine(RuleBasedStateMachine):
                 self.died_over_beginning(how, size, params, refused, began)
                 return
             if refused or (self.state == "perhaps" and how == "fresh" and answer["raised"]):
-                assert answer["raised"] == "RunExistsError", answer
+                why = "NotResumableError" if how == "resume" else "RunExistsError"
+                assert answer["raised"] == why, answer
                 part.process.kill()
                 continue
             assert answer["raised"] is None, answer

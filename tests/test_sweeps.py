@@ -366,6 +366,25 @@ def test_what_failed_comes_after_what_nobody_began_and_before_what_is_lost(base:
     assert ids(exp, {"k": range(4)}, retry=("failed", "lost")) == [2, 3, 1, 0]
 
 
+def test_points_that_another_number_of_ranks_began_are_left_with_a_word(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exp = Experiment("s", base)
+    for k in (1, 2):
+        fail(exp, k=k)
+        file = exp.runs_dir / f"log_s_k_{k}" / "metadata.json"
+        meta = json.loads(file.read_text()) | {"parallel": {"size": 4, "hosts": {"n1": "0-3"}}}
+        file.write_text(json.dumps(meta))
+    time.sleep(0.02)
+    assert ids(exp, {"k": range(4)}, retry="failed") == [0, 3]
+    (said,) = capsys.readouterr().err.splitlines()
+    run = exp.runs_dir.absolute() / "log_s_k_1"
+    assert said.startswith(
+        "notata: a point of the sweep is left, and so is any other like it: run folder "
+        f"{run} holds a run of 4 rank(s), and this attempt has 1: go on with 4"
+    )
+
+
 SGE, LSF = ("JOB_ID", "SGE_TASK_ID"), ("LSB_JOBID", "LSB_JOBINDEX")
 
 
