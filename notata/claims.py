@@ -66,9 +66,9 @@ class Claims:
 
         Ranks: independent.
         """
-        metadata = _metadata(run)
-        if not metadata and not os.path.lexists(run):
+        if not os.path.lexists(run):
             return Seen(run, FREE, {})
+        metadata = _metadata(run)
         told = metadata.get("status")
         state = str(told) if told in (COMPLETE, FAILED) else OPEN
         if state == FAILED and metadata.get("reconciled"):

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
-from notata import claims, files, layout, pulse, scheduler, slurm, sweeps, writers
+from notata import claims, files, folders, layout, pulse, scheduler, slurm, sweeps, writers
 from notata.agreement import Agreement, Record
+from notata.attempts import current_job
 from notata.errors import NotResumableError, RunExistsError
 from notata.stored import read_json
 from notata.topology import Topology
@@ -80,7 +81,12 @@ class Sweep:
         retries = place.is_root and claims.FAILED in self._again
         began = pulse.dividing_time(experiment) if retries else math.inf
         self._left = False  # whether a point was found that can't be gone on with
+        # Where nothing is done again, what is there is left, whatever became of it.
+        self._only_new = not self._again and current_job().restarts == 0
         order = self._kept(mode, durable) if place.is_root else ()
+        if self._only_new and place.is_root:
+            there = frozenset(folders.listed(os.path.join(experiment, layout.RUNS)))
+            order = [n for n in order if os.path.basename(points[n].folder) not in there]
         # What failed may fail again and end this task: it comes after what nobody has begun;
         # what is lost may even kill its process, and comes last.
         self._queues: dict[str, deque[int]] = {
@@ -89,8 +95,8 @@ class Sweep:
             claims.LOST: deque(),
         }
         # Nobody is asked for what other tasks do.
-        folders = [points[number].folder for number in order]
-        self._claims = claims.Claims(folders, experiment, ends, began)
+        runs = [points[number].folder for number in order]
+        self._claims = claims.Claims(runs, experiment, ends, began)
 
     def _kept(self, mode: str, durable: bool) -> Sequence[int]:
         """Keep the grid; gives the points to look at, in order."""
@@ -147,7 +153,10 @@ class Sweep:
         for behind, queue in self._queues.items():
             while queue:
                 chosen = queue.popleft()
-                seen = self._claims.look(self._points[chosen].folder)
+                run = self._points[chosen].folder
+                if self._only_new and os.path.lexists(run):
+                    continue
+                seen = self._claims.look(run)
                 if seen.state == claims.FREE:
                     return {"point": chosen, "resume": False}
                 if self._claims.is_cut_off(seen, self._place):

@@ -289,6 +289,29 @@ def test_a_task_that_breaks_out_leaves_the_rest(base: Path) -> None:
     assert Counter(row["run_status"] for row in exp.rows()) == {"complete": 9, "failed": 1}
 
 
+@pytest.mark.parametrize("mode", ["static", "claim"])
+def test_what_is_there_is_not_read_where_nothing_is_done_again(
+    base: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Ten thousand tasks would else read ten thousand runs each."""
+    exp = Experiment("s", base)
+    ids(exp, {"k": range(20)})
+    looked, opened, real, look = [], [], os.open, os.path.lexists
+    monkeypatch.setattr(
+        os, "open", lambda path, *how: (opened.append(str(path)), real(path, *how))[1]
+    )
+    monkeypatch.setattr(os.path, "lexists", lambda path: (looked.append(str(path)), look(path))[1])
+    logs = exp.sweep({"k": range(22)}, mode)
+    assert not [path for path in (*looked, *opened) if "log_s_k" in path]
+    fail(Experiment("s", base), k=20)  # another task begins it, and this one has not seen that
+    looked.clear(), opened.clear()
+    with next(logs) as log:
+        assert log.params["k"] == 21
+    assert next(logs, None) is None
+    there = [path for path in (*looked, *opened) if "log_s_k" in path and "k_21" not in path]
+    assert there == [str(exp.runs_dir.absolute() / "log_s_k_20")]
+
+
 @pytest.mark.parametrize(
     ("how", "why"),
     [
