@@ -20,6 +20,7 @@ from notata.vigil import Task
 RUNNING, LOST = "running", "lost"
 USUAL = 60.0  # seconds between two signs of life where nobody says otherwise
 _COARSEST_TICK = 2.5  # seconds
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.002, 0.25
 _UNTOLD = "initialized"  # on disk, of a run that has not said how it ended
 
 StrPath = str | os.PathLike[str]
@@ -156,9 +157,20 @@ def dividing_time(folder: StrPath) -> float:
 
     Ranks: independent.
     """
-    before, began = Clock(folder).now, time.monotonic()
-    while Clock(folder).now <= before and time.monotonic() - began < _COARSEST_TICK:
-        time.sleep(0.002)
+    path = os.path.join(folder, layout.temporary())
+    try:
+        with open(path, "xb") as file:
+            before = os.fstat(file.fileno()).st_mtime
+    except OSError:
+        return time.time()
+    with contextlib.suppress(OSError):
+        began, pause = time.monotonic(), _SHORTEST_PAUSE
+        while os.stat(path).st_mtime <= before and time.monotonic() - began < _COARSEST_TICK:
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            os.utime(path)
+    with contextlib.suppress(OSError):
+        os.unlink(path)
     return before
 
 

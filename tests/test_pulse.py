@@ -294,6 +294,32 @@ def test_a_process_that_is_killed_is_noticed(base: Path) -> None:
     assert pulse.is_lost(base / "log_a")
 
 
+def test_a_dividing_time_asks_a_coarse_clock_a_few_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock moves on every second; a thousand tasks wait for it at once."""
+    clock, touched, gone = [1_000.0], [], []
+    unlink, utime = os.unlink, os.utime
+
+    def touch(path: str) -> None:
+        touched.append(path)
+        if clock[0] >= 1_001:
+            utime(path, (os.stat(path).st_mtime + 1,) * 2)
+
+    def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    monkeypatch.setattr("notata.pulse.time.sleep", sleep)
+    monkeypatch.setattr("notata.pulse.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("notata.pulse.os.utime", touch)
+    monkeypatch.setattr("notata.pulse.os.unlink", lambda path: (gone.append(path), unlink(path)))
+    pulse.dividing_time(tmp_path)
+    assert 1_001 <= clock[0] < 1_002.5
+    assert set(touched) == set(gone)
+    assert (len(gone), len(touched)) == (1, 10)
+    assert os.listdir(tmp_path) == []
+
+
 def test_a_dividing_time_parts_what_changed_before_from_what_changes_after(tmp_path: Path) -> None:
     before, after = tmp_path / "before", tmp_path / "after"
     for _ in range(30):
