@@ -80,7 +80,7 @@ def _complete(requests: Sequence[Any], spared: float) -> bool:
     """Whether requests are complete, once MPI had the time for what has arrived meanwhile."""
     deadline = max(spared, time.monotonic() + _LAST_LOOK)
     done = False
-    with suppress(KeyboardInterrupt):  # who is tired of waiting wants the job to end
+    with suppress(BaseException):  # of a signal: who is tired of waiting wants the job to end
         while not (done := bool(sys.modules["mpi4py.MPI"].Request.Testall(requests))):
             if time.monotonic() > deadline:
                 break

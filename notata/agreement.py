@@ -67,7 +67,7 @@ class Agreement:
         """
         self._topology = topology
         self.grace = self._patience = grace_seconds(grace)
-        self.gave_up = False  # whether this rank waited for others in vain
+        self.gave_up = False  # whether this rank waited for others in vain, or waits no more
         self._may_abort = may_abort
         self._comm: Any = None
         self._asked = ""  # the ranks whose clocks are compared
@@ -106,18 +106,22 @@ class Agreement:
                 f"rank {self._topology.rank} came to {what} after MPI.Finalize(): ranks can't be "
                 "asked any more; close the run before"
             )
-        self._patience = max(self.grace, patience or 0.0)
-        if self._comm is None:
-            self._comm = self._duplicate(what)
-        records = self._gather(what, mine)
+        self._patience, self.gave_up = max(self.grace, patience or 0.0), False
         answer: Record = {}
-        failure: Exception | None = None
-        if records is not None:
-            try:
-                answer = {"value": decide(records)}
-            except Exception as error:  # every rank must hear of it, whatever it is
-                failure, answer = error, {"error": describe(error)}
-        answer = self._broadcast(what, answer)
+        failure: BaseException | None = None
+        try:
+            if self._comm is None:
+                self._comm = self._duplicate(what)
+            records = self._gather(what, mine)
+            if records is not None:
+                try:
+                    answer = {"value": decide(records)}
+                except BaseException as error:  # every rank must hear of it, whatever it is
+                    failure, answer = error, {"error": describe(error)}
+            answer = self._broadcast(what, answer)
+        finally:
+            if self.gave_up:  # ranks that come later would meet what they were not asked
+                self._comm = None
         if failure is not None:
             raise failure
         if "error" in answer:
@@ -181,7 +185,11 @@ class Agreement:
         word = bytearray([flag])
         mine, all_ = [word, MPI.BYTE], bytearray(1)
         request = self._voting.Iallreduce(mine, [all_, MPI.BYTE], MPI.BOR)
-        self._wait(what, [request], (word, all_))
+        try:
+            self._wait(what, [request], (word, all_))
+        except BaseException:  # the run is closed over the other one
+            self._voting = None
+            raise
         return bool(all_[0])
 
     def _duplicate(self, what: str) -> Any:
@@ -203,10 +211,12 @@ class Agreement:
         requests = [comm.Irecv([frames[rank], MPI.BYTE], rank, _RECORDS) for rank in others]
         try:
             self._wait(what, requests, frames, others)
-        except RanksMissingError as error:
+        except BaseException as error:
             # Ranks that come later hear of it, rather than wait for rank 0 as well.
-            word = _frame({"error": describe(error)}, _ANSWER_BYTES)
-            self._abandon([comm.Ibcast([word, MPI.BYTE], 0)], word)
+            missing = isinstance(error, RanksMissingError)
+            why = error if missing else RanksMissingError(_impatient(what, error))
+            word = _frame({"error": describe(why)}, _ANSWER_BYTES)
+            self._abandon([comm.Ibcast([word, MPI.BYTE], 0)], word, self.grace)
             raise
         return [_unframe(frame) for frame in frames]
 
@@ -219,6 +229,13 @@ class Agreement:
 
     def _wait(self, what: str, requests: list[Any], buffers: Any, of: Sequence[int] = ()) -> None:
         """Wait until all requests are complete; `of` are the ranks that they are of, if known."""
+        try:
+            self._wait_for_all(what, requests, of)
+        except BaseException as error:  # one of a signal, too: MPI still writes to the buffers
+            self._abandon(requests, buffers, self._spare(error))
+            raise
+
+    def _wait_for_all(self, what: str, requests: list[Any], of: Sequence[int]) -> None:
         from mpi4py import MPI
 
         began = time.monotonic()
@@ -230,7 +247,6 @@ class Agreement:
             if late or (waited > warn_after and self._topology.is_root):
                 missing = _names(of, requests)
                 if late:
-                    self._abandon(requests, buffers)
                     raise RanksMissingError(self._in_vain(what, missing))
                 warn_after = self._patience  # once, and by rank 0: ten thousand need not say it
                 print(f"notata: {self._waiting(what, missing)}", file=sys.stderr, flush=True)
@@ -238,13 +254,16 @@ class Agreement:
                 pause = min(2 * pause + 0.00001, _LONGEST_PAUSE)
             time.sleep(pause)
 
-    def _abandon(self, requests: Sequence[Any], buffers: Any) -> None:
-        # Before there is a duplicate no rank can tell another. Those that came later than this one
-        # hear of it from their own patience, if they live as long.
-        spare = self.grace if self._comm is None else 0.0
+    def _abandon(self, requests: Sequence[Any], buffers: Any, spare: float) -> None:
         abandon(self._topology.comm if self._may_abort else None, requests, buffers, spare)
         self.gave_up = True
-        self._comm = self._voting = None
+
+    def _spare(self, error: BaseException) -> float:
+        """Seconds that other ranks still have to come, once this one waits no more."""
+        # Before there is a duplicate no rank can tell another. Those that came later than this one
+        # hear of it from their own patience, if they live as long.
+        waited = isinstance(error, RanksMissingError) and self._comm is not None
+        return 0.0 if waited else self.grace
 
     def _waiting(self, what: str, missing: str) -> str:
         rank, size = self._topology.rank, self._topology.size
@@ -261,6 +280,10 @@ class Agreement:
             "what rank 0 alone does in it, use log.root; for a run of one rank on its own, pass "
             "comm=None; for slower ranks, raise grace or NOTATA_GRACE"
         )
+
+
+def _impatient(what: str, error: BaseException) -> str:
+    return f"rank 0 left by {type(error).__name__} while it waited for other ranks to {what}"
 
 
 def _names(of: Sequence[int], requests: Sequence[Any]) -> str:

@@ -49,6 +49,7 @@ def remove(key: Hashable, step: Step | None = None) -> None:
 
 
 def _take() -> None:
+    stopped: BaseException | None = None
     while _steps:  # a step may add another one
         key = next((key for key in reversed(_steps) if not _steps[key][0]), None)
         _, pid, step = _steps.pop(key) if key is not None else _steps.popitem()[1]
@@ -59,3 +60,7 @@ def _take() -> None:
             import traceback
 
             traceback.print_exc()
+        except BaseException as error:  # of a signal: the steps that are left end the wait
+            stopped = error
+    if stopped is not None:
+        raise stopped

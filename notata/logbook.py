@@ -13,12 +13,12 @@ from notata import deadline, disk, folders, layout, lifecycle, messages, topolog
 from notata.agreement import DEFAULT_GRACE, grace_seconds
 from notata.errors import UnsafeNameError
 from notata.failure import policy
+from notata.leaving import Part
 from notata.notices import numbers_of
 from notata.parameters import Params
 from notata.places import places_of
 from notata.rankfolder import RankFolder
 from notata.rootview import RootView
-from notata.session import Session
 from notata.signals import WARNINGS
 from notata.steering import Steering
 from notata.verbs import Verbs
@@ -133,9 +133,7 @@ class Logbook(Verbs, Steering):
         self.durability, folder = durability, RankFolder(path, place, self.run_id, used)
         own, root = places_of(path, self._shown, folder, level)
         super().__init__(own)
-        self._session = Session(
-            self.run_id, path, folder, own.log, self._call_back, grace, on_failure
-        )
+        self._session = Part(self.run_id, path, folder, own.log, self._call_back, grace, on_failure)
         self.root = RootView(root, self._session.params, self.meta, self._session.say_failed_early)
         self._session.begin(
             params or {},
@@ -146,7 +144,7 @@ class Logbook(Verbs, Steering):
             env=env,
             signals=numbers,
         )
-        self._session.stand_by()
+        self._session.stand_by(self._session.end_at_exit)
         self._session.watch(timeout, abort=False)
 
     def _call_back(self) -> None:

@@ -1,16 +1,15 @@
-"""How a rank's part in a run ends: its verdict, and what all ranks together make of it."""
+"""How all ranks close a run together: each one's verdict, and what becomes of it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from notata import exits, failure, files, layout, lifecycle, messages, provenance, speaking
 from notata.aborting import end_job
 from notata.agreement import Record
-from notata.errors import RankFailed, RanksMissingError, RunExistsError
+from notata.errors import RanksMissingError
 from notata.logwriter import LogWriter
 from notata.messages import now
 from notata.opening import Opened
@@ -54,45 +53,25 @@ class Session(Opened):
         self._traceback = ""  # of the exception that ended this rank's part
         self._lost_told = 0  # lost lines of this rank that the metadata tell of
         self._entered = self._closed = False
+        self._decided = False  # whether all ranks' outcome is known; on rank 0
+        self._at_exit: exits.Step | None = None
         self._watchdog: Watchdog | None = None
 
-    def stand_by(self) -> None:
-        """Be there when the interpreter ends, until the run is closed."""
-        exits.add(self._path, self._end_at_exit)
-
-    def watch(self, timeout: float, *, abort: bool) -> None:
-        """Watch over this rank until the run is closed, in place of an earlier watch.
+    def stand_by(self, end: exits.Step) -> None:
+        """Be there when the interpreter ends, until the run is closed.
 
         Args:
-            timeout: Seconds without a sign of life after which its stacks are written; 0 for ever.
-            abort: Whether the job is ended then.
+            end: What ends it then.
 
         Ranks: independent.
         """
-        self._watch_no_more()
-        if timeout and not self._closed:
-            give_up = self._end_stuck if abort else None
-            self._watchdog = Watchdog(timeout, self._log, self.folder, give_up)
+        self._at_exit = end
+        exits.add(self._path, end)
 
     def _watch_no_more(self) -> None:
         if self._watchdog is not None:
             self._watchdog.stop()
             self._watchdog = None
-
-    def _end_stuck(self, reason: str) -> None:
-        """End the job of ranks that are stuck; called by the watchdog."""
-        stuck: Record = {"status": lifecycle.FAILED, "reason": reason}
-        try:
-            if self.topology.parallel:
-                self._note_end(stuck, [])
-            if self.topology.is_root:
-                self._apply(stuck)
-            elif not self.attempt.outdated:
-                speaking.speak_for_root(self._path, reason, self.elapsed, self.disk)
-            if self._watchdog is not None:
-                self._watchdog.wait_for_stacks()
-        finally:
-            end_job(self.topology.comm, f"ending the job: {reason}")
 
     def agree(self, flag: bool) -> bool:
         """Learn whether the flag is set on any rank.
@@ -103,32 +82,6 @@ class Session(Opened):
         return self._agreement.any(what, flag, _PATIENCE)
 
     # ----- closing -----
-
-    def say(self, status: str, reason: object = None) -> None:
-        """Give this rank's verdict on the run.
-
-        Ranks: inside a `with` block independent, else collective with a communicator.
-        """
-        told = failure.told(reason) if status == lifecycle.FAILED else None
-        verdict: Record = {"status": status, "reason": told}
-        self._mine = verdict
-        if not self._entered or not self.topology.parallel or self._closed:
-            self._close(verdict)
-        elif status == lifecycle.FAILED:
-            self._apply(verdict)  # one rank's word is enough; completeness takes all of them
-            if not (self._agreement.talks or self.topology.is_root):
-                self._note_end(verdict, [])  # a child's word, perhaps, unknown to its parent
-
-    def say_failed_early(self, reason: str) -> None:
-        """Note that the run fails, without ending it where other ranks have to be asked.
-
-        Ranks: root only.
-        """
-        if self.topology.parallel and not self._closed:
-            self._mine = {"status": lifecycle.FAILED, "reason": failure.plain_text(reason)}
-            self._apply(self._mine)
-        else:
-            self.say(lifecycle.FAILED, reason)
 
     def _apply(self, verdict: Record) -> None:
         """Set the run's outcome, on rank 0 on disk too, and tell whoever waits for it."""
@@ -155,14 +108,9 @@ class Session(Opened):
             self._settle()
             return mine
         self._closed = True
-        exits.remove(self._path, self._end_at_exit)
-        if self._watchdog is not None:
-            self._watchdog.spare()
-        trouble: list[Exception] = []
-        untold = mine["status"] == lifecycle.FAILED and not self._agreement.talks
-        if self.topology.parallel and (self.folder.claimed or mine.get("raised") or untold):
-            mine = self._note_end(mine, trouble)
-        mine = self._heeded(mine)
+        exits.remove(self._path, self._at_exit)
+        trouble: list[BaseException] = []
+        mine = self._prepared(mine, trouble)
         outcome: Record = {}
         try:
             if self._on_failure == "abort" and mine.get("raised") and self._agreement.talks:
@@ -177,6 +125,10 @@ class Session(Opened):
         except RanksMissingError as error:
             self._close_alone(mine, str(error))
             raise
+        except BaseException as error:  # of a signal, while this rank waited
+            if self._agreement.gave_up or not isinstance(error, Exception):
+                self._close_impatiently(error)
+            raise
         finally:
             self._watch_no_more()
             self.beat.stop()
@@ -189,6 +141,19 @@ class Session(Opened):
         if trouble:
             raise trouble[0]
         return outcome
+
+    def _prepared(self, mine: Record, trouble: list[BaseException]) -> Record:
+        """This rank's verdict, once it is on disk; what is raised meanwhile is a part of it."""
+        try:
+            if self._watchdog is not None:
+                self._watchdog.spare()
+            untold = mine["status"] == lifecycle.FAILED and not self._agreement.talks
+            if self.topology.parallel and (self.folder.claimed or mine.get("raised") or untold):
+                mine = self._note_end(mine, trouble)
+            return self._heeded(mine)
+        except BaseException as error:  # of a signal: the others must not wait for this rank
+            trouble.append(error)
+            return mine if mine["status"] == lifecycle.FAILED else mine | failure.verdict(error)
 
     def _heeded(self, mine: Record) -> Record:
         if self._agreement.talks or not self.topology.is_root:
@@ -227,6 +192,26 @@ class Session(Opened):
             if no_answer and broke and self._on_failure != "raise":
                 end_job(self.topology.comm, f"{why}: ending the job. {told}\n{self._traceback}")
 
+    def _close_impatiently(self, error: BaseException) -> None:
+        """Say that the run failed, as this rank waits no more; the job goes on for now.
+
+        Ranks that come in time hear of it; if some don't, the job ends when this process does. The
+        word of a rank other than 0 counts until rank 0 gives one.
+        """
+        verdict = failure.verdict(error)
+        told = lifecycle.blamed(self.topology.rank, verdict["reason"])
+        try:
+            if self._decided:
+                self._ended()  # all ranks had ended their parts, and the run says so
+            elif self.topology.is_root:
+                self._apply(verdict | {"reason": told})
+                self._settle()
+            elif self._agreement.gave_up and not self.attempt.outdated:
+                speaking.speak_for_root(self._path, told, self.elapsed, self.disk)
+        finally:
+            if self._agreement.gave_up and self._on_failure == "abort":
+                end_job(self.topology.comm, f"on_failure='abort': ending the job. {told}")
+
     def _agree_to_close(self, mine: Record) -> Record:
         told = mine | {"pieces": self.folder.pieces, "folder": self.folder.claimed}
         told["params"] = self._params_digest()
@@ -244,7 +229,7 @@ class Session(Opened):
             self._note_end(mine, [])  # a warning just now was the first thing that it wrote
         return outcome if self.topology.is_root else outcome | {"new": False}
 
-    def _note_end(self, mine: Record, trouble: list[Exception]) -> Record:
+    def _note_end(self, mine: Record, trouble: list[BaseException]) -> Record:
         """Put this rank's verdict into its own record; the verdict fails if that fails."""
         try:
             self.folder.close()  # NFS may have no room for its last lines, and says so now
@@ -286,64 +271,5 @@ class Session(Opened):
             self.metadata.update(facts)  # told inside the block already; now for all ranks
         if any(lost):
             self._lost_told = lost[0]
+        self._decided = True
         return verdict | {"params": records[0]["params"], "new": new}
-
-    def note_status(self, status: str, reason: str | None) -> None:
-        """Take over a status that the program put into the metadata by itself.
-
-        Ranks: root only.
-        """
-        self.status = status
-        if status in (lifecycle.COMPLETE, lifecycle.FAILED):
-            self._mine = {"status": status, "reason": reason}
-
-    def enter(self) -> None:
-        """Note that the run ends with its `with` block."""
-        self._entered = True
-
-    def leave(self, error: BaseException | None) -> None:
-        """End the run at the end of its `with` block.
-
-        Args:
-            error: The exception that leaves the block, if one does.
-
-        Raises:
-            RankFailed: If another rank left its block by an exception, and this one didn't.
-
-        Ranks: collective with a communicator.
-        """
-        if error is None:
-            self._leave_well()
-        else:
-            self._leave_broken(error)
-
-    def _leave_well(self) -> None:
-        if self._closed:
-            return
-        mine = self._mine or {"status": lifecycle.COMPLETE, "reason": None}
-        outcome = self._close(mine)
-        culprit = outcome.get("culprit")
-        if culprit is not None and culprit != self.topology.rank:
-            raise RankFailed(f"run {self._run_id!r} failed: {outcome['reason']}")
-
-    def _leave_broken(self, error: BaseException) -> None:
-        mine = failure.verdict(error)
-        troubles: list[Exception] = []
-        if self.topology.parallel:
-            self._traceback, troubles = failure.write_down(error, self.folder, self._log)
-        try:
-            self._close(mine)
-        except Exception as another:
-            troubles.append(another)
-        for trouble in troubles:  # the program's own error is the one to be seen
-            error.add_note(f"notata, while closing run {self._run_id!r}: {trouble}")
-
-    def _end_at_exit(self) -> None:
-        """End a run that the program left open, as far as it is still this run that is there."""
-        if self.topology.is_root and not self.metadata.stands:
-            return
-        if self._mine is None and (error := failure.uncaught()) is not None:
-            self._leave_broken(error)
-            return
-        with suppress(RanksMissingError, RunExistsError):  # the run says so; another run is there
-            self._close(self._mine or {"status": lifecycle.FAILED, "reason": failure.NEVER_CLOSED})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from notata import deadline
-from notata.session import Session
+from notata.leaving import Part
 
 
 class Steering:
@@ -12,7 +12,7 @@ class Steering:
     Ranks: each says of itself.
     """
 
-    _session: Session
+    _session: Part
     _margin: float
 
     def time_left(self) -> float:

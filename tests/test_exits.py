@@ -49,6 +49,18 @@ def test_what_a_step_raises_keeps_no_other_from_its_turn(tmp_path: Path) -> None
     assert "ZeroDivisionError" in done.stderr
 
 
+def test_an_exit_by_a_signal_s_handler_keeps_no_step_from_its_turn(tmp_path: Path) -> None:
+    code = """
+        import os, signal, sys
+        from notata import exits
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        exits.add("last", lambda: print("last"), last=True)
+        exits.add("waits", lambda: os.kill(os.getpid(), signal.SIGTERM))
+        exits.add("interrupted", lambda: os.kill(os.getpid(), signal.SIGINT))
+    """
+    assert program(code, tmp_path).stdout == "last\n"
+
+
 def test_a_process_that_was_forked_off_does_nothing_of_its_parent_s(tmp_path: Path) -> None:
     code = """
         import os, sys
