@@ -106,6 +106,7 @@ class _Ears:
         self._heard: Counter[int] = Counter()  # told by the C part, not yet by the main thread
         self._last: dict[int, float] = {}
         self._recorded: set[int] = set()  # what the process may end of
+        self._closing = False
 
     def open(self, numbers: Iterable[int]) -> None:
         if self._wakeup < 0:
@@ -129,23 +130,27 @@ class _Ears:
         self._task.settle(_RECORDING)
 
     def close(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        wanted = {number for listener in _listeners for number in listener.numbers}
-        for number in self._before.keys() - wanted:
-            self._put_back(number)
-        if not _listeners and self._wakeup >= 0:
-            self._unset_wakeup()
-            self._task.stop()
+        if self._closing or threading.current_thread() is not threading.main_thread():
+            return  # a signal has come in the middle of it
+        self._closing = True
+        try:
+            wanted = {number for listener in _listeners for number in listener.numbers}
+            for number in self._before.keys() - wanted:
+                self._put_back(number)
+            if not _listeners and self._wakeup >= 0:
+                self._unset_wakeup()
+                self._task.stop()
+        finally:
+            self._closing = False
 
     def _put_back(self, number: int) -> None:
-        before = self._before.pop(number)
-        if _signal.getsignal(number) != self._handle:
-            return  # the program has put its own there
-        if isinstance(before, _Foreign):
-            before.put_back()
-        else:
-            _signal.signal(number, before)
+        before = self._before[number]  # known until it is in place: ours may be called once more
+        if _signal.getsignal(number) == self._handle:  # else the program has put its own there
+            if isinstance(before, _Foreign):
+                before.put_back()
+            else:
+                _signal.signal(number, before)
+        del self._before[number]
 
     def _set_wakeup(self) -> None:
         self._wakeup = self._task.start()

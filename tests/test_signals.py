@@ -433,6 +433,43 @@ def test_another_thread_s_end_leaves_asyncio_its_signals(tmp_path: Path) -> None
         assert (process.returncode, told) == (0, "")
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_signal_that_comes_while_handlers_are_put_back_is_the_program_s(
+    tmp_path: Path, when: str
+) -> None:
+    """One for each handler that is put back, just before or after; and runs that follow hear."""
+    code = f"""
+    import _signal, os, signal
+    from notata import Logbook
+    from notata.signals import WARNINGS, _ears
+    came, real, closing = [], _signal.signal, False
+    mine = lambda number, frame: came.append(number)
+    for number in WARNINGS:
+        signal.signal(number, mine)
+
+    def put_back(number, handler):
+        if closing and {when == "before"}:
+            os.kill(os.getpid(), number)
+        found = real(number, handler)
+        if closing and {when == "after"}:
+            for other in WARNINGS:
+                os.kill(os.getpid(), other)
+        return found
+
+    _signal.signal = put_back
+    for _ in range(2):
+        with Logbook("a", overwrite=True) as log:
+            closing = True
+        closing = False
+        print(sorted(set(came)) == sorted(WARNINGS), log.status, len(_ears._before))
+        assert {{signal.getsignal(number) for number in WARNINGS}} == {{mine}}
+        came.clear()
+    """
+    done = program(code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "True complete 0\n" * 2
+
+
 def test_with_a_handler_of_its_own_the_program_decides(tmp_path: Path) -> None:
     code = """
     import signal, sys, time
