@@ -52,7 +52,10 @@ class Part(Session):
         told = failure.told(reason) if status == lifecycle.FAILED else None
         verdict: Record = {"status": status, "reason": told}
         self._mine = verdict
-        if not self._entered or not self.topology.parallel or self._closed:
+        if self.is_forked and self._agreement.talks:  # MPI is its parent's; so is completeness
+            if status == lifecycle.FAILED:
+                self._apply(verdict)
+        elif not self._entered or not self.topology.parallel or self._closed:
             self._close(verdict)
         elif status == lifecycle.FAILED:
             self._apply(verdict)  # one rank's word is enough; completeness takes all of them
@@ -92,8 +95,12 @@ class Part(Session):
         Raises:
             RankFailed: If another rank left its block by an exception, and this one didn't.
 
+        A forked child that leaves it ends nothing: the run is its parent's.
+
         Ranks: collective with a communicator.
         """
+        if self.is_forked:
+            return
         if error is None:
             self._leave_well()
         else:

@@ -53,9 +53,15 @@ class Session(Opened):
         self._traceback = ""  # of the exception that ended this rank's part
         self._lost_told = 0  # lost lines of this rank that the metadata tell of
         self._entered = self._closed = False
+        self._pid = os.getpid()
         self._decided = False  # whether all ranks' outcome is known; on rank 0
         self._at_exit: exits.Step | None = None
         self._watchdog: Watchdog | None = None
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a child of the process that opened the run, forked off since."""
+        return os.getpid() != self._pid
 
     def stand_by(self, end: exits.Step) -> None:
         """Be there when the interpreter ends, until the run is closed.

@@ -74,6 +74,28 @@ def test_a_forked_process_does_not_end_its_parent_s_run(tmp_path: Path) -> None:
     assert program(code, tmp_path).returncode == 0
 
 
+@pytest.mark.parametrize("end", ["sys.exit(0)", "raise ValueError", "pass"])
+def test_a_forked_process_that_leaves_the_block_ends_nothing(tmp_path: Path, end: str) -> None:
+    code = f"""
+        import os, sys
+        from notata import Logbook
+        child = None
+        with Logbook("x") as log:
+            child = os.fork()
+            if child == 0:
+                {end}
+            else:
+                os.waitpid(child, 0)
+                assert "initialized" in log["metadata.json"].read_text()
+                log.info("all is well")
+    """
+    assert program(code, tmp_path).returncode == 0
+    run = LogReader(tmp_path / "outputs" / "log_x")
+    assert run.meta["status"] == "complete"
+    told = [message.message for message in run.messages()]
+    assert told == ["Logbook initialized", "all is well", "Marked complete"]
+
+
 @pytest.mark.parametrize("method", ["fork", "thread"])
 def test_what_a_worker_says_of_the_run_counts(tmp_path: Path, method: str) -> None:
     code = f"""

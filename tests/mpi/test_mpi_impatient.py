@@ -63,6 +63,13 @@ def test_a_rank_that_is_interrupted_before_it_told_anybody_tells_all(launch, tmp
     assert left == dict.fromkeys(range(RANKS), "RankFailed") | {who: "KeyboardInterrupt"}
 
 
+def test_a_forked_child_never_speaks_to_other_ranks(launch, tmp_path):
+    done, outcome = waiting(launch, tmp_path, "forked", 1, grace="30")
+    assert (done.status, outcome) == (0, ("complete", None)), done.output
+    told = {"status": "complete", "by_hand": "complete"}
+    assert list(done.told.values()) == [told] * RANKS
+
+
 @pytest.mark.parametrize("who", [0, 2])
 def test_after_a_vote_that_was_interrupted_the_run_is_closed(launch, tmp_path, who):
     done, outcome = waiting(launch, tmp_path, "while_it_agrees", who)

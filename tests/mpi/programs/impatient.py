@@ -127,7 +127,29 @@ def while_it_agrees(out, who):
     tell(status=log.status)
 
 
+def forked(out, who):
+    """A child of rank 1 leaves the block, and one that has the run by hand says that it failed."""
+    child = None
+    with Logbook("run", base_dir=out) as log:
+        if log.rank == 1:
+            child = os.fork()
+            if child:
+                os.waitpid(child, 0)
+    if child == 0:
+        os._exit(0)  # else MPI would be finalised there
+    by_hand = Logbook("by_hand", base_dir=out)
+    if by_hand.rank == int(who):
+        child = os.fork()
+        if child == 0:
+            by_hand.mark_failed("no convergence")
+            os._exit(0)
+        os.waitpid(child, 0)
+    by_hand.mark_complete()
+    tell(status=log.status, by_hand=by_hand.status)
+
+
 modes = (
+    forked,
     others_come,
     one_never_comes,
     all_are_told_to_end,
