@@ -15,6 +15,7 @@ from notata.agreement import Record
 from notata.attempts import Attempt, Entry, mirrored
 from notata.errors import NotARunError, RanksDisagreeError, RunExistsError, describe, revive
 from notata.messages import now
+from notata.parking import held
 from notata.ranges import ranks_text
 from notata.rankfolder import RankFolder, belongs_to
 from notata.stored import read_json
@@ -270,7 +271,7 @@ class Metadata:
         Ranks: root only.
         """
         plain = {k: writers.json_ready(value, f"meta {k!r}") for k, value in fields.items()}
-        with self._lock:
+        with held(self._lock):
             self._update(plain, drop, durable)
 
     def _update(self, plain: dict[str, Any], drop: Collection[str], durable: bool) -> None:
@@ -293,7 +294,7 @@ class Metadata:
 
         Ranks: root only.
         """
-        with self._lock:
+        with held(self._lock):
             self.values = self.values | self._news()
             return {key: self.values[key] for key in _OUTCOME if key in self.values}
 

@@ -16,6 +16,7 @@ from notata.descriptors import out_of_the_way, was_closed
 from notata.disk import Disk
 from notata.errors import RunExistsError
 from notata.messages import now, stamp_seconds
+from notata.parking import held
 from notata.pieces import Piece
 from notata.stored import read_json
 from notata.topology import Topology, hostname, process_start, same_launch
@@ -84,7 +85,7 @@ class RankFolder:
         self._manifest = -1
         self._replacing = False  # whether the run that is there, if one is, gives way
         self._goes_on = False  # whether it is gone on with
-        self._lock = threading.Lock()  # a watchdog may claim the folder, too
+        self._lock = threading.RLock()  # signals and a watchdog note something, too
         self._pid = os.getpid()  # a forked child writes for the rank
         if topology.parallel and topology.comm is None:
             process_start()  # while it is not that of a child
@@ -134,7 +135,7 @@ class RankFolder:
         Ranks: independent.
         """
         if not self.claimed:
-            with self._lock:
+            with held(self._lock):
                 if not self.claimed:
                     self._make()
 
@@ -211,12 +212,13 @@ class RankFolder:
 
         Ranks: independent.
         """
-        self._record = self.record | fields
-        if self.attempt.outdated:
-            return
-        self.claim()
-        data = json.dumps(self._record, indent=2, sort_keys=True).encode()
-        self.disk.replace(os.path.join(self.path, layout.RANK_RECORD), data)
+        with held(self._lock):  # until it is on disk, so that none takes back what another noted
+            self._record = self.record | fields
+            if self.attempt.outdated:
+                return
+            self.claim()
+            data = json.dumps(self._record, indent=2, sort_keys=True).encode()
+            self.disk.replace(os.path.join(self.path, layout.RANK_RECORD), data)
 
     def left(self) -> dict[str, int]:
         """How much the rank has written beside its pieces, for its record at the end.

@@ -28,6 +28,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
+from notata.parking import parked
 from notata.vigil import Task
 
 WARNINGS = tuple(
@@ -201,8 +202,9 @@ class _Ears:
     def _end(self, number: int, wanted: bool) -> None:
         """End the process as the signal would have done without us."""
         patience = time.monotonic() + _RECORDING
-        while wanted and number not in self._recorded and time.monotonic() < patience:
-            time.sleep(0.002)
+        with parked():
+            while wanted and number not in self._recorded and time.monotonic() < patience:
+                time.sleep(0.002)
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 

@@ -502,6 +502,51 @@ def test_sigterm_ends_a_process_that_cannot_write(tmp_path: Path) -> None:
         assert process.returncode == -signal.SIGTERM
 
 
+def test_sigterm_is_noted_while_the_main_thread_writes_metadata(tmp_path: Path) -> None:
+    code = """
+    import os, signal
+    from notata import Logbook
+    from notata.lifecycle import Metadata
+    update = Metadata._update
+
+    def interrupted(self, plain, drop, durable):
+        if "step" in plain:
+            os.kill(os.getpid(), signal.SIGTERM)
+        update(self, plain, drop, durable)
+
+    with Logbook("a", "out") as log:
+        Metadata._update = interrupted
+        log.meta(step=1)
+    """
+    assert program(code, tmp_path).returncode == -signal.SIGTERM
+    told = metadata(tmp_path / "out" / "log_a")
+    assert (told["status"], told["failure_reason"]) == ("failed", "ended by SIGTERM")
+    assert [note["ends"] for note in told["signals"]] == [True]
+
+
+def test_a_signal_at_a_rank_s_end_takes_back_nothing(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its note begins while the rank's end is on its way to disk."""
+    log = open_as(1, 2, base)
+    folder, noting = log._session.folder, []
+    replace = folder.disk.replace
+
+    def slow(path: str, data: bytes, **options: Any) -> None:
+        if b'"complete"' in data and not noting:
+            noting.append(threading.Thread(target=folder.note, kwargs={"signals": ["SIGUSR1"]}))
+            noting[0].start()
+            noting[0].join(0.3)
+        replace(path, data, **options)
+
+    log.array("x", [1.0], start=(1,), shape=(2,))
+    monkeypatch.setattr(folder.disk, "replace", slow)
+    log.mark_complete()
+    noting[0].join()
+    told = json.loads((log.rank_dir / "rank.json").read_text())
+    assert (told["status"], told["signals"]) == ("complete", ["SIGUSR1"])
+
+
 # ----- children -----
 
 
