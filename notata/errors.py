@@ -155,6 +155,7 @@ _BY_NAME: dict[str, type[Exception]] = {
     for cls in (
         TypeError,
         ValueError,
+        DamagedError,
         RunExistsError,
         NotResumableError,
         RunNotFoundError,

@@ -71,6 +71,7 @@ class Notices:
         self._folder, self._metadata, self._log = folder, metadata, log
         self._elapsed = elapsed
         self._told: list[dict[str, Any]] = []
+        self._earlier: list[Any] = []  # what the attempts before have noted
         self._listener: Listener | None = None
 
     @property
@@ -81,8 +82,10 @@ class Notices:
     def start(self, numbers: Iterable[int]) -> None:
         """Listen to these signals; nothing happens off the main thread.
 
-        Ranks: independent.
+        Ranks: independent; the run is open.
         """
+        noted = self._metadata.values.get("signals")
+        self._earlier = noted if isinstance(noted, list) else []
         self._listener = Listener(numbers, self._note)
         self._listener.start()
 
@@ -116,7 +119,7 @@ class Notices:
             blamed = reason and (lifecycle.blamed(0, reason) if place.parallel else reason)
             end = lifecycle.outcome_fields(lifecycle.FAILED, blamed, self._elapsed())
             says = ends and self._is_untold()
-            self._metadata.update({"signals": self._told} | (end if says else {}))
+            self._metadata.update({"signals": self._earlier + self._told} | (end if says else {}))
         if place.parallel and (self._folder.claimed or not place.is_root):
             end = {"status": lifecycle.FAILED, "failure_reason": reason, "end_time": now()}
             self._folder.note(signals=self._told, **(end if ends else {}))

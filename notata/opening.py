@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from notata import (
@@ -250,7 +251,24 @@ class Opened:
         except Exception as error:
             failure = error
         told = lifecycle.opening_record(self._path, self._params_digest(), failure)
-        self._agreement.agree(f"go on in run {self._run_id!r}", told, _check_all)
+        try:
+            self._agreement.agree(f"go on in run {self._run_id!r}", told, _check_all)
+        except BaseException as error:
+            if self.topology.is_root:
+                self._note_failed_attempt(error)
+            if failure is not None and isinstance(error, Exception):
+                raise failure from None  # this rank's own, as it was
+            raise
+
+    def _note_failed_attempt(self, error: BaseException) -> None:
+        """Say that the attempt that was begun has failed, rather than let the run seem to live."""
+        self.beat.stop()
+        reason = f"could not be gone on with: {str(error) or type(error).__name__}"
+        fields = lifecycle.outcome_fields(lifecycle.FAILED, reason, self.elapsed)
+        with suppress(OSError):  # the error that is raised says more
+            self.metadata.update(fields)
+        self._log.write(messages.INFO, f"Marked failed: {reason}")
+        self._log.close()
 
     def _take_up(self) -> None:
         self.params.put_below(read_params(self._path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,9 +19,9 @@ import numpy as np
 import pytest
 from simulated import ROOT, open_as, program, tree
 
-from notata import Experiment, Logbook, LogReader, merge
+from notata import Experiment, Logbook, LogReader, merge, vigil
 from notata.attempts import Job, current_job
-from notata.errors import NotARunError, OutdatedError, RunExistsError
+from notata.errors import DamagedError, NotARunError, OutdatedError, RunExistsError
 
 KEYS = {"start_time", "end_time", "status", "failure_reason", "host", "job"}
 
@@ -115,6 +116,30 @@ def test_a_failure_stays_with_its_attempt(base: Path) -> None:
     said = [(entry["status"], entry["failure_reason"]) for entry in meta["attempts"]]
     assert said == [("failed", "NaN in cell 7"), ("failed", "'rho'"), ("complete", None)]
     assert all(entry["end_time"] for entry in meta["attempts"])
+
+
+def test_an_attempt_that_cannot_go_on_has_failed_and_gives_no_sign_of_life(base: Path) -> None:
+    with open_as(0, 2, base) as log:
+        log.array("x", np.zeros(1))
+    (log.rank_dir / "manifest.jsonl").write_text('{"file": 1}\n\n')
+    tasks = set(vigil._tasks)
+    with pytest.raises(DamagedError, match="line 1"):
+        open_as(0, 2, base, launch="launch-2", resume=True)
+    assert set(vigil._tasks) == tasks
+    meta = metadata(base / "log_run")
+    assert meta["status"] == "failed"
+    assert re.match("could not be gone on with: .*manifest.jsonl, line 1", meta["failure_reason"])
+    assert [entry["status"] for entry in meta["attempts"]] == ["complete", "failed"]
+
+
+def test_signals_of_earlier_attempts_stay_in_the_metadata(base: Path) -> None:
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        with Logbook("a", base, resume=True):
+            os.kill(os.getpid(), number)
+    with Logbook("a", base, resume=True):
+        pass
+    told = [note["signal"] for note in metadata(base / "log_a")["signals"]]
+    assert told == ["SIGUSR1", "SIGUSR2"]
 
 
 def test_without_an_earlier_run_a_new_one_begins(base: Path) -> None:

@@ -67,6 +67,9 @@ def test_a_rank_that_cannot_go_on_is_told_to_all(launch, killed):
     done = launch(RANKS, "attempts", "one_cannot", killed)
     for told in done.told.values():
         assert "manifest.jsonl, line 1" in told["resuming"]["error"]["message"]
+    meta = LogReader(killed / "log_a").meta
+    assert meta["status"] == meta["attempts"][-1]["status"] == "failed"
+    assert meta["failure_reason"].startswith("could not be gone on with: rank 2: ")
 
 
 def test_the_ranks_of_an_older_attempt_write_no_more(launch, launch_in, tmp_path):
