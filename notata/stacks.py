@@ -7,10 +7,11 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
 from notata import aside, files, gather, layout
-from notata.messages import now
+from notata.messages import now, stamp_seconds
 from notata.ranges import ranks_text
 from notata.stored import read_json
 
@@ -106,7 +107,7 @@ def note_going_on(path: str) -> None:
 
 
 def read(run: str, size: int) -> dict[int, Stand]:
-    """Where each rank stood last, for those that wrote it down.
+    """Where each rank stood last, for those that wrote it down in the newest attempt at the run.
 
     Args:
         run: The run's folder.
@@ -117,20 +118,28 @@ def read(run: str, size: int) -> dict[int, Stand]:
     own = gather.rank_folders(run) if size > 1 else {0: run}
     paths = {rank: os.path.join(folder, layout.STACKS) for rank, folder in own.items()}
     left = aside.left(run, size > 1)
+    began = _newest_attempt(run)
     found: dict[int, Stand] = {}
     for rank in sorted(paths.keys() | left.keys()):
-        both = [_last(paths[rank])] if rank in paths else []
-        both += [_by_timer(left[rank], rank)] if rank in left else []
+        both = [_last(paths[rank], began)] if rank in paths else []
+        both += [_by_timer(left[rank], rank, began)] if rank in left else []
         stands = sorted(filter(None, both), key=lambda stand: stand.went_on)
         if stands:
             found[rank] = stands[0]
     return found
 
 
-def _last(path: str) -> Stand | None:
-    """The newest stacks in a file of them."""
+def _newest_attempt(run: str) -> str:
+    """When the newest attempt at a run began, as a time stamp; empty if there was one only."""
+    told = (read_json(os.path.join(run, layout.METADATA)) or {}).get("attempts")
+    newest = told[-1] if isinstance(told, list) and told else None
+    return str(newest.get("start_time") or "") if isinstance(newest, dict) else ""
+
+
+def _last(path: str, began: str) -> Stand | None:
+    """The newest stacks in a file of them, if they were written since then."""
     below, match = _newest(path, _HEAD)
-    if match is None:
+    if match is None or _text(match[1]) < began:
         return None
     stamp, rank, host, silent, main = match.groups()
     frames = _threads(below).get(int(main, 16), ())
@@ -138,11 +147,14 @@ def _last(path: str) -> Stand | None:
     return Stand(int(rank), _text(stamp), _text(host), float(silent), frames, went_on)
 
 
-def _by_timer(path: str, rank: int) -> Stand | None:
-    """The newest stacks of a rank that held Python's lock all the time."""
+def _by_timer(path: str, rank: int, began: str) -> Stand | None:
+    """The newest stacks of a rank that held Python's lock all the time; they have no time."""
     below, match = _newest(path, _TIMEOUT)
     if match is None:
         return None
+    with suppress(OSError, ValueError, OverflowError):
+        if began and os.stat(path).st_mtime < stamp_seconds(began):
+            return None
     hours, minutes, seconds = map(float, match.groups())
     frames = list(_threads(below).values())
     went_on = any(line.endswith(aside.WENT_ON) for line in below)

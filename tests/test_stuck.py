@@ -127,6 +127,25 @@ def test_a_rank_that_went_on_once_may_be_stuck_now(run: Path) -> None:
     assert [group[0].rank for group in survey(os.fspath(run), 6).groups] == [1, 0]
 
 
+def test_stacks_of_an_earlier_attempt_tell_nothing_of_this_one(run: Path) -> None:
+    """By the time in them; or of their file, where Python could not write them."""
+    aside = run / "ranks/.notata-stacks"
+    aside.mkdir()
+    for rank in (3, 4):
+        (aside / f"{rank:05d}.txt").write_text("Timeout (0:10:00)!\n" + MAIN + WAITS)
+    os.utime(aside / "00003.txt", (1e9, 1e9))
+    os.utime(aside / "00004.txt", (4e9, 4e9))
+    before = survey(os.fspath(run), 6)
+    assert [[stand.rank for stand in group] for group in before.groups] == [[1], [0, 2, 3, 4]]
+    path = run / "metadata.json"
+    meta = json.loads(path.read_text())
+    attempts = [{"start_time": "2026-11-25T00:00:00"}, {"start_time": "2026-11-25T23:00:00"}]
+    path.write_text(json.dumps(meta | {"attempts": attempts}))
+    found = survey(os.fspath(run), 6)
+    assert [[stand.rank for stand in group] for group in found.groups] == [[4]]
+    assert found.silent == [0, 1, 2, 3, 5]
+
+
 @pytest.mark.parametrize("told", ["", "torn", HEAD.format(rank=0)[:60], HEAD.format(rank=0)])
 def test_stacks_that_are_cut_off_are_no_error(run: Path, told: str) -> None:
     (run / "ranks/rank_00000/stacks.txt").write_text(told)
