@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 
-from notata import failure, lifecycle, speaking
+from notata import failure, lifecycle, messages, speaking
 from notata.aborting import end_job
 from notata.agreement import Record
 from notata.errors import RankFailed, RanksMissingError, RunExistsError
@@ -54,13 +54,20 @@ class Part(Session):
         self._mine = verdict
         if self.is_forked and self._agreement.talks:  # MPI is its parent's; so is completeness
             if status == lifecycle.FAILED:
-                self._apply(verdict)
+                self._say_failed(verdict)
         elif not self._entered or not self.topology.parallel or self._closed:
             self._close(verdict)
         elif status == lifecycle.FAILED:
-            self._apply(verdict)  # one rank's word is enough; completeness takes all of them
+            self._say_failed(verdict)  # one rank's word is enough; completeness takes all of them
             if not (self._agreement.talks or self.topology.is_root):
                 self._note_end(verdict, [])  # a child's word, perhaps, unknown to its parent
+
+    def _say_failed(self, verdict: Record) -> None:
+        """Have this rank's word on disk, whatever becomes of it until all close the run."""
+        self._apply(verdict)
+        if self._agreement.talks and not self.topology.is_root:
+            self.folder.note(failure_reason=verdict["reason"])
+            self._log.write(messages.INFO, f"Marked failed: {verdict['reason']}")
 
     def say_failed_early(self, reason: str) -> None:
         """Note that the run fails, without ending it where other ranks have to be asked.

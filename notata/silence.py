@@ -1,4 +1,4 @@
-"""Which ranks said nothing when their launcher asked all to end.
+"""What ranks said of a run that nobody closed, and which said nothing as all were asked to end.
 
 A launcher that misses one of its ranks ends the others. Where it asks them by a signal (Open MPI),
 each writes that down; a rank that was killed before can't have. On other nodes a launcher may kill
@@ -31,10 +31,32 @@ def explained(reason: str | None, run: stored.StrPath, meta: Mapping[str, Any]) 
     if meta.get("status") != _UNTOLD and "ended by SIG" not in (reason or ""):
         return reason
     try:
-        silent = fell_silent(run, meta)
+        silent, said = fell_silent(run, meta), said_failed(run, meta)
     except (OSError, ValueError):  # a damaged archive says nothing
-        silent = None
-    return "; ".join(text for text in (reason, silent) if text) or None
+        silent = said = None
+    return "; ".join(text for text in (reason, silent, said) if text) or None
+
+
+def said_failed(run: stored.StrPath, meta: Mapping[str, Any]) -> str | None:
+    """Name the first rank that marked the run as failed, and ended before all could close it.
+
+    Args:
+        run: The run's folder.
+        meta: Its metadata.
+
+    Ranks: independent.
+    """
+    for rank in range(1, _size(meta.get("parallel"))):
+        files = rankfiles.files_of(os.fspath(run), rank)
+        told = stored.json_object(files.read(layout.RANK_RECORD)) or {}
+        if told.get("status") == _UNTOLD and told.get("failure_reason"):
+            return f"rank {rank} had marked it failed: {told['failure_reason']}"
+    return None
+
+
+def _size(parallel: object) -> int:
+    size = parallel.get("size") if isinstance(parallel, dict) else None
+    return size if isinstance(size, int) else 0
 
 
 def fell_silent(run: stored.StrPath, meta: Mapping[str, Any]) -> str | None:
@@ -55,12 +77,11 @@ def fell_silent(run: stored.StrPath, meta: Mapping[str, Any]) -> str | None:
         return None  # a rank that never opened the run is silent, too
     if meta.get("attempts"):
         return None  # what signals are noted may be of an older attempt
-    size = parallel.get("size")
     nodes = {rank: host for host, told in _texts(parallel.get("hosts")) for rank in expand(told)}
     silent: list[int] = []
     asked: set[str | None] = set()  # the nodes
     signals: set[str] = set()
-    for rank in range(size if isinstance(size, int) else 0):
+    for rank in range(_size(parallel)):
         files = rankfiles.files_of(os.fspath(run), rank)
         record = stored.json_object(files.read(layout.RANK_RECORD))
         if record is None and rank == 0:  # it has none unless it wrote an array

@@ -72,6 +72,18 @@ def test_a_lost_run_names_it_too(run: Path) -> None:
     assert named in told
 
 
+def test_what_a_rank_said_before_all_were_killed_is_told(run: Path) -> None:
+    said = "residual grows"
+    for rank in range(3):
+        put(record(run, rank), {})
+    put(record(run, 2), {"failure_reason": said})
+    values = {k: v for k, v in meta(run).items() if k not in ("failure_reason", "signals")}
+    (run / "metadata.json").write_text(json.dumps(values | {"status": "initialized"}))
+    for name in ("metadata.json", "log.txt"):
+        os.utime(run / name, (1, 1))
+    assert of(run).reason == f"rank 2 had marked it failed: {said}"
+
+
 def test_a_rank_that_wrote_nothing_is_named(run: Path) -> None:
     shutil.rmtree(run / "ranks" / "rank_00001")
     assert fell_silent(run, meta(run)) == NAMED

@@ -80,6 +80,16 @@ def test_a_rank_that_breaks_while_the_others_wait_for_it_ends_the_job(launch, tm
     assert run.meta["status"] != "complete"
 
 
+def test_a_rank_s_word_that_the_run_failed_is_on_disk_at_once(launch, tmp_path):
+    done, run = closing(launch, tmp_path, "one_marks_failed")
+    record, log = done.told[0]["record"], done.told[0]["log"]
+    assert (record["status"], record["failure_reason"]) == ("initialized", "residual grows")
+    assert "Marked failed: residual grows" in log
+    assert {told["status"] for told in done.told.values()} == {"failed"}
+    assert run.meta["failure_reason"] == "rank 1: residual grows"
+    assert run.ranks[1].record["status"] == "failed"
+
+
 def test_life_by_hand_one_rank_that_failed_fails_the_run(launch, tmp_path):
     done, run = closing(launch, tmp_path, "one_marks_failed_by_hand")
     assert all(told["closing"]["error"] is None for told in done.told.values())

@@ -3,6 +3,7 @@
 closing.py MODE OUT
 """
 
+import json
 import time
 
 import numpy as np
@@ -59,6 +60,20 @@ def one_raises_by_itself(out):
             tell(raised_at=time.time())
             raise UnstableError("NaN in cell 7")
         WORLD.Barrier()
+
+
+def one_marks_failed(out):
+    """Rank 1 says inside the block that the run failed; rank 0 looks what is on disk then."""
+    with Logbook("one", base_dir=out) as log:
+        if log.rank == 1:
+            log.mark_failed("residual grows")
+        WORLD.Barrier()
+        if log.rank == 0:
+            folder = log.path / "ranks" / "rank_00001"
+            record = json.loads((folder / "rank.json").read_text())
+            tell(record=record, log=(folder / "log.txt").read_text())
+        WORLD.Barrier()
+    tell(status=log.status)
 
 
 def one_marks_failed_by_hand(out):
@@ -155,6 +170,7 @@ if __name__ == "__main__":
         root_marks_failed,
         one_raises,
         one_raises_by_itself,
+        one_marks_failed,
         one_marks_failed_by_hand,
         callbacks,
         slow_callback,
