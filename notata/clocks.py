@@ -147,6 +147,33 @@ def note(metadata: Notes, samples: Mapping[int, Sample]) -> None:
         metadata.update({"parallel": parallel | {"clocks": told}})
 
 
+def by_rank_0(
+    records: Sequence[Mapping[str, Any]], parallel: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """What ranks told, with the time `at` which they failed by rank 0's clock, as far as known.
+
+    Args:
+        records: What each rank told, `at` by its own clock.
+        parallel: What the metadata say of ranks.
+
+    Example:
+        >>> told = {"hosts": {"a": "0", "b": "1"}, "clocks": {"b": [["", 5.0, 0.1]]}}
+        >>> by_rank_0([{"at": 12.0}, {"at": 15.0}], told)
+        [{'at': 12.0}, {'at': 10.0}]
+
+    Ranks: root only.
+    """
+    ahead: dict[int, float] = {}
+    for host, samples in parallel.get("clocks", {}).items():
+        _, offset, doubt = samples[-1]
+        if abs(offset) > doubt:
+            ahead |= dict.fromkeys(expand(parallel["hosts"][host]), offset)
+    return [
+        {**record, "at": record["at"] - ahead.get(rank, 0.0)} if "at" in record else dict(record)
+        for rank, record in enumerate(records)
+    ]
+
+
 class Corrections:
     """What to take off the stamps of ranks before they are compared.
 

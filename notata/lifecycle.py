@@ -172,7 +172,7 @@ def joint_verdict(records: Sequence[Record]) -> Record:
 
     Args:
         records: For each rank `status` and `reason`; `raised`, where it left by an exception; `at`,
-            when it failed, by its own clock.
+            when it failed, by one clock for all.
 
     Returns:
         `status` and `reason` of the run, and `culprit`: the first rank that left by an exception,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from notata import exits, failure, files, layout, lifecycle, messages, provenance, speaking
+from notata import clocks, exits, failure, files, layout, lifecycle, messages, provenance, speaking
 from notata.aborting import end_job
 from notata.agreement import Record
 from notata.errors import RanksMissingError
@@ -260,6 +260,7 @@ class Session(Opened):
 
     def _decide(self, records: list[Record]) -> Record:
         """Settle the outcome; called on rank 0, with what all ranks told."""
+        records = clocks.by_rank_0(records, self.metadata.values.get("parallel", {}))
         verdict = lifecycle.joint_verdict(records)
         facts: dict[str, Any] = {}
         if self.topology.parallel:  # without a communicator rank 0 speaks for itself alone

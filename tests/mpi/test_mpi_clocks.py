@@ -35,3 +35,9 @@ def test_a_node_that_does_not_answer_is_not_waited_for(launch: Launch, tmp_path:
     meta = json.loads((tmp_path / "log_run/metadata.json").read_text())
     assert meta["status"] == "complete"
     assert "clocks" not in meta["parallel"]
+
+
+def test_the_first_failure_is_found_by_one_clock(launch: Launch, tmp_path: Path) -> None:
+    launch(4, "clocks", tmp_path, "failing", check=False)
+    meta = json.loads((tmp_path / "log_run/metadata.json").read_text())
+    assert meta["failure_reason"] == "rank 2, and 3 more ranks: the cause"

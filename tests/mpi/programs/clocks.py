@@ -22,6 +22,12 @@ if rank >= 2:
 if "deaf" in sys.argv and rank == 2:
     Agreement.compare_clocks = lambda self, metadata, asked=None: None
 began = time.monotonic()
+if "failing" in sys.argv and rank >= 2:
+    fitting = time.time
+    time.time = lambda: fitting() + 5
 with Logbook("run", sys.argv[1]) as log:
     log.info("x")
+    if "failing" in sys.argv:
+        time.sleep(0.0 if rank == 2 else 1.0)
+        raise RuntimeError("the cause" if rank == 2 else "a consequence")
 tell(seconds=time.monotonic() - began)
