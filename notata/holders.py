@@ -55,7 +55,7 @@ class Holder(NamedTuple):
         except PermissionError:
             return None  # somebody else's, of which /proc may not even tell that it is there
         try:
-            return not _lives(self.pid) or _start_of(self.pid) != self.start
+            return not lives(self.pid) or _start_of(self.pid) != self.start
         except (FileNotFoundError, ProcessLookupError):
             return True  # it has just gone
         except OSError:
@@ -130,11 +130,16 @@ def _start_of(pid: int) -> int:
     return int(_fields(f"/proc/{pid}/stat")[19])
 
 
-def _lives(pid: int) -> bool:
-    """Whether any thread of a process is left that could still write.
+def lives(pid: int) -> bool:
+    """Whether any thread of a process of this node is left that could still write.
 
     A killed process shows as a zombie once its first thread is gone, while another may still be in
     the middle of a write.
+
+    Raises:
+        OSError: If it is gone, or can't be asked about.
+
+    Ranks: independent.
     """
     if _fields(f"/proc/{pid}/stat")[0] not in _ENDED:
         return True

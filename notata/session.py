@@ -6,7 +6,18 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from notata import clocks, exits, failure, files, layout, lifecycle, messages, provenance, speaking
+from notata import (
+    clocks,
+    exits,
+    failure,
+    files,
+    holders,
+    layout,
+    lifecycle,
+    messages,
+    provenance,
+    speaking,
+)
 from notata.aborting import end_job
 from notata.agreement import Record
 from notata.errors import RanksMissingError
@@ -60,8 +71,16 @@ class Session(Opened):
 
     @property
     def is_forked(self) -> bool:
-        """Whether this is a child of the process that opened the run, forked off since."""
-        return os.getpid() != self._pid
+        """Whether this is a child of the process that opened the run, which is still there.
+
+        Where that is gone, since the program has become a daemon, the run is the child's.
+        """
+        if os.getpid() == self._pid:
+            return False
+        try:
+            return holders.lives(self._pid)
+        except OSError:
+            return False
 
     def stand_by(self, end: exits.Step) -> None:
         """Be there when the interpreter ends, until the run is closed.

@@ -96,6 +96,23 @@ def test_a_forked_process_that_leaves_the_block_ends_nothing(tmp_path: Path, end
     assert told == ["Logbook initialized", "all is well", "Marked complete"]
 
 
+def test_a_program_that_becomes_a_daemon_in_the_block_ends_its_run(tmp_path: Path) -> None:
+    code = """
+        import os, time
+        from notata import Logbook
+        with Logbook("x") as log:
+            parent = os.getpid()
+            if os.fork():
+                os._exit(0)
+            while os.getppid() == parent:
+                time.sleep(0.01)
+            log.info("all is well")
+    """
+    assert program(code, tmp_path).returncode == 0
+    run = LogReader(tmp_path / "outputs" / "log_x")
+    assert [message.message for message in run.messages()][1:] == ["all is well", "Marked complete"]
+
+
 @pytest.mark.parametrize("method", ["fork", "thread"])
 def test_what_a_worker_says_of_the_run_counts(tmp_path: Path, method: str) -> None:
     code = f"""
