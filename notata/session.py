@@ -224,18 +224,19 @@ class Session(Opened):
         word of a rank other than 0 counts until rank 0 gives one.
         """
         verdict = failure.verdict(error)
-        told = lifecycle.blamed(self.topology.rank, verdict["reason"])
+        place, told = self.topology, str(verdict["reason"])
+        told = lifecycle.blamed(place.rank, told) if place.parallel else told
         try:
             if self._decided:
                 self._ended()  # all ranks had ended their parts, and the run says so
-            elif self.topology.is_root:
+            elif place.is_root:
                 self._apply(verdict | {"reason": told})
                 self._settle()
             elif self._agreement.gave_up and not self.attempt.outdated:
                 speaking.speak_for_root(self._path, told, self.elapsed, self.disk)
         finally:
             if self._agreement.gave_up and self._on_failure == "abort":
-                end_job(self.topology.comm, f"on_failure='abort': ending the job. {told}")
+                end_job(place.comm, f"on_failure='abort': ending the job. {told}")
 
     def _agree_to_close(self, mine: Record) -> Record:
         told = mine | {"pieces": self.folder.pieces, "folder": self.folder.claimed}

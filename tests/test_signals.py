@@ -119,6 +119,19 @@ def test_ctrl_c_is_noted_and_raises_as_ever(base: Path) -> None:
     assert metadata(base / "log_a")["status"] == "failed"
 
 
+def test_ctrl_c_while_the_run_closes_is_how_it_ended(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(records: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("notata.lifecycle.joint_verdict", interrupted)
+    with pytest.raises(KeyboardInterrupt), Logbook("a", base):
+        pass
+    told = metadata(base / "log_a")
+    assert (told["status"], told["failure_reason"]) == ("failed", "KeyboardInterrupt")
+
+
 def test_handlers_that_were_there_run_and_are_put_back(base: Path) -> None:
     came: list[int] = []
     handler = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
