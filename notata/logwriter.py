@@ -62,6 +62,7 @@ class LogWriter:
         self.signs = 0
         self._tag = "" if rank is None else f"[rank {rank}] "
         self._fine = rank is not None
+        self._joined = rank == 0  # whether a merge may put a file of all ranks in its place
         self._descriptor = -1  # of no file: the first write fails, and opens it
         self._keep_open = True
         self._opening = RLock()  # of one thread at a time; a signal's handler may come in between
@@ -119,6 +120,8 @@ class LogWriter:
         if self._look is not None and not 0 <= second - self._looked < _LOOK_EVERY:
             self._looked = second
             self._look()
+            if self._joined and self._descriptor >= 0:
+                self._find_again()
         return second, heads
 
     def _surroundings(self, second: int, level: int) -> tuple[str, str]:
@@ -161,6 +164,21 @@ class LogWriter:
         """Let go of a file that ends within a line: whoever opens it to append ends that line."""
         self._lose(OSError("only a part of the line was taken; the disk may be full"))
         self.release()
+
+    def _find_again(self) -> None:
+        """Let go of a file that a merge has replaced: the next record goes into the one there now.
+
+        A merge refuses a run that goes on, as far as it can tell. What replaced the file of a run
+        that was overwritten is not ours.
+        """
+        with suppress(OSError):  # nothing is there any more, or the disk is away for a while
+            if os.path.samestat(os.fstat(self._descriptor), os.stat(self.path)):
+                return
+            from notata import mergerecord
+
+            folder, name = os.path.split(self.path)
+            if name in mergerecord.read(folder).files:
+                self.release()
 
     def apart(self) -> LogWriter:
         """A writer for another thread, which shares nothing with this one but the file."""

@@ -38,7 +38,7 @@ def interval() -> float:
 
 
 def bound() -> float:
-    """Seconds without a sign of life that make a run lost: `NOTATA_LOST_AFTER`, or 600.
+    """Seconds without a sign of life that make a run lost: `NOTATA_LOST_AFTER`, or 600; 0: any is.
 
     Raises:
         SettingError: If the variable is not a number of seconds.
@@ -193,7 +193,7 @@ def state(status: str, run: StrPath, clock: Clock) -> str:
     if status != _UNTOLD:
         return status
     sign = last_sign(run)
-    return RUNNING if sign is not None and clock.now - sign <= bound() else LOST
+    return RUNNING if sign is not None and clock.now - sign < bound() else LOST
 
 
 def is_lost(run: StrPath, status: str = _UNTOLD) -> bool:

@@ -13,13 +13,14 @@ from notata import files, layout, mergerecord
 from notata.errors import DamagedError, MergeError
 from notata.lock import locked
 from notata.mergerecord import MergeRecord
-from notata.merging import hosts, record, room, small
+from notata.merging import hosts, record, room, small, survey
 from notata.merging.artifacts import Metric
 from notata.merging.faults import Damage, DamagedPiecesError
 from notata.merging.joining import Made, join
 from notata.merging.output import Output, Problem
 from notata.merging.plan import Plan, make_plan, ways_out
 from notata.pieces import Identity
+from notata.runreader import LogReader
 
 Progress = Callable[[int, int], None]  # bytes that are done, of how many
 
@@ -232,22 +233,52 @@ def _put_in_place(plan: Plan, temporaries: Mapping[str, str]) -> None:
 
     The record first says which files are about to be the merge's own. Cut off in between, the next
     merge knows them and makes them again, and readers take the pieces. A mask comes before its
-    array, so that nobody takes a zero of a hole for a value.
+    array, so that nobody takes a zero of a hole for a value; the log before all, since rank 0 of an
+    attempt that begins just now would write on in the file that it replaces.
     """
     run, merged = plan.run, plan.merged
     for temporary in temporaries.values():
         files.sync(temporary)
+    _check_has_not_gone_on(plan)
     kept = {file: made for file, made in merged.outputs.items() if file not in temporaries}
     pending = frozenset({*temporaries, *merged.files} - kept.keys())
     record.save(run, merged._replace(outputs=kept, pending=pending, listing=""))
-    masks = {output.file for output in plan.outputs if output.kind == "mask"}
-    for file in sorted(temporaries, key=lambda file: file not in masks):
+    first = {output.file: output.kind for output in plan.outputs if output.kind in _FIRST}
+    if layout.LOG in temporaries:
+        _keep_time(os.path.join(run, layout.LOG), temporaries[layout.LOG])
+        _check_has_not_gone_on(plan)  # once more: the disk may have taken its time
+    for file in sorted(temporaries, key=lambda file: _FIRST.get(first.get(file, ""), len(_FIRST))):
         os.replace(temporaries[file], os.path.join(run, file))
     for file in _obsolete(plan):
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(run, file))
     for folder in {os.path.dirname(os.path.join(run, file)) for file in temporaries}:
         files.sync(folder)
+
+
+_FIRST = {"log": 0, "mask": 1}
+
+
+def _check_has_not_gone_on(plan: Plan) -> None:
+    """Make sure that nobody has written to the run's log since, or is about to."""
+    seen = survey.look(plan.run, LogReader(plan.run).meta)
+    if seen == plan.seen or plan.seen is None:
+        return
+    if seen.attempt != plan.seen.attempt:
+        what = f"attempt {seen.attempt} at it has begun"
+    elif seen.log != plan.seen.log:
+        what = "rank 0 wrote messages"
+    else:
+        what = "its metadata changed"
+    told = f"the run goes on: {what} during the merge; merge it when it has ended"
+    raise _refused(plan.run, told)
+
+
+def _keep_time(log: str, temporary: str) -> None:
+    """Leave the log's time of change as it is: it is a sign of life, and not the merge's."""
+    with suppress(FileNotFoundError):
+        changed = os.stat(log).st_mtime_ns
+        os.utime(temporary, ns=(changed, changed))
 
 
 def _obsolete(plan: Plan) -> list[str]:

@@ -33,6 +33,7 @@ class Plan(NamedTuple):
         listing: Digest of all that the ranks left.
         looked: What was found in the pieces of outputs that are not up to date.
         notes: What is odd, and does no harm.
+        seen: What is another one by now if the run goes on.
     """
 
     run: str
@@ -47,6 +48,7 @@ class Plan(NamedTuple):
     listing: str = ""
     looked: Mapping[str, tuple[Output, faults.Found]] = {}
     notes: tuple[str, ...] = ()
+    seen: survey.Seen | None = None
 
     @property
     def stale(self) -> tuple[Output, ...]:
@@ -89,6 +91,7 @@ def make_plan(
     granted = {"unfinished"} if unfinished else set()
     granted |= {"missing"} if allow_missing else set()
     merged = mergerecord.read(run)
+    seen = survey.look(run, meta)
     files = survey.walk(run)
     listing = survey.digest(meta, files)
     same = listing == merged.listing and record.as_made(run, merged)
@@ -125,7 +128,8 @@ def make_plan(
     outputs = tuple(_sized(output, merged) for output in made)
     plan = Plan(run, size, outputs, refused, holes, metadata, merged)
     notes = tuple(group.note for group in groups if group.note)
-    return plan._replace(clocks=corrections, listing=listing, looked=looked, notes=notes)
+    plan = plan._replace(clocks=corrections, listing=listing, looked=looked, notes=notes)
+    return plan._replace(seen=seen)
 
 
 def _arrays(found: Survey, wholes: Mapping[Identity, Whole]) -> Iterator[Output]:

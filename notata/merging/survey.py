@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
-from notata import checksums, gather, layout, manifests
+from notata import checksums, gather, layout, manifests, pulse
 from notata.errors import DamagedError
 from notata.mergerecord import Fingerprint, Fingerprints
 from notata.merging.output import MISSING, Problem
@@ -89,6 +90,71 @@ def digest(meta: Mapping[str, Any], files: Fingerprints) -> str:
     for name, (size, changed) in files.items():
         hashed.update(f"{name}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape"))
     return checksums.text_of(hashed)
+
+
+class Seen(NamedTuple):
+    """What changes where a run goes on.
+
+    Attributes:
+        log: Which file the run's log is, and its bytes; None where there is none.
+        attempt: The number of the newest attempt.
+        opening: What its metadata say of when it was opened, and how it ended.
+    """
+
+    log: tuple[int, int] | None
+    attempt: int
+    opening: tuple[object, ...]
+
+
+def look(run: str, meta: Mapping[str, Any]) -> Seen:
+    """What tells, if it is another one later, that the run has gone on meanwhile.
+
+    Args:
+        run: Folder of the run.
+        meta: Its metadata, as they are now.
+
+    Raises:
+        OSError: If the folder or the log can't be read.
+
+    Ranks: independent.
+    """
+    log = None
+    with suppress(FileNotFoundError), open(os.path.join(run, layout.LOG), "rb") as file:
+        status = os.fstat(file.fileno())  # of a file just opened: NFS may have older news else
+        log = status.st_ino, status.st_size
+    newest = max((layout.attempt_of(name) or 1 for name in os.listdir(run)), default=1)
+    told = meta.get("attempts")
+    opening = (meta.get("opening"), len(told) if isinstance(told, list) else 0, meta.get("status"))
+    return Seen(log, newest, opening)
+
+
+def is_at_work(run: str, meta: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Whether rank 0 may still write, as the run has not been closed and gives signs of life.
+
+    A run that says `failed` may go on for all that: `mark_failed` inside of a block ends nothing.
+
+    Args:
+        run: Folder of the run.
+        meta: Its metadata.
+        root: What rank 0 noted of itself, if it did.
+
+    Raises:
+        SettingError: If `NOTATA_LOST_AFTER` is not a number of seconds.
+
+    Ranks: independent.
+    """
+    return not _is_closed(meta, root) and not pulse.is_lost(run)
+
+
+def _is_closed(meta: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
+    """Whether rank 0 has closed the run, or is known to have ended."""
+    if meta.get("status") != "failed":
+        return meta.get("status") in ENDED
+    signals = meta.get("signals")
+    last = signals[-1] if isinstance(signals, list) and signals else None
+    killed = isinstance(last, dict) and bool(last.get("ends"))
+    parallel = meta.get("parallel") or {}
+    return killed or "reconciled" in meta or "log_bytes" in parallel or "pieces" in root
 
 
 def survey(run: str, meta: Mapping[str, Any], size: int, files: Fingerprints) -> Survey:

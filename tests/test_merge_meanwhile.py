@@ -1,0 +1,193 @@
+"""Merging a run that goes on all the same: no line of rank 0 is lost."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from simulated import being, open_as, write_as
+
+import notata
+from notata import Logbook, LogReader, layout, merging
+from notata.errors import MergeError
+from notata.logwriter import LogWriter
+
+
+def rows(log: Logbook) -> None:
+    """A row of x from each rank, and a message."""
+    log.array("x", [log.rank])
+    log.info(f"here is {log.rank}")
+
+
+def files_of(run: Path) -> dict[str, tuple[int, bytes]]:
+    """What is there, and which file it is."""
+    return {
+        os.fspath(path.relative_to(run)): (path.stat().st_ino, path.read_bytes())
+        for path in sorted(run.rglob("*"))
+        if path.is_file() and path.name != layout.MERGE_LOCK
+    }
+
+
+def lines(run: Path) -> list[str]:
+    return [record.message for record in LogReader(run).messages()]
+
+
+@pytest.fixture
+def alive(base: Path) -> Iterator[Logbook]:
+    """A run whose rank 0 is at work; rank 1 is done."""
+    with ExitStack() as stack:
+        logs = [stack.enter_context(open_as(rank, 2, base)) for rank in range(2)]
+        for log in logs:
+            rows(log)
+        logs[1].mark_complete()
+        yield logs[0]
+
+
+def during(act: Callable[[], object]) -> Callable[[int, int], None]:
+    """Act once while pieces are joined."""
+    todo = [act]
+
+    def progress(done: int, total: int) -> None:
+        if todo:
+            todo.pop()()
+
+    return progress
+
+
+# ----- at work when the merge begins -----
+
+
+def test_a_run_that_gives_signs_of_life_is_not_merged_as_unfinished(alive: Logbook) -> None:
+    before = files_of(alive.path)
+    with pytest.raises(MergeError, match=r"not ended.*signs of life.*LOST_AFTER=0") as caught:
+        notata.merge(alive.path, unfinished=True)
+    assert caught.value.ways_out == []
+    assert merging.make_plan(os.fspath(alive.path), unfinished=True).problems
+    assert files_of(alive.path) == before
+    alive.info("after it")
+    assert "after it" in lines(alive.path)
+
+
+def test_it_is_once_it_gave_none_for_long_or_one_says_so(
+    alive: Logbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTATA_LOST_AFTER", "0")
+    notata.merge(alive.path, unfinished=True)
+    monkeypatch.delenv("NOTATA_LOST_AFTER")
+    alive.array("y", [0])  # so that there is something to merge
+    for name in (layout.METADATA, layout.LOG):
+        os.utime(alive.path / name, (0, 0))
+    assert "y" in str(notata.merge(alive.path, unfinished=True).rows)
+
+
+def test_a_merge_gives_no_sign_of_life_in_the_run_s_place(
+    alive: Logbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.utime(alive.path / layout.METADATA, (0, 0))
+    os.utime(alive.path / layout.LOG, (5, 5))
+    size = (alive.path / layout.LOG).stat().st_size
+    notata.merge(alive.path, unfinished=True)
+    assert (alive.path / layout.LOG).stat().st_size > size
+    assert (alive.path / layout.LOG).stat().st_mtime == 5
+
+
+def test_a_run_that_said_failed_may_still_be_at_work(alive: Logbook) -> None:
+    alive.mark_failed("diverged")
+    for unfinished in (False, True):
+        with pytest.raises(MergeError, match=r"\(status 'failed'\), and gives signs of life"):
+            notata.merge(alive.path, unfinished=unfinished)
+    alive.info("diagnostic")
+    assert "diagnostic" in lines(alive.path)
+
+
+def test_it_is_merged_once_its_block_has_ended(base: Path) -> None:
+    def fail(log: Logbook) -> None:
+        rows(log)
+        if log.rank == 0:
+            log.mark_failed("diverged")
+            log.info("diagnostic")
+
+    run = write_as(2, base, fail)
+    notata.merge(run)
+    assert lines(run).count("diagnostic") == 1
+
+
+# ----- at work while it is merged -----
+
+
+@pytest.fixture
+def lost(alive: Logbook, monkeypatch: pytest.MonkeyPatch) -> Logbook:
+    """The same, where it is said that it is dead."""
+    monkeypatch.setenv("NOTATA_LOST_AFTER", "0")
+    return alive
+
+
+def test_nothing_is_put_in_place_where_rank_0_writes_during_the_merge(lost: Logbook) -> None:
+    rows_before = set(files_of(lost.path))
+    with pytest.raises(MergeError, match="the run goes on: rank 0 wrote messages"):
+        notata.merge(lost.path, unfinished=True, progress=during(lambda: lost.info("not dead")))
+    assert set(files_of(lost.path)) == rows_before
+    lost.info("still not")
+    assert lines(lost.path)[-2:] == ["not dead", "still not"]
+
+
+def test_nothing_is_put_in_place_where_another_attempt_begins(base: Path) -> None:
+    run = write_as(2, base, rows)
+    before = set(files_of(run))
+    with ExitStack() as stack:
+
+        def begin() -> None:
+            with being(0, 2, "launch-2"):
+                log = stack.enter_context(Logbook("run", base, resume=True))
+            log.info("once more")
+
+        with pytest.raises(MergeError, match="the run goes on: attempt 2 at it has begun"):
+            notata.merge(run, progress=during(begin))
+        assert set(files_of(run)) == before | {layout.attempt_file(2)}
+        assert "once more" in lines(run)
+
+
+def test_nothing_is_put_in_place_where_the_metadata_changes(base: Path) -> None:
+    run = write_as(2, base, rows)
+    path = run / layout.METADATA
+
+    def fail() -> None:
+        path.write_text(path.read_text().replace('"complete"', '"failed"'))
+
+    with pytest.raises(MergeError, match="the run goes on: its metadata changed"):
+        notata.merge(run, progress=during(fail))
+    assert not (run / layout.MERGE_RECORD).exists()
+    assert LogReader(run).meta["status"] == "failed"
+
+
+# ----- at work after all -----
+
+
+def test_rank_0_goes_on_in_the_file_that_a_merge_put_in_place(
+    lost: Logbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notata.merge(lost.path, unfinished=True)
+    later = time.time() + 60
+    monkeypatch.setattr("notata.logwriter.time.time", lambda: later)
+    lost.info("found again")
+    assert lines(lost.path)[-1] == "found again"
+    assert lines(lost.path).count("here is 0") == 1
+
+
+def test_rank_0_writes_into_no_log_that_replaced_its_own_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / layout.LOG
+    log = LogWriter(os.fspath(path), rank=0, look=lambda: None)
+    log.write(20, "mine")
+    path.unlink()
+    path.write_text("another run's\n")
+    later = time.time() + 60
+    monkeypatch.setattr("notata.logwriter.time.time", lambda: later)
+    log.write(20, "mine, too")
+    log.close()
+    assert path.read_text() == "another run's\n"
