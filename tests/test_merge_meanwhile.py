@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import notata
 from notata import Logbook, LogReader, layout, merging
 from notata.errors import MergeError
 from notata.logwriter import LogWriter
+from notata.merging import hosts
 
 
 def rows(log: Logbook) -> None:
@@ -162,6 +164,26 @@ def test_nothing_is_put_in_place_where_the_metadata_changes(base: Path) -> None:
         notata.merge(run, progress=during(fail))
     assert not (run / layout.MERGE_RECORD).exists()
     assert LogReader(run).meta["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    "changed", [{"status": "failed"}, {"opening": "another"}, {"attempts": []}]
+)
+def test_metadata_that_change_at_the_end_of_a_merge_stay(
+    base: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, object]
+) -> None:
+    run = write_as(2, base, rows)  # without a communicator, so that the merge adds rank 1's host
+    path, save = run / layout.METADATA, hosts.save
+    late = json.loads(path.read_text()) | changed
+
+    def late_save(where: str, meta: Mapping[str, object]) -> bool:
+        path.write_text(json.dumps(late))
+        return save(where, meta)
+
+    monkeypatch.setattr(hosts, "save", late_save)
+    notata.merge(run)
+    assert json.loads(path.read_text()) == late
+    assert not list(run.glob(f"{layout.MERGE_PREFIX}*"))
 
 
 # ----- at work after all -----
