@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulated import being, open_as, write_as
@@ -184,6 +185,31 @@ def test_metadata_that_change_at_the_end_of_a_merge_stay(
     notata.merge(run)
     assert json.loads(path.read_text()) == late
     assert not list(run.glob(f"{layout.MERGE_PREFIX}*"))
+
+
+# ----- two merges at once -----
+
+
+def test_what_a_merge_sees_while_another_is_at_work_is_no_problem(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_as(2, base, rows)
+    plans = []
+
+    def plan_amid(*given: Any, **options: Any) -> merging.Plan:
+        half = run / "data/x.npy"
+        if not plans:  # the first array is in place, though the record was read before
+            (run / layout.MERGE_LOCK).touch()
+            half.parent.mkdir()
+            half.write_bytes(b"")
+        plans.append(merging.make_plan(*given, **options))
+        if len(plans) == 1:
+            half.unlink()
+        return plans[-1]
+
+    monkeypatch.setattr("notata.merging.commit.make_plan", plan_amid)
+    assert notata.merge(run).note.startswith("joined 2 of 2")
+    assert plans[0].problems
 
 
 # ----- at work after all -----

@@ -73,13 +73,15 @@ def carry_out(run: str, way: Way, after: Callable[[Done], None] | None = None) -
 
     Ranks: root only.
     """
-    plan = _planned(run, way, None)
-    if plan.size == 1 or (not after and not _has_work(plan)):
+    plan = _looked_at(run, way, None)
+    if plan.size == 1 or not (after or plan.problems or _has_work(plan)):
         return Done(plan)
-    with locked(os.path.join(run, layout.MERGE_LOCK), way.timeout):
+    lock = os.path.join(run, layout.MERGE_LOCK)
+    if not os.path.lexists(lock):  # no other merge was at work, so that nothing need be made
+        refuse(run, plan.problems)
+    with locked(lock, way.timeout):
         _sweep(run, plan.outputs)
-        if _has_work(plan):
-            plan = _planned(run, way, plan)  # another merge may have been at work
+        plan = _planned(run, way, plan)  # another merge may have been at work
         done = _past_damage(plan, way)
         if after is not None:
             after(done)
@@ -99,8 +101,15 @@ def _past_damage(plan: Plan, way: Way) -> Done:
         plan = _planned(plan.run, way, plan, damage)
 
 
-def _planned(run: str, way: Way, before: Plan | None, damage: Damage | None = None) -> Plan:
-    plan = make_plan(
+def _planned(run: str, way: Way, before: Plan, damage: Damage | None = None) -> Plan:
+    """A plan that nothing speaks against; while another merge is at work, something might."""
+    plan = _looked_at(run, way, before, damage)
+    refuse(run, plan.problems)
+    return plan
+
+
+def _looked_at(run: str, way: Way, before: Plan | None, damage: Damage | None = None) -> Plan:
+    return make_plan(
         run,
         unfinished=way.unfinished,
         allow_missing=way.allow_missing,
@@ -108,8 +117,6 @@ def _planned(run: str, way: Way, before: Plan | None, damage: Damage | None = No
         quick=not damage,
         damage=damage,
     )
-    refuse(run, plan.problems)
-    return plan
 
 
 def _has_work(plan: Plan) -> bool:
