@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pty
 import re
@@ -193,6 +194,20 @@ def test_metrics_across_ranks_are_in_the_summary() -> None:
     table = (run / "artifacts/times.ranks.csv").read_text().splitlines()
     assert table == ["rank,io,solve", "0,2,1", "1,2,2", "2,2,3", "3,2,4"]
     assert json.loads((run / "artifacts/times.json").read_text()) == {"solve": 1, "io": 2}
+
+
+@pytest.mark.parametrize("largest", [sys.float_info.max, 10**400])
+def test_numbers_as_large_as_there_are_can_be_summed_up(largest: float) -> None:
+    def work(log: Logbook) -> None:
+        log.json("m", {"a": largest, "b": 1.0})
+
+    run = write_as(3, "outputs", work)
+    report = notata.merge(run)
+    means = {metric.key: metric.mean for metric in report.metrics}
+    assert means["b"] == 1.0
+    assert means["a"] == largest if isinstance(largest, float) else math.isnan(means["a"])
+    assert merge(run).exit_code == 0
+    assert notata.merge(run).nothing_to_do
 
 
 def test_verify_has_a_status_for_each_verdict() -> None:

@@ -215,13 +215,29 @@ def summed_up(name: str, rows: Mapping[int, Mapping[str, float]]) -> list[Metric
     """
     found = []
     for key in keys_of(rows):
-        values = [float(row[key]) for row in rows.values() if key in row]
-        mean = math.fsum(values) / len(values) if all(map(math.isfinite, values)) else math.nan
+        values = [_float(row[key]) for row in rows.values() if key in row]
+        mean = _mean(values) if all(map(math.isfinite, values)) else math.nan
         largest = max(values) if mean == mean else math.nan
         least = min(values) if mean == mean else math.nan
         ratio = largest / mean if mean > 0 else None
         found.append(Metric(name, key, len(values), least, mean, largest, ratio))
     return found
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # JSON's whole numbers have no limit
+        return math.inf if value > 0 else -math.inf
+
+
+def _mean(values: Sequence[float]) -> float:
+    try:
+        return math.fsum(values) / len(values)
+    except OverflowError:
+        from fractions import Fraction
+
+        return float(sum(map(Fraction, values)) / len(values))
 
 
 def keys_of(rows: Mapping[int, Mapping[str, float]]) -> Sequence[str]:

@@ -155,17 +155,7 @@ def _sweep(run: str, outputs: Iterable[Output]) -> None:
 def _carry_out(plan: Plan, way: Way) -> Done:
     """Join everything that is not fresh, put it in place and record it."""
     stale = plan.stale
-    metrics: list[Metric] = []
-    if stale:
-        made = _join(plan, way)
-        metrics = [
-            metric
-            for output in stale
-            if output.kind == "table"
-            for metric in small.metrics(plan.run, output)
-        ]
-    else:
-        made = {}
+    made, metrics = _join(plan, way) if stale else ({}, [])
     if plan.metadata is not None:
         hosts.save(plan.run, plan.metadata)
     if not plan.unchanged and (plan.outputs or plan.merged.files):
@@ -175,7 +165,7 @@ def _carry_out(plan: Plan, way: Way) -> Done:
     return Done(plan, stale, tuple(metrics))
 
 
-def _join(plan: Plan, way: Way) -> dict[str, Made]:
+def _join(plan: Plan, way: Way) -> tuple[dict[str, Made], list[Metric]]:
     run, stale = plan.run, plan.stale
     room.check(run, sum(room.needed(output) for output in stale))
     total = sum(output.bytes for output in stale)
@@ -201,8 +191,10 @@ def _join(plan: Plan, way: Way) -> dict[str, Made]:
             if output.kind not in _LARGE:
                 made[output.file] = small.make(run, output, temporaries[output.file])
                 progress(output.bytes)
-        _put_in_place(plan, temporaries)
-        return made
+        tables = [output for output in stale if output.kind == "table"]
+        metrics = [metric for output in tables for metric in small.metrics(run, output)]
+        _put_in_place(plan, temporaries)  # last: what is in place has to be recorded
+        return made, metrics
     except DamagedPiecesError:
         raise
     except DamagedError as error:
