@@ -196,6 +196,25 @@ def test_metrics_across_ranks_are_in_the_summary() -> None:
     assert json.loads((run / "artifacts/times.json").read_text()) == {"solve": 1, "io": 2}
 
 
+def test_what_rank_0_alone_wrote_anew_is_merged_anew() -> None:
+    def work(log: Logbook) -> None:
+        log.json("m", {"a": log.rank})
+        if log.rank:
+            log.json("n", {"b": log.rank})
+
+    run = write_as(3, "outputs", work)
+    notata.merge(run)
+    assert notata.merge(run).nothing_to_do
+    (run / "artifacts/m.json").write_text('{"a": 10}')
+    assert notata.merge(run).note == "joined 2 of 5"
+    assert json.loads((run / "artifacts/m.ranks.json").read_text())["0"] == {"a": 10}
+    (run / "artifacts/n.json").write_text('{"b": 20}')
+    assert notata.merge(run).note == "joined 2 of 5"
+    table = (run / "artifacts/n.ranks.csv").read_text().splitlines()
+    assert table == ["rank,b", "0,20", "1,1", "2,2"]
+    assert notata.merge(run).nothing_to_do
+
+
 @pytest.mark.parametrize("largest", [sys.float_info.max, 10**400])
 def test_numbers_as_large_as_there_are_can_be_summed_up(largest: float) -> None:
     def work(log: Logbook) -> None:

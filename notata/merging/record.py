@@ -133,12 +133,28 @@ def is_same(run: str, name: str, stamp: Stamp, now: Fingerprint) -> bool:
 def as_made(run: str, record: MergeRecord) -> bool:
     """Whether all that was merged is as the merge left it, by sizes and times alone.
 
+    What rank 0 wrote as the run's own is looked at, too; what lies in ranks' folders is not.
+
     Ranks: independent.
     """
     return not record.pending and all(
         mergerecord.fingerprint(os.path.join(run, file)) == made.itself.fingerprint
+        and all(
+            mergerecord.fingerprint(os.path.join(run, name)) == (stamp and stamp.fingerprint)
+            for name, stamp in _roots_own(file, made).items()
+        )
         for file, made in record.outputs.items()
     )
+
+
+def _roots_own(file: str, made: Made) -> dict[str, Stamp | None]:
+    """Rank 0's part in an output; None for one that was not there, and may be by now."""
+    found: dict[str, Stamp | None] = {
+        name: stamp for name, stamp in made.inputs.items() if layout.inside_rank(name) is None
+    }
+    if made.kind == "json":
+        found.setdefault(f"{file.removesuffix('.ranks.json')}.json", None)
+    return found
 
 
 def renewed(run: str, made: Made, file: str) -> Made:
