@@ -7,13 +7,16 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from typing import Any
 
-from notata import files, gather, layout, manifests, mergerecord, npy
+from notata import files, gather, layout, manifests, mergerecord, npy, pulse
 from notata.errors import DamagedError, MergeError
 from notata.mergerecord import Fingerprints, MergeRecord
 from notata.merging import record, room, survey, verify
 from notata.pieces import Piece
+from notata.ranges import ranks_text
 from notata.runreader import LogReader
+from notata.stored import read_json
 
 
 def prune(run: str) -> tuple[int, int]:
@@ -41,6 +44,7 @@ def prune(run: str) -> tuple[int, int]:
     merged, meta = mergerecord.read(run), LogReader(run).meta
     if meta.get("status") not in survey.ENDED:
         _refuse(run, [f"it has not ended (status {meta.get('status')!r}): its ranks may write on"])
+    _refuse(run, list(_at_work(run, meta)))
     _refuse(run, [*_not_as_recorded(run, merged, found), *_can_t_be_kept(run, found)])
     joined = _joined(run, merged)
     kept = [name for name in found if name not in joined]
@@ -65,6 +69,25 @@ def prune(run: str) -> tuple[int, int]:
     record.save(run, merged._replace(archive=stamp, listing=listing))
     _finish(run)
     return len(found), len(kept)
+
+
+def _at_work(run: str, meta: Mapping[str, Any]) -> Iterator[str]:
+    """Ranks that may write on, though rank 0 has said how the run ended."""
+    records = {
+        rank: read_json(os.path.join(folder, layout.RANK_RECORD)) or {}
+        for rank, folder in gather.rank_folders(run).items()
+    }
+    if survey.is_at_work(run, meta, records.get(0, {})):
+        yield "rank 0 has not closed it, and gives signs of life"
+    together = (meta.get("parallel") or {}).get("pieces") is not None  # all have closed it
+    if together or "reconciled" in meta or not pulse.bound():
+        return
+    silent = [rank for rank, own in records.items() if own.get("status") not in survey.ENDED]
+    if silent:
+        yield (
+            f"{ranks_text(silent)} never closed it, and may be at work: where all processes have "
+            "ended, NOTATA_LOST_AFTER=0 says so by hand"
+        )
 
 
 def _finish(run: str) -> None:
