@@ -98,16 +98,7 @@ def test_a_merge_gives_no_sign_of_life_in_the_run_s_place(
     assert (alive.path / layout.LOG).stat().st_mtime == 5
 
 
-def test_a_run_that_said_failed_may_still_be_at_work(alive: Logbook) -> None:
-    alive.mark_failed("diverged")
-    for unfinished in (False, True):
-        with pytest.raises(MergeError, match=r"\(status 'failed'\), and gives signs of life"):
-            notata.merge(alive.path, unfinished=unfinished)
-    alive.info("diagnostic")
-    assert "diagnostic" in lines(alive.path)
-
-
-def test_it_is_merged_once_its_block_has_ended(base: Path) -> None:
+def test_what_is_written_after_mark_failed_is_merged_once_the_block_has_ended(base: Path) -> None:
     def fail(log: Logbook) -> None:
         rows(log)
         if log.rank == 0:

@@ -161,21 +161,6 @@ def test_a_rank_of_which_the_scheduler_knows_that_it_ended_does_not(base: Path) 
     assert notata.merge(logs[0].path, unfinished=True, prune=True).pruned
 
 
-def test_a_run_that_said_failed_inside_of_its_block_is_not_pruned(base: Path) -> None:
-    with open_as(0, 2, base) as log:
-        with open_as(1, 2, base) as other:
-            other.array("x", [1], start=(0,), shape=(1,))
-        log.mark_failed("diverged")
-        path = log.path / "metadata.json"
-        for name in ("metadata.json", "log.txt"):
-            os.utime(log.path / name, (0, 0))
-        notata.merge(log.path)
-        os.utime(path)  # a sign of life
-        with pytest.raises(MergeError, match="can't be pruned: rank 0 has not closed it"):
-            notata.merge(log.path, prune=True)
-        assert (log.path / "ranks/rank_00001/data/x.npy").exists()
-
-
 def test_what_ranks_write_after_the_pruning_is_not_mixed_with_it(base: Path) -> None:
     run = rich(base)
     notata.merge(run, prune=True)

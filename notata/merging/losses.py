@@ -28,7 +28,7 @@ def doubts(
     Ranks: independent.
     """
     status = found.meta.get("status")
-    if is_at_work(found.run, found.meta, found.records.get(0, {})):
+    if is_at_work(found.run, found.meta):
         yield Problem(
             f"the run has not ended (status {status!r}), and gives signs of life",
             NEVER,

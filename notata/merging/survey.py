@@ -128,33 +128,19 @@ def look(run: str, meta: Mapping[str, Any]) -> Seen:
     return Seen(log, newest, opening)
 
 
-def is_at_work(run: str, meta: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
-    """Whether rank 0 may still write, as the run has not been closed and gives signs of life.
-
-    A run that says `failed` may go on for all that: `mark_failed` inside of a block ends nothing.
+def is_at_work(run: str, meta: Mapping[str, Any]) -> bool:
+    """Whether rank 0 may still write, as the run has not ended and gives signs of life.
 
     Args:
         run: Folder of the run.
         meta: Its metadata.
-        root: What rank 0 noted of itself, if it did.
 
     Raises:
         SettingError: If `NOTATA_LOST_AFTER` is not a number of seconds.
 
     Ranks: independent.
     """
-    return not _is_closed(meta, root) and not pulse.is_lost(run)
-
-
-def _is_closed(meta: Mapping[str, Any], root: Mapping[str, Any]) -> bool:
-    """Whether rank 0 has closed the run, or is known to have ended."""
-    if meta.get("status") != "failed":
-        return meta.get("status") in ENDED
-    signals = meta.get("signals")
-    last = signals[-1] if isinstance(signals, list) and signals else None
-    killed = isinstance(last, dict) and bool(last.get("ends"))
-    parallel = meta.get("parallel") or {}
-    return killed or "reconciled" in meta or "log_bytes" in parallel or "pieces" in root
+    return meta.get("status") not in ENDED and not pulse.is_lost(run)
 
 
 def survey(run: str, meta: Mapping[str, Any], size: int, files: Fingerprints) -> Survey:
