@@ -157,4 +157,5 @@ modes = (
     before_it_tells,
     while_it_agrees,
 )
+WORLD.Barrier()  # grace is for opening as well, and ranks start at different times
 main({mode.__name__: mode for mode in modes})
