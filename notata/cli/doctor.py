@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import click
 
+from notata.cli.fitting import room
 from notata.cli.printing import ATTENTION, KEEP, cell, console, json_text, new_table, show
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def _show(checks: list[Check]) -> None:
 
     colours = {"ok": "green", "warn": "yellow", "bad": "bold red"}
     table = new_table("check")
-    if console().width < _WIDE:
+    if room(console()) < _WIDE:
         table.columns[0].max_width = _NARROW  # room for the findings
     table.add_column("verdict", no_wrap=True)
     table.add_column("finding and remedy", overflow="fold")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from notata.cli.fitting import Shortened
 from notata.cli.printing import (
     ATTENTION,
     KEEP,
@@ -52,6 +53,7 @@ or value.
 """
 
 _RIGHT = ("ranks", "duration", "age")
+_SPARE = ("age", "duration", "kind")  # columns that go where a terminal is narrow
 _LONGEST = 40  # characters of a value
 
 
@@ -143,7 +145,7 @@ def _show_entries(entries: list[Entry]) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for entry in entries:
         table.add_row(cell(entry.path.resolve().name), *(make(entry) for make in _USUAL.values()))
-    show(table)
+    show(table, _SPARE)
 
 
 def _show_lines(found: list[Line], columns: list[str] | None, asked: list[str]) -> None:
@@ -154,14 +156,13 @@ def _show_lines(found: list[Line], columns: list[str] | None, asked: list[str]) 
     table = new_table("name")
     for name in (*usual, *more):
         number = name in _RIGHT or all(_is_number(line.get(name)) for line in found)
-        table.add_column(
-            cell(name), justify="right" if number else "left", no_wrap=number, overflow="fold"
-        )
+        table.add_column(cell(name), justify="right" if number else "left", overflow="fold")
     for line in found:
         cells = [_USUAL[name](line.entry) for name in usual]
         cells += [_value(line, name) for name in more]
-        table.add_row(cell(line.entry.path.resolve().name), *cells)
-    show(table)
+        run = cell(line.entry.path.resolve().name)
+        table.add_row(Shortened(run) if more else run, *cells)  # parameters tell runs apart
+    show(table, () if columns is not None else _SPARE)
 
 
 def _is_number(value: Any) -> bool:

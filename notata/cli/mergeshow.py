@@ -166,7 +166,7 @@ def _plan(rows: Sequence[Row]) -> None:
     for row in rows:
         size = size_text(row.bytes)
         table.add_row(cell(row.name), row.kind, _ranks(row), _shape(row), size, row.action)
-    show(table)
+    show(table, ("kind", "ranks"))
 
 
 _SHORT = 24  # letters of ranks that stand in one line
@@ -194,7 +194,7 @@ def _metrics(metrics: Sequence[Metric]) -> None:
         ratio = "-" if metric.imbalance is None else f"{metric.imbalance:.2f}"
         name = cell(f"{metric.name}: {metric.key}")
         table.add_row(name, str(metric.ranks), *numbers, ratio)
-    show(table)
+    show(table, ("min", "ranks"))
 
 
 def _holes(holes: Sequence[str]) -> None:

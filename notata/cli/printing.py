@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from notata.cli import fitting
 from notata.phrases import counted, printable
 
 if TYPE_CHECKING:
@@ -48,10 +49,7 @@ def new_table(first: str) -> Table:
 
     Ranks: independent.
     """
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
+    table = fitting.empty()
     table.add_column(first, overflow="fold")
     return table
 
@@ -76,12 +74,18 @@ def console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def show(table: Table) -> None:
-    """Print a table on standard output.
+def show(table: Table, spare: Sequence[str] = ()) -> None:
+    """Print a table on standard output; a pipe or a file gets a line a row.
+
+    Args:
+        table: The table.
+        spare: Headings of columns that are left out where a terminal has no room for them, the
+            first one first.
 
     Ranks: independent.
     """
-    console().print(table)
+    for line in fitting.lines(table, console(), spare):
+        print(line)  # Rich knows whether colours are wanted, and what can be printed; Click doesn't
 
 
 def status_text(status: str, count: int | None = None) -> Text:
