@@ -173,7 +173,11 @@ def _damaged_params(path: Path) -> tuple[str, ...]:
 
 
 def _experiment(path: Path, clock: Clock) -> Entry:
-    runs = [_run(run, clock) for run in runs_of(path)]
+    try:
+        runs = [_run(run, clock) for run in runs_of(path)]
+    except OSError as error:  # the folder of its runs is shut; the others' are not
+        why = f"{error.filename or path}: {error.strerror or type(error).__name__}"
+        return Entry(path, "experiment", {DAMAGED: 1}, None, None, None, (why,))
     ranks = [entry.ranks for entry in runs if entry.ranks is not None]
     runtimes = [entry.runtime for entry in runs if entry.runtime is not None]
     started = [entry.started for entry in runs if entry.started is not None]

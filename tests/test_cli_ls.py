@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -306,3 +307,25 @@ def test_damaged_parameters_are_named(sweep: Path) -> None:
         assert f"{run / 'params.yaml'} is damaged" in result.stderr
         assert len(result.stderr.splitlines()) == 1
     assert notata("ls", sweep.parent).exit_code == 1
+
+
+def test_an_experiment_that_is_shut_leaves_the_others(
+    sweep: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Experiment("shut", sweep.parent)
+    shut, listdir = os.fspath(sweep.parent / "shut" / "runs"), os.listdir
+
+    def refusing(path: Any = ".") -> list[str]:  # root would be let in
+        if os.fspath(path) == shut:
+            raise PermissionError(13, "Permission denied", shut)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refusing)
+    result = notata("ls", sweep.parent)
+    assert result.exit_code == 1
+    assert result.stderr == f"notata: error: {shut}: Permission denied\n"
+    told = [line.split()[:4] for line in result.stdout.splitlines()[2:]]
+    assert told == [
+        ["shut", "experiment", "1", "damaged"],
+        ["sweep", "experiment", "2", "complete,"],
+    ]
