@@ -45,7 +45,10 @@ def _reason(error: BaseException) -> str:
     try:
         if isinstance(error, SystemExit):
             return plain_text(f"sys.exit({error.code!r})")
-        return plain_text(str(error)) or type(error).__name__
+        text, kind = plain_text(str(error)), type(error).__name__
+        if isinstance(error, KeyError) and error.args and text == plain_text(repr(error.args[0])):
+            return f"{kind}: {text}"  # a key by itself says nothing
+        return text or kind
     except Exception:  # an error that can't even say what it is must not hide that there was one
         return type(error).__name__
 
@@ -79,7 +82,7 @@ def plain_text(text: str) -> str:
 
 
 def write_down(
-    error: BaseException, folder: RankFolder, log: LogWriter
+    error: BaseException, folder: RankFolder | None, log: LogWriter
 ) -> tuple[str, list[Exception]]:
     """Have the traceback on disk: in the rank's record, with host and time, and in its log.
 
@@ -88,7 +91,7 @@ def write_down(
 
     Args:
         error: The exception that leaves the run.
-        folder: The folder that this rank alone writes to.
+        folder: The folder that this rank alone writes to; None where there is one rank.
         log: The log that this rank writes.
 
     Returns:
@@ -101,13 +104,14 @@ def write_down(
     text = plain_text("".join(traceback.format_exception(error)).rstrip())
     troubles: list[Exception] = []
     try:
-        folder.note(error=type(error).__name__, traceback=text, failed_at=now())
-        folder.sync()
+        if folder is not None:
+            folder.note(error=type(error).__name__, traceback=text, failed_at=now())
+            folder.sync()
     except Exception as trouble:
         troubles.append(trouble)
     log.write(messages.ERROR, text)
     try:
-        if folder.disk.at_close:
+        if folder is not None and folder.disk.at_close:
             log.sync()
     except OSError as trouble:
         troubles.append(trouble)

@@ -125,8 +125,8 @@ class Part(Session):
     def _leave_broken(self, error: BaseException) -> None:
         mine = failure.verdict(error)
         troubles: list[Exception] = []
-        if self.topology.parallel:
-            self._traceback, troubles = failure.write_down(error, self.folder, self._log)
+        recorded = self.folder if self.topology.parallel else None
+        self._traceback, troubles = failure.write_down(error, recorded, self._log)
         try:
             self._close(mine)
         except Exception as another:

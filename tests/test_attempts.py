@@ -114,7 +114,7 @@ def test_a_failure_stays_with_its_attempt(base: Path) -> None:
     meta = metadata(log.path)
     assert "failure_reason" not in meta
     said = [(entry["status"], entry["failure_reason"]) for entry in meta["attempts"]]
-    assert said == [("failed", "NaN in cell 7"), ("failed", "'rho'"), ("complete", None)]
+    assert said == [("failed", "NaN in cell 7"), ("failed", "KeyError: 'rho'"), ("complete", None)]
     assert all(entry["end_time"] for entry in meta["attempts"])
 
 

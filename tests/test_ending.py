@@ -44,6 +44,8 @@ ENDS = {
     "killed": ("with log: os.kill(os.getpid(), 9)", -9, "initialized", None),
     "segfaults": ("with log: ctypes.string_at(0)", -11, "initialized", None),
 }
+# Those that an exception ended, whose traceback is in the log.
+TRACED = {"raised", "exits", "exits_well", "interrupted", "never_entered_and_raised"}
 
 
 @pytest.mark.parametrize("end", ENDS)
@@ -54,7 +56,11 @@ def test_what_a_run_says_of_its_end(end: str, tmp_path: Path) -> None:
     assert done.returncode == status, done.stderr
     run = LogReader(tmp_path / "outputs" / "log_x")
     assert (run.meta["status"], run.meta.get("failure_reason")) == (said, reason)
-    texts = [m.message for m in run.messages()]
+    told = list(run.messages())
+    raised = [m.message for m in told if m.level == "ERROR"]
+    assert len(raised) == (end in TRACED)
+    assert all(text.startswith("Traceback (most recent call last):") for text in raised)
+    texts = [m.message for m in told if m.level != "ERROR"]
     assert texts[:2] == ["Logbook initialized", "here"]
     ended = {"complete": ["Marked complete"], "failed": [f"Marked failed: {reason}"]}
     assert texts[2:] == ended.get(said, [])
@@ -489,3 +495,14 @@ def test_a_run_that_was_killed_at_its_very_beginning_can_be_gone_on_with(tmp_pat
     with Logbook("x", tmp_path, resume=True) as log:
         assert log.params["k"] == 1
     assert LogReader(run).meta["status"] == "complete"
+
+
+def test_the_log_of_one_rank_says_where_it_broke(tmp_path: Path) -> None:
+    program("from notata import Logbook\nwith Logbook('x'): {}['rho']", tmp_path)
+    run = LogReader(tmp_path / "outputs" / "log_x")
+    assert run.meta["failure_reason"] == "KeyError: 'rho'"
+    traced, marked = list(run.messages())[-2:]
+    assert (traced.level, traced.message.splitlines()[-1]) == ("ERROR", "KeyError: 'rho'")
+    assert "line 2" in traced.message
+    assert marked.message == "Marked failed: KeyError: 'rho'"
+    assert not (run.path / "ranks").exists()

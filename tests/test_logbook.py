@@ -72,7 +72,10 @@ def test_an_exception_marks_the_run_failed_and_goes_on(base: Path) -> None:
     assert log.status == "failed"
     assert metadata(log)["failure_reason"] == "hit the ground"
     assert metadata(log)["status"] == "failed"
-    assert lines(log)[-1] == "INFO Marked failed: hit the ground"
+    printed = log.log_path.read_text().splitlines()
+    assert printed[1].endswith("] ERROR Traceback (most recent call last):")
+    assert printed[-2] == "    RuntimeError: hit the ground"
+    assert printed[-1].endswith("] INFO Marked failed: hit the ground")
     assert tree(log.path) == ["log.txt", "metadata.json"]
 
 
