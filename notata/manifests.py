@@ -8,13 +8,14 @@ between, the file itself tells which of the two it is.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 from notata import checksums, files, gather, layout, npy, rankfiles
-from notata.errors import DamagedError
+from notata.errors import ArrayNotFoundError, DamagedError
 from notata.pieces import Identity, Piece
+from notata.ranges import ranks_text
 
 _Held = dict[Identity, Piece]  # what a file holds
 
@@ -80,6 +81,44 @@ def read_archived(run: str, rank: int) -> list[Piece]:
     path = os.path.join(run, layout.rank_dir(rank), layout.MANIFEST)
     listed = _parsed(rankfiles.files_of(run, rank).read(layout.MANIFEST) or b"", path)
     return [*listed.pieces, *(piece for either in listed.open for piece in either.done)]
+
+
+def kept_apart(run: str) -> dict[str, list[int]]:
+    """The ranks that have a piece of each array that no merge joins, by the array's name.
+
+    Ranks: independent.
+    """
+    joined: set[str] = set()
+    found: dict[str, list[int]] = {}
+    for rank, pieces in read_all(run).items():
+        for piece in pieces:
+            if piece.join == "none":
+                found.setdefault(piece.label, []).append(rank)
+            else:
+                joined.add(piece.label)
+    return {label: ranks for label, ranks in sorted(found.items()) if label not in joined}
+
+
+def no_array(run: str, name: object, known: Sequence[str]) -> ArrayNotFoundError:
+    """The error that a run has no whole array of a name; it says where there are pieces instead.
+
+    Args:
+        run: The run's folder.
+        name: The name.
+        known: Names of the arrays that there are.
+
+    Ranks: independent.
+    """
+    apart = kept_apart(run)
+    text = str(name)
+    if text in apart:
+        return ArrayNotFoundError(
+            f"array {text!r} in {run} is kept apart, as join='none' asked, on "
+            f"{ranks_text(apart[text])}: run.ranks[{apart[text][0]}].load_array({text!r})"
+        )
+    told = ", ".join(known[:8]) or "none"
+    more = f"; kept apart on ranks: {', '.join([*apart][:8])}" if apart else ""
+    return ArrayNotFoundError(f"no array {name!r} in {run}; there is: {told}{more}")
 
 
 def settled(folder: str) -> bytes | None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from notata import gather, layout, manifests, npy
 from notata.assembly import Box, Whole, assemble
-from notata.errors import ArrayNotFoundError, NotataError
+from notata.errors import NotataError
 from notata.pieces import Identity, Shape, by_label
 from notata.rankfiles import Folder
 from notata.regions import region_of
@@ -158,8 +158,7 @@ def open_array(run: StrPath, name: str) -> Opened:
         return found if isinstance(found, Opened) else _Stored(name, found)
     by_name = by_label(wholes())
     if name not in by_name:
-        known = ", ".join(sorted({*by_name, *shelf.stored()})[:8]) or "none"
-        raise ArrayNotFoundError(f"no array {name!r} in {path}; there is: {known}")
+        raise manifests.no_array(path, name, sorted({*by_name, *shelf.stored()}))
     return _pieces(path, by_name[name])
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from notata import contents, gather, layout, rankfiles, silence, tails
+from notata import contents, gather, layout, manifests, rankfiles, silence, tails
 from notata.contents import ArrayFacts
 from notata.errors import NotataError
 from notata.messages import Record, began
@@ -38,6 +38,7 @@ class Overview(NamedTuple):
         params: Its parameters.
         metrics: What its `metrics.json` holds, or nothing.
         arrays: Its arrays.
+        apart: The ranks that have a piece of an array that is kept apart, as ranges, by its name.
         artifacts: Names of rank 0's artifacts.
         plots: Names of rank 0's plots.
         rank_artifacts: The ranks other than 0 that wrote an artifact, as ranges, by its name.
@@ -59,6 +60,7 @@ class Overview(NamedTuple):
     params: Mapping[str, Any]
     metrics: Mapping[str, Any]
     arrays: list[ArrayFacts]
+    apart: Mapping[str, str]
     artifacts: list[str]
     plots: list[str]
     rank_artifacts: Mapping[str, str]
@@ -119,6 +121,7 @@ def of(run: StrPath, messages: int = 10) -> Overview:
         tried(lambda: reader.params, {}),
         metrics if isinstance(metrics, dict) else {},
         [facts for facts in arrays if facts.name != "?"],
+        tried(lambda: {n: compact(ranks) for n, ranks in manifests.kept_apart(path).items()}, {}),
         tried(lambda: reader.artifacts, []),
         tried(lambda: reader.plots, []),
         tried(lambda: _of_ranks(path, size or 1, layout.ARTIFACTS), {}),

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from notata import contents, datasets, gather, layout, manifests, markup, pulse, spelling, stored
 from notata.assembly import Whole, assemble
-from notata.errors import ArrayNotFoundError, NotARunError, RunNotFoundError
+from notata.errors import NotARunError, RunNotFoundError
 from notata.messages import Record
+from notata.phrases import counted
 from notata.pieces import Identity, by_label, label_of
 from notata.rankfiles import RunFolder
 from notata.rankreader import RankReader
@@ -145,8 +146,7 @@ class LogReader(Shelf):
             return found
         whole = by_label(self._wholes()).get(spelling.spelled(name))
         if whole is None:
-            known = ", ".join(self.arrays[:8]) or "none"
-            raise ArrayNotFoundError(f"no array {name!r} in {self.path}; there is: {known}")
+            raise manifests.no_array(os.fspath(self.path), name, self.arrays)
         return self._put_together(whole, region)
 
     def _put_together(self, whole: Whole, region: Any) -> Array:
@@ -227,6 +227,12 @@ def _no_run(folder: Path) -> str:
         return (
             f"{folder} is no run: rank 0 never opened it, though {len(wrote)} other ranks wrote "
             "there"
+        )
+    if os.path.isdir(folder / layout.RUNS):
+        count = counted(len(stored.run_folders(folder / layout.RUNS, opened=False)), "run")
+        return (
+            f"{folder} is an experiment of {count}, and no run: `notata ls {folder}` lists them, "
+            "and ExperimentReader reads it"
         )
     return f"{folder} is no run: it has no {layout.METADATA}"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from calling import HOSTILE, assert_harmless, notata, program, run_of
 from simulated import open_as
 
 from notata import Logbook, LogReader, merge, overview, tails
+from notata.errors import ArrayNotFoundError
 
 
 def work(log: Logbook) -> None:
@@ -303,3 +306,34 @@ def test_the_status_has_its_colour(base: Path) -> None:
     env = {"FORCE_COLOR": "1", "TERM": "xterm-256color", "COLUMNS": "80"}
     assert "\x1b[32mcomplete" in program("show", log.path, env=env).stdout
     assert "\x1b[3" not in program("show", log.path, env=env | {"NO_COLOR": "1"}).stdout
+
+
+def test_arrays_that_are_kept_apart(base: Path) -> None:
+    def work(log: Logbook) -> None:
+        log.arrays("hist", join="none", residual=[1.0] * (1 + log.rank))
+        log.array("T", [1.0], join="concat")
+
+    run = run_of(3, base, work)
+    result = notata("show", run)
+    assert "hist:residual  [0-2], kept apart" in result.stdout
+    told = json.loads(notata("show", "--json", run).stdout)
+    assert told["apart"] == {"hist:residual": "0-2"}
+    assert [array["name"] for array in told["arrays"]] == ["T"]
+    where = "kept apart, as join='none' asked, on ranks 0-2: run.ranks[0].load_array"
+    with pytest.raises(ArrayNotFoundError, match=re.escape(where)):
+        LogReader(run).load_array("hist:residual")
+    assert where in notata("plot", run, "hist:residual").stderr
+    with pytest.raises(ArrayNotFoundError, match="there is: T; kept apart on ranks: hist:residual"):
+        LogReader(run).load_array("nothing")
+
+
+def test_a_long_reason_is_wrapped_and_a_traceback_ends_with_its_error(base: Path) -> None:
+    words = " ".join(f"word{number}" for number in range(20))
+    with suppress(ValueError), Logbook("x", base):
+        raise ValueError(words)
+    lines = [line[13:-1].strip() for line in notata("show", base / "log_x").stdout.splitlines()]
+    start = next(number for number, line in enumerate(lines) if line.startswith("word0 "))
+    assert " ".join(lines[start : start + 3]) == words
+    (told,) = [line for line in lines if " ERROR " in line]
+    assert "ERROR ValueError: word0 word1" in told
+    assert not any("Traceback" in line for line in lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 _HELP = f"""Show what a RUN is, on one screen: status, parameters, ranks, arrays, last messages.
 
 Arrays come with shape and type, merged or not; files of ranks other than 0 with the ranks, as
-[1-3]. What has no room is counted; --json prints all of it. RUN may be a name below outputs/.
+[1-3], and so do arrays that join="none" keeps apart. What has no room is counted; --json prints all
+of it. RUN may be a name below outputs/, or the id of a run.
 
 {KEEP}Example:
   notata show outputs/log_heat
@@ -36,6 +38,7 @@ _MESSAGES = 100  # of the last ones, with --json
 _SHOWN = 12  # of them on a screen
 _LONG = 16  # characters of a list of ranks
 _TALL = 40  # lines, where there is no terminal
+_REASON = 3  # lines of a reason
 _FEWEST = 2  # lines that each part gets, if it has so many
 Lines = list["Text"]
 
@@ -83,12 +86,12 @@ def _show(found: Overview) -> None:
     height = screen.height if screen.is_terminal else _TALL
     width = screen.width - 4 - 12  # without the frame and the names of the parts
     parts = {
-        "": _head(found),
+        "": _head(found, width),
         "attempts": [_attempt(number, entry) for number, entry in enumerate(found.attempts, 1)],
         "parameters": _pairs(found.params, width),
         "metrics": _pairs(found.metrics, width),
         "ranks": _ranks(found),
-        "arrays": _arrays(found.arrays),
+        "arrays": [*_arrays(found.arrays), *_apart(found.apart)],
         "artifacts": _names([*found.artifacts, *_of_ranks(found.rank_artifacts)], width),
         "plots": _names([*found.plots, *_of_ranks(found.rank_plots)], width),
         "messages": _messages(list(folded(found.messages))[-_SHOWN:]),
@@ -135,7 +138,17 @@ def _fitted(name: str, lines: Lines, share: int) -> Lines:
 # ----- parts -----
 
 
-def _head(found: Overview) -> Lines:
+def _wrapped(reason: str, width: int) -> Lines:
+    """A reason in as many lines as it needs, up to a few."""
+    from rich.text import Text
+
+    lines = textwrap.wrap(reason, max(width, 8)) or [reason]
+    if len(lines) > _REASON:
+        lines = [*lines[: _REASON - 1], " ".join(lines[_REASON - 1 :])]
+    return [Text(line, style="red") for line in lines]
+
+
+def _head(found: Overview, width: int) -> Lines:
     from rich.text import Text
 
     lines = [Text(printable(found.path), style="dim")]
@@ -148,7 +161,7 @@ def _head(found: Overview) -> Lines:
             took = f", {word} {duration_text(found.runtime)}"
         lines.append(Text(f"began {began}, {age} ago{took}"))
     if found.reason:
-        lines.append(Text(printable(found.reason), style="red"))
+        lines += _wrapped(printable(found.reason), width)
     commit = _commit(found.meta)
     if commit:
         lines.append(Text(commit))
@@ -255,6 +268,15 @@ def _arrays(arrays: list[ArrayFacts]) -> Lines:
     return lines
 
 
+def _apart(ranks: Mapping[str, str]) -> Lines:
+    """Arrays that no merge joins, with the ranks that have a piece."""
+    from rich.text import Text
+
+    return [
+        Text(f"{printable(name)}  {_who(expand(who))}, kept apart") for name, who in ranks.items()
+    ]
+
+
 def _messages(shown: list[Folded]) -> Lines:
     """Time, level, ranks and message, one under the other and no wider than these need."""
     from rich.text import Text
@@ -268,8 +290,14 @@ def _messages(shown: list[Folded]) -> Lines:
         line = Text().append(f"{record.time[11:19]} ", style="dim")
         line.append(f"{level:{level_width}} ", style=style)
         line.append(f"{who:{who_width}} " if who_width else "")
-        lines.append(line.append(printable(record.message), style=style))
+        lines.append(line.append(printable(_shown(record.message)), style=style))
     return lines
+
+
+def _shown(message: str) -> str:
+    """What a line shows of a message: of a traceback the end, which says what went wrong."""
+    first, _, rest = message.partition("\n")
+    return rest.rpartition("\n")[2] if rest and first.startswith("Traceback (") else message
 
 
 def _who(numbers: Collection[int]) -> str:
