@@ -17,7 +17,8 @@ one a message and `follow` one a change, each on a line; numbers that JSON doesn
 infinite ones, are null there. `NO_COLOR` turns colours off, which are used on a terminal alone.
 
 Runs and experiments are named by their folders. Where there is no such folder, the one of that name
-below `outputs/` is meant: `notata show log_heat`.
+below `outputs/` is meant, `notata show log_heat`, or the run of that id, here, there or in an
+experiment there: `notata show heat`.
 
 To complete commands and options with the tab key, add this to `~/.bashrc` (for zsh, `zsh_source`
 and `~/.zshrc`):

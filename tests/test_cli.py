@@ -179,7 +179,8 @@ def test_wrong_use_is_status_2(args: tuple[str, ...]) -> None:
 def test_an_error_is_one_line_without_a_stack_trace() -> None:
     done = program("ls", "nowhere")
     assert done.returncode == 2
-    assert done.stderr == "notata: error: no such folder: nowhere\n"
+    told = "no such folder: nowhere, here or below outputs, nor a run of that id"
+    assert done.stderr == f"notata: error: {told}\n"
     assert done.stdout == ""
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import click
 
-from notata.cli.printing import KEEP, WRONG, complain, told
-from notata.errors import NotataError
+from notata.cli.printing import KEEP, WRONG, complain, hint, told
+from notata.errors import NotataError, RunNotFoundError
 from notata.version import __version__
 
 # Each command, with the function that its module has for it.
@@ -64,6 +64,8 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except RunNotFoundError as error:
+            complain(f"{error}{hint()}")
         except NotataError as error:
             complain(str(error))
         except OSError as error:

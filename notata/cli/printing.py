@@ -5,14 +5,16 @@ Lines are left as they are so that they can be searched and their paths copied.
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from notata import layout
 from notata.cli import fitting
 from notata.phrases import counted, printable
 
@@ -146,10 +148,60 @@ def told(error: OSError) -> str:
 def located(named: str) -> str:
     """The folder that a command's RUN, EXPERIMENT or DIR means: itself, or one below `outputs`.
 
+    The id of a run will do, as other commands print it, also of one in an experiment.
+
     Ranks: independent.
     """
-    below = os.path.join("outputs", named)
-    return below if not os.path.exists(named) and os.path.isdir(below) else named
+    if not os.path.exists(named):
+        for path in _meant(named):
+            if os.path.isdir(path):
+                return path
+        context = click.get_current_context(silent=True)
+        if context is not None and os.sep not in named:
+            context.meta[_SOUGHT] = named
+    return named
+
+
+_BELOW = "outputs"
+_SOUGHT = "notata.sought"  # a name by which there is nothing
+
+
+def _meant(named: str) -> Iterator[str]:
+    """The places that a name may mean, the likeliest first."""
+    yield os.path.join(_BELOW, named)
+    head, name = os.path.split(named)
+    run = f"{layout.RUN_PREFIX}{name}"
+    for base in ("", _BELOW):
+        yield os.path.join(base, head, run)
+        for one in (name, run):
+            yield os.path.join(base, head, layout.RUNS, one)
+    if not head:
+        for experiment in _names(_BELOW):
+            for one in (name, run):
+                yield os.path.join(_BELOW, experiment, layout.RUNS, one)
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def hint() -> str:
+    """Where a name was looked for that is nowhere, and which is like it; `""` if none was.
+
+    Ranks: independent.
+    """
+    context = click.get_current_context(silent=True)
+    named = context.meta.get(_SOUGHT) if context is not None else None
+    if named is None:
+        return ""
+    there = [name for folder in (".", _BELOW) for name in _names(folder)]
+    runs = {name.removeprefix(layout.RUN_PREFIX): name for name in reversed(there)}
+    near = difflib.get_close_matches(named, [*there, *runs], 1)
+    like = f"; did you mean {runs.get(near[0], near[0])!r}?" if near else ""
+    return f", here or below {_BELOW}, nor a run of that id{like}"
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:
