@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _MOST = {1: 20_000, 2: 1500}  # elements along an axis of what is drawn, by its number of axes
 _SEVERAL = 10  # values of a hue that get a colour each
+_MODULUS = "absolute value"
 KINDS = ("png", "pdf", "svg")  # of files
 
 
@@ -33,12 +34,14 @@ class View(NamedTuple):
         axes: The axes of the array that they are.
         ranges: The indices along each of these axes.
         region: What stands between the brackets, such as `32, :, :`.
+        is_modulus: Whether the array is complex, and its absolute values are shown.
     """
 
     values: Array
     axes: tuple[int, ...]
     ranges: tuple[range, ...]
     region: str
+    is_modulus: bool = False
 
 
 def view(array: Opened, region: Any = None) -> View:
@@ -81,10 +84,13 @@ def view(array: Opened, region: Any = None) -> View:
             raise DrawingError(f"array {array.name!r} is empty there")
         ranges[axis] = indices[:: math.ceil(len(indices) / _MOST[len(kept)])]
     values = _read(array, ranges, kept[0])
-    values = np.abs(values) if values.dtype.kind == "c" else values
+    is_modulus = values.dtype.kind == "c"
+    values = np.abs(values) if is_modulus else values
+    if not np.isfinite(values).any():
+        raise DrawingError(f"array {array.name!r} holds no finite number there")
     shown = tuple(indices for indices in ranges if isinstance(indices, range))
     told = ", ".join(_spelled(i, n) for i, n in zip(ranges, array.shape, strict=True))
-    return View(values, tuple(kept), shown, told)
+    return View(values, tuple(kept), shown, told, is_modulus)
 
 
 def _ranges(region: Any, shape: Sequence[int]) -> list[int | range]:
@@ -150,6 +156,7 @@ def picture(found: View, title: str) -> Figure:
             few = len(found.values) <= 60
             axes.plot(found.ranges[0], found.values, marker="o" if few else None, markersize=3)
             axes.set_xlabel(f"index along axis {found.axes[0]}")
+            axes.set_ylabel(_MODULUS if found.is_modulus else "")
             axes.grid(alpha=0.3)
         else:
             image = axes.imshow(
@@ -157,7 +164,9 @@ def picture(found: View, title: str) -> Figure:
             )
             axes.set_ylabel(f"axis {found.axes[0]}")
             axes.set_xlabel(f"axis {found.axes[1]}")
-            figure.colorbar(image)
+            figure.colorbar(image, label=_MODULUS if found.is_modulus else "")
+            axes.locator_params(axis="y", integer=True)
+        axes.locator_params(axis="x", integer=True)
         axes.set_title(plain(title))
     return figure
 
@@ -247,6 +256,9 @@ def sweep(
     ]
     if not rows:
         raise DrawingError(f"no run has both a value {x!r} and a number {y!r}")
+    rows = [row for row in rows if all(map(_fits, row, ("x" in log, "y" in log)))]
+    if not rows:
+        raise DrawingError("a logarithmic scale has no place for these values: none is above 0")
     if not all(_is_number(row[0]) for row in rows):
         rows = [(plain(str(row[0])), *row[1:]) for row in rows]
     rows.sort(key=lambda row: row[0])
@@ -280,7 +292,9 @@ def _lines(axes: Any, rows: list[tuple[Any, Any, Any]], hue: str | None) -> None
         groups.setdefault(_key(colour), []).append((x, y))
     for (_, colour), points in sorted(groups.items(), key=lambda item: item[0]):
         xs, ys = zip(*points, strict=True)
-        axes.plot(xs, ys, "o-", markersize=4, linewidth=1, label=plain(str(colour)))
+        # Between texts there is nothing that a line could stand for.
+        dots = "o-" if all(map(_is_number, xs)) else "o"
+        axes.plot(xs, ys, dots, markersize=4, linewidth=1, label=plain(str(colour)))
     if hue:
         axes.legend(title=plain(hue))
 
@@ -300,6 +314,11 @@ def _is_number(value: Any) -> bool:
 
 def _is_endless(value: Any) -> bool:
     return _is_any_number(value) and not _is_number(value)
+
+
+def _fits(value: Any, logarithmic: bool) -> bool:
+    """Whether an axis has a place for a value; one with a logarithmic scale has none at 0."""
+    return not logarithmic or not _is_any_number(value) or value > 0
 
 
 def _is_any_number(value: Any) -> bool:
@@ -323,5 +342,5 @@ def encoded(figure: Figure, kind: str) -> bytes:
         raise DrawingError(f"a file .{kind} can't be drawn: name a .png, .pdf or .svg")
     buffer = io.BytesIO()
     with _drawing():
-        figure.savefig(buffer, format=kind)
+        figure.savefig(buffer, format=kind, bbox_inches="tight")
     return buffer.getvalue()

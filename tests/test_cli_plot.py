@@ -78,9 +78,7 @@ def seen(run: Path, name: str, region: str | None = None) -> View:
     return view(open_array(run, name), None if region is None else parse(region))
 
 
-@pytest.mark.parametrize(
-    "name", ["line", "field", "cube", "complex", "flags", "nan", "all_nan", "b:u"]
-)
+@pytest.mark.parametrize("name", ["line", "field", "cube", "complex", "flags", "nan", "b:u"])
 def test_any_numbers_are_drawn(run: Path, name: str) -> None:
     result = notata("plot", run, name)
     assert result.exit_code == 0, result.stderr
@@ -333,7 +331,7 @@ def test_many_values_of_a_hue_are_a_scale(base: Path) -> None:
         log.json("metrics", {"m": k % 5})
         log.mark_complete()
     assert notata("plot", base / "many", "--x", "k", "--y", "m", "--hue", "k").exit_code == 0
-    image(Path("many_m_over_k.png"))
+    image(Path("many_m_over_k_by_k.png"))
 
 
 @pytest.mark.parametrize(
@@ -378,3 +376,76 @@ def test_without_matplotlib(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_view_is_refused_by_name(run: Path) -> None:
     with pytest.raises(DrawingError, match="array 'text'"):
         seen(run, "text")
+
+
+# ----- what would mislead -----
+
+
+def test_values_that_a_logarithmic_scale_has_no_place_for(base: Path) -> None:
+    exp = Experiment("signs", base)
+    for k in (-1, 0, 1, 2):
+        log = exp.add(k=k)
+        assert log is not None
+        log.json("metrics", {"m": k, "below": -1 - k * k})
+        log.mark_complete()
+    call = ("plot", base / "signs", "--x", "k", "--log")
+    for log, shown in (("x", 2), ("y", 2), ("xy", 2)):
+        told = notata(*call, log, "--y", "m", "--json").stdout
+        assert json.loads(told)["runs"] == shown
+        assert json.loads(told)["left_out"] == 2
+    result = notata(*call, "y", "--y", "below", "-o", "none.png")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "a logarithmic scale has no place for these values: none is above 0" in result.stderr
+    assert not Path("none.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (("log_x", "line", "--log", "x"), "for an experiment: --log: leave NAME out"),
+        (("log_x", "line", "--hue", "z", "--where", "y"), "for an experiment: --hue, --where: "),
+        (("sweep", "--x", "dt", "--y", "error", "--region", "0:3"), "--region is for an array"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(
+    run: Path, sweep: Path, call: tuple[str, ...], told: str
+) -> None:
+    result = notata("plot", run.parent / call[0], *call[1:])
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert told in result.stderr
+
+
+def test_another_picture_is_another_file(run: Path, sweep: Path) -> None:
+    calls = [
+        (run, "line"),
+        (run, "line", "--region", "2:5"),
+        *((sweep, "--x", "dt", "--y", "error", *more) for more in ((), ("--log", "y"))),
+        (sweep, "--x", "dt", "--y", "error", "--hue", "scheme"),
+    ]
+    files = [notata("plot", *call).stdout.split()[0] for call in calls]
+    assert files == [
+        "log_x_line.png",
+        "log_x_line_2_5.png",
+        "sweep_error_over_dt.png",
+        "sweep_error_over_dt_log_y.png",
+        "sweep_error_over_dt_by_scheme.png",
+    ]
+    assert all(Path(file).exists() for file in files)
+
+
+def test_nothing_to_see_is_an_error(run: Path) -> None:
+    result = notata("plot", run, "all_nan")
+    assert result.exit_code == 2
+    assert "array 'all_nan' holds no finite number there" in result.stderr
+    assert not Path("log_x_all_nan.png").exists()
+
+
+def test_axes_say_what_they_are(run: Path, sweep: Path) -> None:
+    (axes,) = picture(seen(run, "complex"), "c").axes
+    assert axes.get_ylabel() == "absolute value"
+    figure = picture(seen(run, "nan"), "two by two")
+    ticks = [*figure.axes[0].get_xticks(), *figure.axes[0].get_yticks()]
+    assert all(tick == round(tick) for tick in ticks)
+    found = querying.lines(listing.find(sweep), 0.0)
+    (axes,) = drawing.sweep(found, "scheme", "error").figure.axes
+    assert {line.get_linestyle() for line in axes.lines} == {"None"}

@@ -21,7 +21,7 @@ An array of one axis is drawn as a line, of two as an image; of more, the last t
 middle of the others, or wherever --region says. It may be merged or not, and larger than the
 memory. Without NAME, --x and --y name parameters or metrics of an experiment's runs.
 
-The picture goes to --out (.png, .pdf, .svg), or beside you, named after run and array. A name below
+The picture goes to --out (.png, .pdf, .svg), or beside you, named after what is drawn. A name below
 outputs/ will do. Needs matplotlib: pip install 'notata[plot]'.
 
 {KEEP}Example:
@@ -53,20 +53,34 @@ def plot(
     """
     path = located(run)
     if name is not None:
-        if options["x"] or options["y"]:
-            raise click.UsageError("--x and --y are for an experiment: leave NAME out")
+        given = [f"--{option}" for option, value in options.items() if value]
+        if given:
+            raise click.UsageError(f"for an experiment: {', '.join(given)}: leave NAME out")
         figure, told = _array(path, name, region)
     elif options["x"] and options["y"]:
+        if region is not None:
+            raise click.UsageError("--region is for an array of a run: give its NAME")
         figure, told = _sweep(path, options)
     else:
         raise click.UsageError("give the NAME of an array, or --x and --y for an experiment")
-    file = _write(figure, out or _beside(path, name or f"{options['y']}_over_{options['x']}"))
+    file = _write(figure, out or _beside(path, _named(name, region, options)))
     if as_json:
         click.echo(json_text({"file": file, **told}, indent=None))
     else:
         left_out = told.get("left_out")
         note = f" ({told['runs']} runs; {left_out} have no such values)" if left_out else ""
         click.echo(f"{printable(file)}{note}")
+
+
+def _named(name: str | None, region: str | None, options: dict[str, Any]) -> str:
+    """What is drawn, so that a picture of something else is another file."""
+    if name is not None:
+        return name if region is None else f"{name}_{region}"
+    by, log = options["hue"], options["log"]
+    parts = [f"{options['y']}_over_{options['x']}"]
+    parts += [f"by_{by}"] if by else []
+    parts += [f"log_{log}"] if log else []
+    return "_".join(parts)
 
 
 def _array(path: str, name: str, region: str | None) -> tuple[Figure, dict[str, Any]]:
