@@ -19,7 +19,7 @@ from click.testing import CliRunner
 
 from notata import topology
 from notata.cli import main
-from notata.doctor import Check, filesystem, launch, locks
+from notata.doctor import Check, filesystem, launch, locks, software
 from notata.mounts import Mount
 
 Rows = dict[str, dict[str, str]]
@@ -391,3 +391,11 @@ def test_variables_that_make_no_sense(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("off", "verdict"), [(0.9, "ok"), (-1.5, "warn"), (-90.0, "bad")])
 def test_clocks(off: float, verdict: str) -> None:
     assert filesystem.judge_clock("clock", off, "the server's").verdict == verdict
+
+
+def test_optional_parts_are_all_that_can_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(software, "_version", lambda package: None)
+    found = software.optional_parts()
+    for extra in ("mpi", "plot", "pandas", "hdf5", "netcdf", "xarray", "zarr"):
+        assert f"'notata[{extra}]'" in found.remedy
+    assert found.finding.count(" is missing (") == 7

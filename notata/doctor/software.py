@@ -14,6 +14,10 @@ _OPTIONAL = (
     ("mpi4py", "ranks that agree on errors and ends", "notata[mpi]"),
     ("matplotlib", "log.plot", "notata[plot]"),
     ("pandas", "to_dataframe", "notata[pandas]"),
+    ("xarray", "to_xarray", "notata[xarray]"),
+    ("h5py", "export --to hdf5", "notata[hdf5]"),
+    ("h5netcdf", "export --to netcdf", "notata[netcdf]"),
+    ("zarr", "export --to zarr", "notata[zarr]"),
 )
 
 
