@@ -175,3 +175,13 @@ def test_stacks_of_a_run_that_was_replaced_are_not_the_new_ones(base: Path) -> N
     assert set(read(str(run), 2)) == {1}
     write_as(2, base, lambda log: log.info("there"), overwrite=True, launch="launch-2")
     assert read(str(run), 2) == {}
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_a_run_that_has_ended_waits_for_nobody(base: Path, size: int) -> None:
+    path = write_as(size, base, lambda log: None)
+    result = stuck(path)
+    assert (result.exit_code, result.stdout) == (
+        0,
+        f"{path}: no rank is known to be stuck; the run has ended: complete\n",
+    )

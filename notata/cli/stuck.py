@@ -12,6 +12,7 @@ from notata.phrases import duration_text, printable
 from notata.ranges import compact, ranks_text
 
 if TYPE_CHECKING:
+    from notata.reader import LogReader
     from notata.stacks import Stand, Survey
 
 _HELP = f"""Show where the ranks of a RUN stand that give no sign of life.
@@ -27,6 +28,8 @@ a name below outputs/.
 
 Exit status: 0 if no rank is stuck, 1 if some are, 2 if there is no such run.
 """
+
+_ENDED = ("complete", "failed")  # statuses of runs whose ranks no longer wait
 
 
 @click.command(help=_HELP)
@@ -47,15 +50,18 @@ def stuck(ctx: click.Context, run: str, as_json: bool) -> None:
     if as_json:
         click.echo(json_text(_plain(run, reader.size, found)))
     else:
-        _show(run, reader.size, found)
+        _show(run, reader, found)
     if found.groups:
         ctx.exit(ATTENTION)
 
 
-def _show(run: str, size: int, found: Survey) -> None:
+def _show(run: str, reader: LogReader, found: Survey) -> None:
+    size, status = reader.size, reader.meta.get("status")
     count = sum(map(len, found.groups))
     ranks = f"{count} of {size} ranks" if size > 1 else "its one rank"
     told = f"{ranks} gave no sign of life" if count else "no rank is known to be stuck"
+    if status in _ENDED:
+        told += f"; the run has ended: {status}"
     click.echo(f"{printable(run)}: {told}")
     if found.groups:
         table = new_table("ranks")
@@ -66,7 +72,7 @@ def _show(run: str, size: int, found: Survey) -> None:
             longest = max(stand.silent for stand in group)
             table.add_row(ranks, duration_text(longest), cell(_path(group[0])))
         show(table)
-    for line in _others(found):
+    for line in _others(found._replace(silent=[]) if status in _ENDED else found):
         click.echo(printable(line))
 
 
