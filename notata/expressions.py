@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from collections.abc import Callable
 from typing import Any
 from unicodedata import normalize
@@ -42,6 +43,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": min,
     "round": lambda value, digits=0: round(value, max(-_DIGITS, min(_DIGITS, int(digits)))),
 }
+_ALONE = re.compile(r"(?<![=!<>:])=(?!=)")
 _LONGEST = 10_000  # characters
 _ANY = "run"  # run["learning rate"] is the value of any name
 
@@ -82,6 +84,8 @@ class Expression:
             if isinstance(error, QueryError):
                 raise
             why = error.msg if isinstance(error, SyntaxError) else str(error)
+            if _ALONE.search(text):
+                why = "values are compared by ==, not ="
             raise QueryError(f"{text!r} is no expression: {why}") from None
 
     def __call__(self, look: Look) -> Any:

@@ -19,6 +19,8 @@ OWN = (
     *("name", "run_id", "kind", "status", "run_status", "ranks", "runtime_sec", "start_time"),
     *("age_sec", "failure_reason"),
 )
+# What the columns of a listing are headed, of values that have another name.
+HEADED = {"age": "age_sec", "duration": "runtime_sec"}
 _PARAMS, _METRICS = "params.", "metrics."
 
 
@@ -45,6 +47,7 @@ class Line(NamedTuple):
         """The value of a name, or None.
 
         Our own names come first, then parameters, then metrics; `params.status` is the parameter.
+        The headings of a listing, such as `age`, come last.
         """
         return self._find(name)[1]
 
@@ -59,7 +62,8 @@ class Line(NamedTuple):
             if name.startswith(prefix):
                 return _inside(values, name.removeprefix(prefix))
         found = [_inside(values, name) for values in groups.values()]
-        return next((pair for pair in found if pair[0]), (False, None))
+        heading = (True, self.own[HEADED[name]]) if name in HEADED else (False, None)
+        return next((pair for pair in found if pair[0]), heading)
 
 
 def _inside(values: Any, name: str) -> tuple[bool, Any]:

@@ -329,3 +329,23 @@ def test_an_experiment_that_is_shut_leaves_the_others(
         ["shut", "experiment", "1", "damaged"],
         ["sweep", "experiment", "2", "complete,"],
     ]
+
+
+@pytest.mark.parametrize("text", ["omega = 1", "a=1 and b == 2"])
+def test_an_assignment_is_told_the_comparison(text: str) -> None:
+    with pytest.raises(QueryError, match="values are compared by ==, not ="):
+        Expression(text)
+
+
+def test_headings_are_names_too(sweep: Path) -> None:
+    usual = notata("ls", sweep, width=140).stdout.splitlines()
+    chosen = notata("ls", sweep, "--columns", "age,duration", "--sort", "-duration", width=140)
+    assert chosen.exit_code == 0, chosen.stderr
+    rows = chosen.stdout.splitlines()
+    assert rows[0].split() == ["name", "age", "duration"]
+    units = {"s", "min", "h", "d"}
+    assert all(units & set(row.split()) for row in rows[2:])
+    assert len(usual) == len(rows)
+    assert len(names(sweep, "--where", "age < 1000 and duration >= 0")) == 3
+    Experiment("old", sweep.parent).add(age=7).mark_complete()
+    assert names(sweep.parent / "old", "--where", "age == 7") == ["old_age_7"]

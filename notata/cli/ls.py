@@ -170,9 +170,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _value(line: Line, name: str) -> Text:
+    from notata.querying import HEADED
+
     value = line.get(name)
     if value is None:
         return cell("-")
+    if name in HEADED and value is line.own[HEADED[name]]:
+        return _USUAL[name](line.entry)
     if name in ("status", "run_status"):
         return status_text(str(value))
     if name in ("runtime_sec", "age_sec") and isinstance(value, float):
