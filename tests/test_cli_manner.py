@@ -157,3 +157,11 @@ def test_colour_on_a_terminal_alone_and_where_it_is_wanted(
     monkeypatch.setenv("NO_COLOR", "1")
     Path("T.h5").unlink(missing_ok=True)
     assert not colour.search(notata(command, *words).output)
+
+
+def test_the_commands_are_summed_up_whole() -> None:
+    for width in (80, 140):
+        printed = notata("--help", width=width).stdout.partition("Commands:\n")[2]
+        lines = [line for line in printed.splitlines() if line.strip()]
+        assert len(lines) == 14
+        assert all(line.endswith(".") and not line.endswith("...") for line in lines), printed

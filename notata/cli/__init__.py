@@ -19,23 +19,24 @@ from notata.cli.printing import KEEP, WRONG, complain, hint, told
 from notata.errors import NotataError, RunNotFoundError
 from notata.version import __version__
 
-# Each command, with the function that its module has for it.
+# Each command, with what it does in a few words.
 _COMMANDS = {
-    "diff": "diff",
-    "doctor": "doctor",
-    "export": "export",
-    "failed": "failed",
-    "follow": "follow",
-    "index": "index",
-    "log": "log",
-    "ls": "list_runs",
-    "merge": "merge",
-    "plot": "plot",
-    "reconcile": "reconcile",
-    "show": "show_run",
-    "status": "status",
-    "stuck": "stuck",
+    "diff": "Say what differs between two runs.",
+    "doctor": "Say what a file system and a cluster do to runs.",
+    "export": "Write arrays as HDF5, Zarr or netCDF.",
+    "failed": "List the runs that failed or are lost.",
+    "follow": "Follow an experiment until its runs have ended.",
+    "index": "Make the table of an experiment anew.",
+    "log": "Print the messages of all ranks as one stream.",
+    "ls": "List runs and experiments.",
+    "merge": "Make of a run's ranks what one would have written.",
+    "plot": "Draw an array, or values of many runs.",
+    "reconcile": "Mark runs as failed that never said so.",
+    "show": "Show what a run is, on one screen.",
+    "status": "Say what became of the runs of an experiment.",
+    "stuck": "Show where ranks stand that are stuck.",
 }
+_FUNCTIONS = {"ls": "list_runs", "show": "show_run"}  # that aren't called as their command is
 
 _HELP = f"""Structured filesystem logging for scientific runs, from one process to a cluster.
 
@@ -57,8 +58,10 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(import_module(f"notata.cli.{cmd_name}"), _COMMANDS[cmd_name])
+        module = import_module(f"notata.cli.{cmd_name}")
+        command = getattr(module, _FUNCTIONS.get(cmd_name, cmd_name))
         assert isinstance(command, click.Command)
+        command.short_help = _COMMANDS[cmd_name]
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
