@@ -161,7 +161,7 @@ class Attempt:
         size = gather.run_size(self._run, metadata) if metadata else self._topology.size
         if size != self._topology.size:
             raise NotResumableError(
-                f"run folder {self._run} holds a run of {size} rank(s), and this attempt has "
+                f"run folder {self._run} has {size} as its number of ranks, and this attempt has "
                 f"{self._topology.size}: go on with {size}, choose another run id, or pass "
                 "overwrite=True to replace that run"
             )

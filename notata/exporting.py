@@ -72,7 +72,9 @@ def export(
     _refuse_folders(target, to)
     _refuse_inside(target, path)
     if os.path.lexists(target) and not overwrite:
-        raise ExportError(f"{target} exists: choose another file, or overwrite it")
+        raise ExportError(
+            f"{target} exists: choose another file, or replace it by overwrite=True (--overwrite)"
+        )
     given = None if names is None else list(dict.fromkeys(map(label, names)))
     wanted = [f.name for f in contents.arrays(path)] if given is None else given
     arrays = [open_array(path, name) for name in wanted]

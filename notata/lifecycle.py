@@ -58,7 +58,10 @@ def make_run_folder(
             return []
         if attempt.goes_on(resume):
             _check_holds_run(path, "gone on with")
-            attempt.check_size()
+            try:
+                attempt.check_size()
+            except RunExistsError as error:  # that the folder is there is no news
+                raise error from None
             return attempt.claim(resume)
         if not overwrite:
             raise RunExistsError(_taken(path)) from None

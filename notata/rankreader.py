@@ -36,6 +36,9 @@ class RankReader(stored.Shelf):
         super().__init__(run if rank == 0 else folder, home if rank == 0 else own, own)
         self._folder, self._run, self._size = folder, run, size
 
+    def __repr__(self) -> str:
+        return f"LogReader({os.fspath(self._run)!r}).ranks[{self.rank}]"
+
     @property
     def record(self) -> dict[str, Any]:
         """What the rank said of itself (host, status, traceback); empty if it wrote nothing.

@@ -152,6 +152,9 @@ class ExperimentReader:
             rows.append(row)
         return markup.grid("ExperimentReader", self.path.name, rows, len(self))
 
+    def __repr__(self) -> str:
+        return f"ExperimentReader({os.fspath(self.path)!r})"
+
     def __str__(self) -> str:
         there = self.index_path.exists()
         fields, rows = read_table(self.index_path) if there else (["(missing)"], [])

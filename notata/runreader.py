@@ -177,13 +177,13 @@ class LogReader(Shelf):
         return datasets.dataset(self.path, names, dims)
 
     def messages(
-        self, level: str | int = 0, ranks: Iterable[int] | None = None
+        self, level: str | int = 0, ranks: int | Iterable[int] | None = None
     ) -> Iterator[Record]:
         """The run's messages in time order, and of each rank in the order it wrote them.
 
         Args:
             level: The lowest level to give, by name or number.
-            ranks: The ranks to give; all by default.
+            ranks: The rank or ranks to give; all by default.
 
         Yields:
             Time, level, rank and text of each message.
@@ -194,7 +194,7 @@ class LogReader(Shelf):
 
         Ranks: independent.
         """
-        return read_messages(self._run, level, ranks)
+        return read_messages(self._run, level, [ranks] if isinstance(ranks, int) else ranks)
 
     def _repr_html_(self) -> str:
         run = self._run
@@ -207,6 +207,9 @@ class LogReader(Shelf):
             "plots": markup.tried(lambda: self.plots),
         }
         return markup.card("LogReader", self.run_id, status_of(self.path), rows)
+
+    def __repr__(self) -> str:
+        return f"LogReader({self._run!r})"
 
     def __str__(self) -> str:
         params = ", ".join(f"{key}={value}" for key, value in self.params.items())

@@ -182,7 +182,7 @@ class Made(Sequence[T_co]):
         try:
             rank = self._ranks[position]
         except IndexError:
-            raise IndexError(f"there is no {position} in {len(self)} ranks") from None
+            raise IndexError(f"there is no rank {position}: there are {len(self)}") from None
         return self._make(rank)
 
 

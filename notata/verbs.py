@@ -103,7 +103,7 @@ class Verbs(ArrayVerbs):
         name: spelling.Name,
         fig: Any = None,
         dpi: int = 200,
-        formats: Iterable[str] = ("png",),
+        formats: str | Iterable[str] = ("png",),
     ) -> None:
         """Save a matplotlib figure as `plots/<name>.<format>`.
 
@@ -111,7 +111,7 @@ class Verbs(ArrayVerbs):
             name: Its name, without extension.
             fig: The figure; by default the current one of `matplotlib.pyplot`.
             dpi: Dots per inch, for pixel formats.
-            formats: File formats, such as `("png", "pdf")`.
+            formats: File formats, such as `"pdf"` or `("png", "pdf")`.
 
         Raises:
             RuntimeError: If no figure is given and matplotlib is not installed.
@@ -120,7 +120,8 @@ class Verbs(ArrayVerbs):
         """
         if not self._place.active:
             return
-        name, formats = spelling.spelled(name), tuple(formats)
+        name = spelling.spelled(name)
+        formats = (formats,) if isinstance(formats, str) else tuple(formats)
         for ext in formats:
             layout.inside(name, f".{ext}")
         self._place.before()
@@ -138,7 +139,7 @@ class Verbs(ArrayVerbs):
         if self._place.active:
             if not isinstance(content, str):
                 raise UnsupportedValueError(
-                    f"text {name!r}: the content is a {type(content).__name__}, not a string"
+                    f"text {name!r}: the content is of type {type(content).__name__}, no string"
                 )
             data = content.encode("utf-8", "surrogateescape")
             self._artifact("text", name, ".txt", data)
@@ -231,6 +232,9 @@ class Verbs(ArrayVerbs):
     save_json = json
     save_pickle = pickle
     save_bytes = bytes
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._place.home!r}>"
 
     # ----- no copies: a file has one writer -----
 

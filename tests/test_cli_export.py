@@ -207,7 +207,8 @@ def test_the_command(base: Path, to: str, ending: str) -> None:
     again = notata("export", run, "--to", to)
     assert again.exit_code == 2
     assert again.stderr == (
-        f"notata: error: log_heat.{ending} exists: choose another file, or overwrite it\n"
+        f"notata: error: log_heat.{ending} exists: "
+        "choose another file, or replace it by overwrite=True (--overwrite)\n"
     )
     told = json.loads(notata("export", run, "--to", to, "--overwrite", "--json").stdout)
     assert told == {"path": f"log_heat.{ending}", "arrays": ["T"], "nbytes": 24}

@@ -929,3 +929,21 @@ def test_a_copy_of_what_holds_a_logbook_shares_it(tmp_path: Path) -> None:
         with pytest.raises(TypeError, match=r"Logbook can't be pickled.*let workers return"):
             pickle.dumps(log)
     assert [m.message for m in LogReader(log.path).messages()].count("once") == 1
+
+
+def test_a_format_may_be_given_by_itself(base: Path) -> None:
+    plt = pytest.importorskip("matplotlib.pyplot")
+    figure = plt.Figure()
+    with Logbook("a", base) as log:
+        log.plot("f", figure, formats="pdf")
+    assert [path.name for path in (log.path / "plots").iterdir()] == ["f.pdf"]
+
+
+def test_going_on_with_other_ranks_is_one_error(base: Path) -> None:
+    with Logbook("a", base):
+        pass
+    meta = base / "log_a" / "metadata.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"parallel": {"size": 4}}))
+    with pytest.raises(RunExistsError, match="has 4 as its number of ranks, and this") as raised:
+        Logbook("a", base, resume=True)
+    assert raised.value.__suppress_context__

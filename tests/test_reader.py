@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from simulated import write_as
 
 from notata import Experiment, ExperimentReader, Logbook, LogReader
 from notata.errors import (
@@ -139,7 +140,7 @@ def test_ranks_are_made_as_they_are_asked_for(run: LogReader) -> None:
     assert len(ranks[5:][:10]) == 10
     assert [rank.rank for rank in itertools.islice(ranks, 2)] == [0, 1]
     for position in (10**12, -(10**12) - 1):
-        with pytest.raises(IndexError, match=f"no {position} in {10**12} ranks"):
+        with pytest.raises(IndexError, match=f"no rank {position}: there are {10**12}"):
             ranks[position]
 
 
@@ -425,3 +426,21 @@ def test_parameters_and_metadata_of_a_run_take_an_open_each(base: Path) -> None:
     command = [sys.executable, "-c", LOOK, os.fspath(exp.exp_dir)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert int(done.stdout) == 1 + 3 * 2  # the folder of all runs, and two files of each
+
+
+def test_one_rank_is_a_choice_of_ranks(base: Path) -> None:
+    path = write_as(3, base, lambda log: log.info(f"rank {log.rank}"))
+    run = LogReader(path)
+    told = [m.message for m in run.messages(ranks=1) if m.message.startswith("rank")]
+    assert told == ["rank 1"]
+    assert list(run.messages(ranks=1)) == list(run.messages(ranks=[1]))
+
+
+def test_readers_and_writers_say_what_they_are_of(base: Path) -> None:
+    with Logbook("x", base) as log:
+        assert repr(log) == f"<Logbook '{base / 'log_x'}'>"
+    run = LogReader(base / "log_x")
+    assert repr(run) == f"LogReader('{base / 'log_x'}')"
+    assert repr(run.ranks[0]) == f"LogReader('{base / 'log_x'}').ranks[0]"
+    Experiment("sweep", base)
+    assert repr(ExperimentReader(base / "sweep")) == f"ExperimentReader('{base / 'sweep'}')"
