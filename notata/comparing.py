@@ -10,6 +10,7 @@ from notata import overview
 from notata.errors import NotataError
 from notata.opened import Opened, open_array
 from notata.overview import Overview
+from notata.phrases import error_text
 from notata.stored import StrPath
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ class _Arrays:
         try:
             return self._read(found, *(open_array(run, name) for run in self._runs))
         except (NotataError, OSError) as error:
-            return found._replace(problem=str(error))
+            return found._replace(problem=error_text(error))
 
     def _read(self, found: Difference, left: Opened, right: Opened) -> Difference:
         numbers = left.dtype.kind in "biufc" and right.dtype.kind in "biufc"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from notata import gather, layout, manifests, mergerecord, npy, rankfiles
 from notata.assembly import Whole, assemble
 from notata.errors import DamagedError, NotataError
+from notata.phrases import error_text
 from notata.pieces import Identity, Shape, by_label
 from notata.stored import read_metadata
 
@@ -119,7 +120,7 @@ def _head(name: str, path: str) -> ArrayFacts:
             head = npy.read_header(file)
             left = os.fstat(file.fileno()).st_size - file.tell()
     except (NotataError, OSError) as error:
-        return ArrayFacts(name, None, "", 0, str(error))
+        return ArrayFacts(name, None, "", 0, error_text(error))
     needed = math.prod(head.shape) * head.dtype.itemsize
     problem = f"{path} is cut off: {left} bytes of {needed}" if left < needed else ""
     return _told(name, head, problem)

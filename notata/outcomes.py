@@ -116,6 +116,8 @@ def _arrays_at_work(arrays: Iterable[worklist.Array], outcomes: Iterable[Outcome
 
 
 def _paths(folder: str) -> list[str]:
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise NotARunError(f"{folder} is a file, and no folder of a run or of an experiment")
     if not os.path.isdir(folder):
         raise RunNotFoundError(f"no such folder: {folder}")
     if os.path.lexists(os.path.join(folder, layout.METADATA)):

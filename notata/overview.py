@@ -10,6 +10,7 @@ from notata import contents, gather, layout, manifests, rankfiles, silence, tail
 from notata.contents import ArrayFacts
 from notata.errors import NotataError
 from notata.messages import Record, began
+from notata.phrases import error_text
 from notata.provenance import with_hosts
 from notata.pulse import LOST, Clock, state
 from notata.ranges import compact, ranks_of
@@ -91,8 +92,8 @@ def of(run: StrPath, messages: int = 10) -> Overview:
         try:
             return read()
         except (NotataError, OSError, ValueError, TypeError) as error:
-            if str(error) not in damage:
-                damage.append(str(error))
+            if (text := error_text(error)) not in damage:
+                damage.append(text)
             return otherwise
 
     clock = Clock(path)

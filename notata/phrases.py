@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 
@@ -101,3 +102,17 @@ def counted(count: int, what: str) -> str:
     Ranks: independent.
     """
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def error_text(error: Exception) -> str:
+    """An error in a line: of one of the system, which file, and what about it.
+
+    Example:
+        >>> error_text(PermissionError(13, "Permission denied", "x"))
+        'x: Permission denied'
+
+    Ranks: independent.
+    """
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {error.strerror}"
+    return str(error) or type(error).__name__

@@ -52,6 +52,8 @@ class LogReader(Shelf):
             return
         if not os.path.exists(self._run):
             raise RunNotFoundError(f"no such run: {self.path}")
+        if not os.path.isdir(self._run):
+            raise NotARunError(f"{self.path} is a file, and no folder of a run")
         # A node that looked before rank 0 wrote may know of no file for half a minute (NFS), unless
         # it lists the folder.
         if layout.METADATA not in os.listdir(self._run):

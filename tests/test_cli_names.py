@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from calling import notata, run_of
 
-from notata import Experiment, Logbook, LogReader
+from notata import Experiment, Logbook, LogReader, overview
 from notata.errors import NotARunError
 
 
@@ -65,3 +65,24 @@ def test_an_experiment_where_a_run_is_wanted(outputs: Path, call: str) -> None:
     assert "outputs/sweep is an experiment of 1 run, and no run: `notata ls" in result.stderr
     with pytest.raises(NotARunError, match="experiment of 1 run"):
         LogReader(outputs / "sweep")
+
+
+@pytest.mark.parametrize("command", ["merge", "show", "log", "status", "failed", "ls"])
+def test_a_file_is_told_as_one(base: Path, command: str) -> None:
+    Path("afile").write_text("x")
+    result = notata(command, "afile")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("notata: error: afile is a file, ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_file_that_may_not_be_read_is_named_first(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refusing(*args: object) -> None:  # root would be let in
+        raise PermissionError(13, "Permission denied", "T.npy")
+
+    monkeypatch.setattr(overview.contents, "arrays", refusing)
+    result = notata("show", "heat")
+    assert result.exit_code == 1
+    assert result.stderr == "notata: error: T.npy: Permission denied\n"

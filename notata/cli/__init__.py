@@ -15,8 +15,9 @@ from typing import Any
 
 import click
 
-from notata.cli.printing import KEEP, WRONG, complain, hint, told
+from notata.cli.printing import KEEP, WRONG, complain, hint
 from notata.errors import NotataError, RunNotFoundError
+from notata.phrases import error_text
 from notata.version import __version__
 
 # Each command, with what it does in a few words.
@@ -74,7 +75,7 @@ class _Commands(click.Group):
         except OSError as error:
             if error.errno == errno.EPIPE:  # `notata ls | head`: Click ends quietly
                 raise
-            complain(told(error))
+            complain(error_text(error))
         ctx.exit(WRONG)
 
 

@@ -10,10 +10,10 @@ import click
 
 from notata import layout
 from notata.cli.mergeshow import Outcome, Shown
-from notata.cli.printing import ATTENTION, KEEP, WELL, WRONG, located, told
+from notata.cli.printing import ATTENTION, KEEP, WELL, WRONG, located
 from notata.cli.progress import Progress
 from notata.errors import MergeError, NotataError
-from notata.phrases import size_text
+from notata.phrases import error_text, size_text
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -133,7 +133,7 @@ def _merge_named(named: str, options: Options, shown: Shown) -> None:
         folders = [named] if listing.is_experiment(named) else listing.experiments_in(named)
         runs = [] if folders == [named] else listing.runs_in(named)
     except OSError as error:
-        shown.add(Outcome(named, WRONG, problems=(told(error),)))
+        shown.add(_refused(named, error))
         return
     if not runs and not folders:
         shown.add(_outcome(named, options))  # which says that it is no run
@@ -158,7 +158,7 @@ def _merge_experiment(path: str, options: Options, shown: Shown) -> None:
             rows = Index(path).rebuild()
             shown.indexed(path, rows)
     except OSError as error:
-        shown.add(Outcome(path, WRONG, problems=(told(error),)))
+        shown.add(_refused(path, error))
     if not runs:
         shown.empty(path)
     shown.end(path)
@@ -205,7 +205,12 @@ def _outcome(run: str, options: Options) -> Outcome:
     except NotataError as error:
         return Outcome(run, WRONG, problems=(str(error),), named=run in str(error))
     except OSError as error:
-        return Outcome(run, WRONG, problems=(told(error),))
+        return _refused(run, error)
+
+
+def _refused(run: str, error: OSError) -> Outcome:
+    text = error_text(error)
+    return Outcome(run, WRONG, problems=(text,), named=text.startswith(f"{run}:"))
 
 
 def _hint(options: Sequence[str]) -> str:

@@ -135,16 +135,6 @@ def complain(message: str) -> None:
     click.echo(f"notata: error: {printable(message)}", err=True)
 
 
-def told(error: OSError) -> str:
-    """An error of the system in a line: which file, and what about it.
-
-    Ranks: independent.
-    """
-    if error.strerror and error.filename is not None:
-        return f"{os.fsdecode(error.filename)}: {error.strerror}"
-    return str(error) or type(error).__name__
-
-
 def located(named: str) -> str:
     """The folder that a command's RUN, EXPERIMENT or DIR means: itself, or one below `outputs`.
 
