@@ -177,7 +177,7 @@ def test_a_newcomer_follows_the_readme_and_the_first_two_tutorials(
     home = tmp_path / "home"
     installed, _ = shell.run("python -c 'import notata; print(notata.__file__)'")
     assert installed.startswith(str(home / "notata-env"))
-    assert (home / "heat" / "sweep_error_over_dt.png").stat().st_size > 10_000
+    assert (home / "heat" / "sweep_error_over_dt_by_order.png").stat().st_size > 10_000
 
 
 def test_the_first_tutorial_needs_no_extra(shell: Shell, clone: Path, tmp_path: Path) -> None:
