@@ -72,8 +72,7 @@ def obedience(folder: Path) -> Iterator[Callable[[], Process]]:
     """What makes processes that obey."""
     address = os.fspath(folder / "orders")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("NOTATA_", "SLURM_", "PMI"))}
-    told = {"PYTHONPATH": os.fspath(ROOT), "NOTATA_HEARTBEAT": "0", "NOTATA_LOST_AFTER": "0"}
-    told |= {"OPENBLAS_NUM_THREADS": "1"}
+    told = {"PYTHONPATH": os.fspath(ROOT), "NOTATA_HEARTBEAT": "0", "OPENBLAS_NUM_THREADS": "1"}
     command = [sys.executable, __file__, address]
     with open(folder / "said", "wb") as said:
         server = subprocess.Popen(command, env=kept | told, stderr=said, cwd=folder)

@@ -513,10 +513,7 @@ def test_a_disk_error_is_a_problem_of_that_run(
     assert (fine / "data" / "T.npy").exists()
 
 
-def test_a_run_that_never_closed_is_merged_when_asked(
-    launch: Launch, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NOTATA_LOST_AFTER", "0")
+def test_a_run_that_never_closed_is_merged_when_asked(launch: Launch) -> None:
     path = launch("killed", close=False)
     refused = notata("merge", path)
     assert refused.exit_code == 2

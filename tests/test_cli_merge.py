@@ -288,15 +288,10 @@ def test_a_folder_of_runs_and_experiments() -> None:
     assert merge("outputs").exit_code == 0
 
 
-def test_a_run_that_is_named_itself_must_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_named_itself_must_have_ended() -> None:
     run = going("alive")
     assert merge(run).exit_code == 2
-    for options in ((), ("--dry-run",)):
-        result = merge("--unfinished", *options, run)
-        assert result.exit_code == 2
-        assert "signs of life: merge it when it has ended" in result.stderr + result.stdout
     assert not (run / "merge.json").exists()
-    monkeypatch.setenv("NOTATA_LOST_AFTER", "0")
     assert merge("--unfinished", run).exit_code == 0
 
 

@@ -205,10 +205,7 @@ def test_what_is_no_hole_is_never_let_pass(base: Path) -> None:
     assert np.load(run / "data/x.npy").tolist() == [1]
 
 
-def test_a_run_that_never_ended_takes_both_permissions(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NOTATA_LOST_AFTER", "0")
+def test_a_run_that_never_ended_takes_both_permissions(base: Path) -> None:
     run = written(base, rows_of_3)
     meta = json.loads((run / "metadata.json").read_text())
     (run / "metadata.json").write_text(json.dumps(meta | {"status": "initialized"}))

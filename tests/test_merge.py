@@ -187,10 +187,7 @@ def test_once_all_ranks_told_their_hosts_none_is_unknown(base: Path) -> None:
     assert "hosts_unknown" not in parallel
 
 
-def test_the_metadata_of_a_run_that_may_go_on_stays_rank_0_s(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NOTATA_LOST_AFTER", "0")
+def test_the_metadata_of_a_run_that_may_go_on_stays_rank_0_s(base: Path) -> None:
     logs = [open_as(rank, 2, base) for rank in range(2)]
     for log in logs:
         rows(log)

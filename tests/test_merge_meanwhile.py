@@ -1,4 +1,4 @@
-"""Merging a run that goes on all the same: no line of rank 0 is lost."""
+"""Merging a run that goes on all the same: no line of rank 0 is alive."""
 
 from __future__ import annotations
 
@@ -64,29 +64,6 @@ def during(act: Callable[[], object]) -> Callable[[int, int], None]:
 # ----- at work when the merge begins -----
 
 
-def test_a_run_that_gives_signs_of_life_is_not_merged_as_unfinished(alive: Logbook) -> None:
-    before = files_of(alive.path)
-    with pytest.raises(MergeError, match=r"not ended.*signs of life.*LOST_AFTER=0") as caught:
-        notata.merge(alive.path, unfinished=True)
-    assert caught.value.ways_out == []
-    assert merging.make_plan(os.fspath(alive.path), unfinished=True).problems
-    assert files_of(alive.path) == before
-    alive.info("after it")
-    assert "after it" in lines(alive.path)
-
-
-def test_it_is_once_it_gave_none_for_long_or_one_says_so(
-    alive: Logbook, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NOTATA_LOST_AFTER", "0")
-    notata.merge(alive.path, unfinished=True)
-    monkeypatch.delenv("NOTATA_LOST_AFTER")
-    alive.array("y", [0])  # so that there is something to merge
-    for name in (layout.METADATA, layout.LOG):
-        os.utime(alive.path / name, (0, 0))
-    assert "y" in str(notata.merge(alive.path, unfinished=True).rows)
-
-
 def test_a_merge_gives_no_sign_of_life_in_the_run_s_place(
     alive: Logbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,20 +90,13 @@ def test_what_is_written_after_mark_failed_is_merged_once_the_block_has_ended(ba
 # ----- at work while it is merged -----
 
 
-@pytest.fixture
-def lost(alive: Logbook, monkeypatch: pytest.MonkeyPatch) -> Logbook:
-    """The same, where it is said that it is dead."""
-    monkeypatch.setenv("NOTATA_LOST_AFTER", "0")
-    return alive
-
-
-def test_nothing_is_put_in_place_where_rank_0_writes_during_the_merge(lost: Logbook) -> None:
-    rows_before = set(files_of(lost.path))
+def test_nothing_is_put_in_place_where_rank_0_writes_during_the_merge(alive: Logbook) -> None:
+    rows_before = set(files_of(alive.path))
     with pytest.raises(MergeError, match="the run goes on: rank 0 wrote messages"):
-        notata.merge(lost.path, unfinished=True, progress=during(lambda: lost.info("not dead")))
-    assert set(files_of(lost.path)) == rows_before
-    lost.info("still not")
-    assert lines(lost.path)[-2:] == ["not dead", "still not"]
+        notata.merge(alive.path, unfinished=True, progress=during(lambda: alive.info("not dead")))
+    assert set(files_of(alive.path)) == rows_before
+    alive.info("still not")
+    assert lines(alive.path)[-2:] == ["not dead", "still not"]
 
 
 def test_nothing_is_put_in_place_where_another_attempt_begins(base: Path) -> None:
@@ -207,14 +177,14 @@ def test_what_a_merge_sees_while_another_is_at_work_is_no_problem(
 
 
 def test_rank_0_goes_on_in_the_file_that_a_merge_put_in_place(
-    lost: Logbook, monkeypatch: pytest.MonkeyPatch
+    alive: Logbook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    notata.merge(lost.path, unfinished=True)
+    notata.merge(alive.path, unfinished=True)
     later = time.time() + 60
     monkeypatch.setattr("notata.logwriter.time.time", lambda: later)
-    lost.info("found again")
-    assert lines(lost.path)[-1] == "found again"
-    assert lines(lost.path).count("here is 0") == 1
+    alive.info("found again")
+    assert lines(alive.path)[-1] == "found again"
+    assert lines(alive.path).count("here is 0") == 1
 
 
 def test_rank_0_writes_into_no_log_that_replaced_its_own_otherwise(

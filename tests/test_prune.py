@@ -121,10 +121,7 @@ def test_nothing_is_pruned_where_what_was_merged_is_damaged(base: Path) -> None:
     assert tree_of(run) == before
 
 
-def test_a_run_that_has_not_ended_is_not_pruned(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NOTATA_LOST_AFTER", "0")
+def test_a_run_that_has_not_ended_is_not_pruned(base: Path) -> None:
     logs = [open_as(rank, 2, base) for rank in range(2)]
     for log in logs:
         log.array("x", [log.rank])

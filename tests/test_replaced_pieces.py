@@ -44,11 +44,6 @@ VERBS: dict[str, Callable[[Logbook, int], None]] = {
 NAMES = {"array": {"T": 0}, "large": {"T": 0}, "bundle": {"b:u": 0, "b:w": 2}}
 
 
-@pytest.fixture
-def all_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NOTATA_LOST_AFTER", "0")
-
-
 def manifest(run: Path) -> Path:
     return run / "ranks/rank_00001/manifest.jsonl"
 
@@ -130,7 +125,6 @@ VICTIM = """
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.usefixtures("all_have_ended")
 def test_a_rank_that_is_killed_at_any_call_leaves_the_one_or_the_other(
     tmp_path: Path, verb: str
 ) -> None:

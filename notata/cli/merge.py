@@ -37,9 +37,6 @@ killed, a rank never closed it, or left nothing and may have been silent. --allo
 what is known to be missing: it leaves holes (NaN; where the type has none, zeros, and True in
 data/NAME.mask.npy), and the summary and merge.json name each of them.
 
-A run that gave a sign of life lately is not merged, since rank 0 would lose what it writes;
-NOTATA_LOST_AFTER=0 says that all its processes have ended.
-
 --dry-run looks at names, sizes and heads of files alone. What they hold is read when it is merged,
 so that damage within a file is found then; it changes nothing and is named.
 
@@ -174,7 +171,8 @@ def _outcome_of_many(run: str, options: Options) -> Outcome:
     if status not in ENDED and not options.unfinished:
         return Outcome(run, ATTENTION, left_out=f"it is still going, or was killed ({status})")
     if status not in ENDED and not pulse.is_lost(run, status):
-        return Outcome(run, ATTENTION, left_out="it still gives signs of life")
+        told = "it still gives signs of life; to merge it as far as it got, name it by itself"
+        return Outcome(run, ATTENTION, left_out=told)
     return _outcome(run, options)
 
 

@@ -10,7 +10,7 @@ from notata.assembly import Whole
 from notata.mergerecord import MergeRecord
 from notata.merging import record
 from notata.merging.output import MISSING, NEVER, RANK_UNCLEAR, RUN_GOES_ON, Problem
-from notata.merging.survey import ENDED, Survey, is_at_work
+from notata.merging.survey import ENDED, Survey
 from notata.pieces import Identity
 from notata.ranges import ranks_text
 
@@ -28,14 +28,7 @@ def doubts(
     Ranks: independent.
     """
     status = found.meta.get("status")
-    if is_at_work(found.run, found.meta):
-        yield Problem(
-            f"the run has not ended (status {status!r}), and gives signs of life",
-            NEVER,
-            hint="merge it when it has ended; where all its processes have, `notata reconcile` "
-            "writes down what the scheduler knows of it, and NOTATA_LOST_AFTER=0 says so by hand",
-        )
-    elif status not in ENDED:
+    if status not in ENDED:
         yield Problem(
             f"the run has not ended (status {status!r})",
             RUN_GOES_ON,

@@ -77,8 +77,6 @@ def _at_work(run: str, meta: Mapping[str, Any]) -> Iterator[str]:
         rank: read_json(os.path.join(folder, layout.RANK_RECORD)) or {}
         for rank, folder in gather.rank_folders(run).items()
     }
-    if survey.is_at_work(run, meta):
-        yield "it has not ended, and gives signs of life"
     together = (meta.get("parallel") or {}).get("pieces") is not None  # all have closed it
     if together or "reconciled" in meta or not pulse.bound():
         return

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from notata import checksums, gather, layout, manifests, pulse
+from notata import checksums, gather, layout, manifests
 from notata.errors import DamagedError
 from notata.mergerecord import Fingerprint, Fingerprints
 from notata.merging.output import MISSING, Problem
@@ -126,21 +126,6 @@ def look(run: str, meta: Mapping[str, Any]) -> Seen:
     told = meta.get("attempts")
     opening = (meta.get("opening"), len(told) if isinstance(told, list) else 0, meta.get("status"))
     return Seen(log, newest, opening)
-
-
-def is_at_work(run: str, meta: Mapping[str, Any]) -> bool:
-    """Whether rank 0 may still write, as the run has not ended and gives signs of life.
-
-    Args:
-        run: Folder of the run.
-        meta: Its metadata.
-
-    Raises:
-        SettingError: If `NOTATA_LOST_AFTER` is not a number of seconds.
-
-    Ranks: independent.
-    """
-    return meta.get("status") not in ENDED and not pulse.is_lost(run)
 
 
 def survey(run: str, meta: Mapping[str, Any], size: int, files: Fingerprints) -> Survey:

@@ -17,13 +17,6 @@ from notata.errors import MergeError
 
 pytestmark = pytest.mark.mpi
 
-
-@pytest.fixture
-def all_have_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is looked at here is looked at once the launcher has ended."""
-    monkeypatch.setenv("NOTATA_LOST_AFTER", "0")
-
-
 GRACE = 2.0
 SLACK = 5.0  # for the end of the job, behind the grace period
 SIZES = (2, 3, 5)
@@ -59,14 +52,14 @@ def some_of(how: str) -> list[Case]:
 
 
 @pytest.mark.parametrize("how", REASONS)
-def test_a_rank_that_breaks(launch_in, tmp_path, how, all_have_ended):
+def test_a_rank_that_breaks(launch_in, tmp_path, how):
     check_all(launch_in, tmp_path, how, some_of(how))
 
 
 @pytest.mark.matrix
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("how", REASONS)
-def test_every_rank_of_every_size_breaks(launch_in, tmp_path, how, all_have_ended):
+def test_every_rank_of_every_size_breaks(launch_in, tmp_path, how):
     check_all(launch_in, tmp_path, how, EVERY, bounded=True)
 
 
