@@ -404,7 +404,7 @@ def test_points_that_another_number_of_ranks_began_are_left_with_a_word(
     run = exp.runs_dir.absolute() / "log_s_k_1"
     assert said.startswith(
         "notata: a point of the sweep is left, and so is any other like it: run folder "
-        f"{run} holds a run of 4 rank(s), and this attempt has 1: go on with 4"
+        f"{run} has 4 as its number of ranks, and this attempt has 1: go on with 4"
     )
 
 

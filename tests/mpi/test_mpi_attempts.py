@@ -58,7 +58,9 @@ def test_another_number_of_ranks_is_refused_on_all(launch, killed):
     for told in done.told.values():
         error = told["resuming"]["error"]
         assert error["classes"][:2] == ["NotResumableError", "RunExistsError"]
-        assert "of 3 rank(s), and this attempt has 2: go on with 3" in error["message"]
+        assert (
+            "has 3 as its number of ranks, and this attempt has 2: go on with 3" in error["message"]
+        )
     assert not (killed / "log_a" / ".attempt-2").exists()
 
 
