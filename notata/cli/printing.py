@@ -86,8 +86,9 @@ def show(table: Table, spare: Sequence[str] = ()) -> None:
 
     Ranks: independent.
     """
-    for line in fitting.lines(table, console(), spare):
-        print(line)  # Rich knows whether colours are wanted, and what can be printed; Click doesn't
+    # Rich knows whether colours are wanted, and what can be printed; Click, what to do where the
+    # reader of a pipe has gone, if it hears of that while the command runs.
+    print("\n".join(fitting.lines(table, console(), spare)), flush=True)
 
 
 def status_text(status: str, count: int | None = None) -> Text:
