@@ -320,6 +320,10 @@ TOGETHER = "0 0 in 0\n1 0 in 1\n0 0 out 0\n1 0 out 0\n0 1 in 4\n0 1 out 0\n1 1 i
         ([account(0), account(1)], TOGETHER, "bad ok ok", "0 of 4 turns"),
         ([account(0), account(1)], TOGETHER, "bad ok ok", "in 1 by journal"),
         ([account(0, refused="no"), account(1)], APART, "bad ok ok", "the lock fails: no"),
+        # A busy machine: all had the lock, and one waited too long for its next turn.
+        ([account(0), account(1, refused="x", late=True)], APART, "warn ok ok", "is slow: x"),
+        ([account(0), account(1, 0, refused="x", late=True)], APART, "bad ok ok", "fails: x"),
+        ([account(0), account(1, refused="x", late=False)], APART, "bad ok ok", "fails: x"),
         ([account(0), account(1)], APART.replace("1 1 out 0\n", ""), "ok bad ok", "changed hands"),
         ([account(0), account(1)], APART.replace("in 4", "in 2"), "ok warn ok", "changed hands"),
         ([account(0), account(1, won=[0, 1])], APART, "ok ok bad", "changed hands"),

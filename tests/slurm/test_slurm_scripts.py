@@ -151,10 +151,10 @@ def test_merge_sbatch_depends_on_a_job(cluster: Cluster, home: Path) -> None:
 
 
 def test_requeue_sbatch_saves_and_goes_on(cluster: Cluster, home: Path) -> None:
-    # Ten seconds at least before the warning, and as long as fifty for all steps.
+    # Time to start before the warning, on a busy machine too: half a minute; and for all steps.
     job = cluster.submit(
-        "--time=1",
-        "--signal=B:USR1@50",
+        "--time=2",
+        "--signal=B:USR1@90",
         "slurm/requeue.sbatch",
         "slurm/heat.py",
         "0.25",
