@@ -123,7 +123,8 @@ def read(run: str, size: int) -> dict[int, Stand]:
     for rank in sorted(paths.keys() | left.keys()):
         both = [_last(paths[rank], began)] if rank in paths else []
         both += [_by_timer(left[rank], rank, began)] if rank in left else []
-        stands = sorted(filter(None, both), key=lambda stand: stand.went_on)
+        # A process that ends while it writes its stacks leaves a head without any.
+        stands = sorted(filter(None, both), key=lambda one: (one.went_on, not one.frames))
         if stands:
             found[rank] = stands[0]
     return found

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from simulated import open_as, program, tree
 
-from notata import Logbook, LogReader, vigil
+from notata import Logbook, LogReader, layout, vigil
 from notata.stacks import survey
 from notata.watchdog import Watchdog
 
@@ -136,6 +136,14 @@ def test_a_process_that_holds_python_s_lock_is_seen(
     ((stand,),) = found.groups
     assert stand.rank == (rank or 0)
     assert stand.place.startswith("holds_the_lock (")
+    # Had it ended while its own watchdog wrote, a head would be there too.
+    folder = run if rank is None else run / layout.rank_dir(rank)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / layout.STACKS).write_text(
+        f"[2026-11-26T12:00:00] rank {stand.rank} on n, process 1: no sign of life for 4.0 s; "
+        "main thread 0x0000000000000001\n"
+    )
+    assert survey(str(run), 1 if rank is None else 3).groups[0][0].frames == stand.frames != ()
     assert stand.silent >= 0.5
     assert len(found.silent) == (0 if rank is None else 2)
     assert not list(run.rglob("log.txt"))
