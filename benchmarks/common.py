@@ -67,7 +67,9 @@ def joined(run: Path, target: str, jobs: int = 1) -> tuple[float, float, int]:
     made = run / "joined.tmp"
     made.unlink(missing_ok=True)
     command = [sys.executable, "-c", JOIN, str(run), target, str(jobs)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    # Whoever made the run was each of its ranks in turn; the join is none of them.
+    environ = {k: v for k, v in os.environ.items() if k not in ("NOTATA_RANK", "NOTATA_SIZE")}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environ)
     seconds, synced, megabytes = done.stdout.split()
     return float(seconds), float(synced), int(megabytes)
 
