@@ -22,7 +22,6 @@ from notata.messages import now, stamp_seconds
 from notata.stored import read_json
 from notata.topology import Topology, hostname, same_launch
 
-OPENING = 60.0  # seconds in which whoever makes a run's folder has said in it whose it is
 _SLACK = 60.0  # seconds that the openings of two ranks of one launch may lie apart
 
 Entry = dict[str, Any]
@@ -130,7 +129,7 @@ class Attempt:
             began.append(_job_of_record(self._record(number) or {}))
         elif not os.path.lexists(os.path.join(self._run, layout.METADATA)):
             # Killed before it could say whose run it is; else another process may be opening it.
-            return not self._topology.is_root or self._age() > OPENING
+            return not self._topology.is_root or self._age() > pulse.OPENING
         ours = [job.restarts for job in began if (job.id, job.task) == (mine.id, mine.task)]
         # Other ranks without a communicator may find that rank 0 has gone on already.
         return bool(ours) and (max(ours) < mine.restarts or not self._topology.is_root)

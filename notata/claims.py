@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from notata import files, layout, pulse, scheduler
-from notata.attempts import OPENING, Attempt, current_job, job_of
+from notata.attempts import Attempt, current_job, job_of
 from notata.jobs import End, JobId
 from notata.stored import read_json
 from notata.topology import Topology
@@ -85,7 +85,7 @@ class Claims:
         """
         told = seen.metadata.get("attempts")
         number = (len(told) if isinstance(told, list) and told else 1) + 1
-        limit = max(OPENING, pulse.bound())
+        limit = max(pulse.OPENING, pulse.bound())
         while self._since(_changed(os.path.join(seen.run, layout.attempt_file(number)))) > limit:
             number += 1
         return number

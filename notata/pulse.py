@@ -18,6 +18,7 @@ from notata.errors import SettingError
 from notata.vigil import Task
 
 RUNNING, LOST = "running", "lost"
+OPENING = 60.0  # seconds in which whoever makes a run's folder has said in it whose it is
 USUAL = 60.0  # seconds between two signs of life where nobody says otherwise
 _COARSEST_TICK = 2.5  # seconds
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.002, 0.25

@@ -25,7 +25,6 @@ STATES = (COMPLETE, FAILED, RUNNING, LOST, WAITING)
 _SLACK = 5.0  # seconds that the clocks of the scheduler and of the file server may differ
 # How reasons begin where not the scheduler ended a job's processes.
 _UNASKED = ("FAILED", "OUT_OF_MEMORY", "NODE_FAIL", "no sign of life")
-_OPENING = 60.0  # seconds in which a folder that was just made may be without metadata
 _REUSED = 60.0  # a job that ended so long before its run began is another one of the same id
 
 
@@ -182,7 +181,7 @@ class Judge:
         if os.path.lexists(os.path.join(path, layout.METADATA)):
             return False
         with suppress(OSError):
-            return self._clock.now - os.stat(path).st_mtime <= _OPENING
+            return self._clock.now - os.stat(path).st_mtime <= pulse.OPENING
         return False
 
     def _by_job(self, told: Outcome, job: Job) -> Outcome:

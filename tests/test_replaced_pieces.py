@@ -212,16 +212,21 @@ def test_where_the_rename_is_refused_the_file_tells(
     assert len(kept.splitlines()) == len(piece)
 
 
+def refused(log: Logbook, version: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write an array that doesn't get its name."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", None)
+        with pytest.raises(TypeError):
+            array(log, version)
+
+
 def test_what_is_refused_and_then_written_is_settled(
     base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def work(log: Logbook) -> None:
         if log.rank:
             array(log, 1)
-            with monkeypatch.context() as patch:
-                patch.setattr(os, "replace", None)
-                with pytest.raises(TypeError):
-                    array(log, 1)
+            refused(log, 1, monkeypatch)
             array(log, 2)
 
     run = write_as(2, base, work)
@@ -234,10 +239,7 @@ def test_damage_in_what_may_be_either_is_told(base: Path, monkeypatch: pytest.Mo
     def work(log: Logbook) -> None:
         if log.rank:
             array(log, 1)
-            with monkeypatch.context() as patch:
-                patch.setattr(os, "replace", None)
-                with pytest.raises(TypeError):
-                    array(log, 2)
+            refused(log, 2, monkeypatch)
         else:
             log.array("T", np.full((4, 1), 9.0), start=(4, 0), shape=(8, 1))
 

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 JOBS = Path(__file__).parent / "programs"  # what the tests' jobs run
 
@@ -154,6 +155,13 @@ def missing() -> str | None:
     if done.returncode != 0:
         return f"no host name for each node: unshare: {done.stderr.decode().strip()}"
     return None
+
+
+def give_up(why: str) -> NoReturn:
+    """Skip a test; where `make test-slurm` asks for it (`NOTATA_NEED_SLURM`), fail it."""
+    import pytest
+
+    (pytest.fail if "NOTATA_NEED_SLURM" in os.environ else pytest.skip)(why)
 
 
 # Variables that belong to another cluster, another launcher, or the tests themselves.

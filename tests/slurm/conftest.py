@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, NoSlurmError, missing
+from cluster import Cluster, NoSlurmError, give_up, missing
 
 # They are started by jobs; collecting them for their doctests would run them here.
 collect_ignore_glob = ["programs/*"]
-
-# Set by `make test-slurm`: where these tests are asked for, they aren't skipped.
-_NEEDED = "NOTATA_NEED_SLURM" in os.environ
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
@@ -37,6 +33,6 @@ def cluster() -> Iterator[Cluster]:
         except NoSlurmError as error:
             why = str(error)
     if why is not None:
-        (pytest.fail if _NEEDED else pytest.skip)(f"no Slurm: {why}")
+        give_up(f"no Slurm: {why}")
     yield cluster
     cluster.stop()

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cluster import CONFIG, JOBS, Cluster, NoSlurmError, missing
+from cluster import CONFIG, JOBS, Cluster, NoSlurmError, give_up, missing
 
 from notata.outcomes import survey
 from notata.reconciling import reconcile
@@ -48,12 +48,12 @@ def limiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     if not (MEMORY / "cgroup.procs").exists() or not os.access(MEMORY, os.W_OK):
         pytest.skip("no memory cgroups of version 1 that one may write to")
     if missing() is not None:
-        pytest.skip(f"no Slurm: {missing()}")
+        give_up(f"no Slurm: {missing()}")
     cluster = LimitingCluster(Path(tempfile.mkdtemp(prefix="notata-slurm-", dir="/tmp")))
     try:
         cluster.start()
     except NoSlurmError as error:
-        pytest.skip(f"Slurm can't limit memory here: {error}")
+        give_up(f"Slurm can't limit memory here: {error}")
     for name in ("SLURM_CONF", "PATH"):
         monkeypatch.setenv(name, cluster.environment()[name])
     yield cluster
