@@ -13,7 +13,7 @@ endif
 export PATH
 
 # Nothing that is installed elsewhere may take part.
-unexport PYTHONPATH PYTHONHOME
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 # Errors only: what pip says otherwise is of no use here. Python compiles what it imports by itself;
 # pip would compile every file, which takes most of the time.

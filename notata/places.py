@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from notata import files, folders, layout
+from notata import files, folders, layout, mergerecord
 from notata.attempts import Attempt
 from notata.errors import PieceError
 from notata.logwriter import LogWriter
@@ -160,8 +160,17 @@ class RootPlace(Place):
             weakref.finalize(self, shutil.rmtree, self.home, ignore_errors=True)
 
     def reserve(self, file: str) -> None:
-        """Note that this file holds a whole array."""
+        """Note that this file holds a whole array.
+
+        Raises:
+            PieceError: If it is made of pieces, this attempt's or an earlier one's.
+        """
         self._names.take(file, "whole")
+        if f"{layout.DATA}/{file}" in mergerecord.read(self.home).files:
+            raise PieceError(
+                f"{layout.DATA}/{file} was made by notata merge, of pieces that ranks wrote in an "
+                "earlier attempt; give the array of log.root another name"
+            )
 
 
 class Names:

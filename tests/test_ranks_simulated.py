@@ -362,6 +362,23 @@ def test_an_array_is_whole_or_in_pieces_not_both(base: Path) -> None:
     assert tree(log.path / "data") == ["a.npz", "b.npy"]
 
 
+def test_the_root_view_does_not_write_over_what_was_merged_of_pieces(base: Path) -> None:
+    def work(log: Logbook) -> None:
+        blocks(log)
+        log.arrays("b", u=[log.rank])
+
+    run = write_as(3, base, work)
+    notata.merge(run)
+    with open_as(0, 3, base, launch="launch-2", resume=True) as log:
+        with pytest.raises(PieceError, match=r"data/T\.npy was made by notata merge"):
+            log.root.array("T", T + 1)
+        with pytest.raises(PieceError, match=r"data/b\.npz was made by notata merge"):
+            log.root.arrays("b", u=[7])
+        log.root.array("b", [7])  # an array is another file
+    np.testing.assert_array_equal(LogReader(run).load_array("T"), T)
+    assert LogReader(run).load_array("b:u").tolist() == [0, 1, 2]
+
+
 # ----- pieces -----
 
 
