@@ -174,6 +174,33 @@ def by_rank_0(
     ]
 
 
+def carried(parallel: Any, until: str) -> dict[str, Any]:
+    """What an attempt noted of clocks, for the metadata of the next one: `parallel.earlier`.
+
+    Args:
+        parallel: What the metadata say of ranks, as the attempt left them.
+        until: When the next one begins, as a time stamp.
+
+    Example:
+        >>> told = {"hosts": {"a": "0", "b": "1"}, "clocks": {"b": [["", 5.0, 0.1]]}}
+        >>> carried(told, "")["earlier"]
+        [{'until': '', 'hosts': {'b': '1'}, 'clocks': {'b': [['', 5.0, 0.1]]}}]
+
+    Ranks: root only.
+    """
+    told = parallel if isinstance(parallel, dict) else {}
+    known, hosts = told.get("clocks"), told.get("hosts")
+    entry: dict[str, Any] = {"until": until}
+    if known and isinstance(known, dict) and isinstance(hosts, dict):
+        entry |= {"hosts": {host: hosts[host] for host in known if host in hosts}}
+        entry |= {"clocks": known}
+    earlier = told.get("earlier")
+    return {"earlier": [*(earlier if isinstance(earlier, list) else []), entry]}
+
+
+_Table = tuple[list[int], list[float]]  # ticks, and by how many a clock was ahead then
+
+
 class Corrections:
     """What to take off the stamps of ranks before they are compared.
 
@@ -181,18 +208,36 @@ class Corrections:
         largest: The largest correction at all, in seconds.
     """
 
-    def __init__(self, clocks: Mapping[str, Sequence[Sequence[Any]]], hosts: Mapping[str, str]):
+    def __init__(
+        self,
+        clocks: Mapping[str, Sequence[Sequence[Any]]],
+        hosts: Mapping[str, str],
+        earlier: Sequence[Mapping[str, Any]] = (),
+    ):
         """Take over what the metadata says.
 
         Args:
             clocks: Of each host, its comparisons.
             hosts: The ranks of each host, as ranges.
+            earlier: The same of each attempt before, with the time `until` which it lasted.
 
         Raises:
             ValueError: If it says something else; so do other errors of wrong types.
         """
         self.largest = 0.0
-        self._tables: dict[int, tuple[list[int], list[float]]] = {}
+        attempts = [self._read(one.get("clocks", {}), one.get("hosts", {})) for one in earlier]
+        attempts.append(self._read(clocks, hosts))
+        ends = [messages.ticks(str(one["until"]).encode()) for one in earlier]
+        self._tables = {
+            rank: _chained([attempt.get(rank) for attempt in attempts], ends)
+            for rank in set().union(*attempts)
+        }
+
+    def _read(
+        self, clocks: Mapping[str, Sequence[Sequence[Any]]], hosts: Mapping[str, str]
+    ) -> dict[int, _Table]:
+        """The comparisons of each rank of an attempt whose clock was ahead or behind."""
+        tables: dict[int, _Table] = {}
         for host, told in clocks.items():
             samples = [Sample(str(t), float(offset), float(doubt)) for t, offset, doubt in told]
             sure = [s.offset if abs(s.offset) > s.uncertainty else 0.0 for s in samples]
@@ -202,7 +247,8 @@ class Corrections:
                 self.largest = max(self.largest, *map(abs, sure))
                 when = [messages.ticks(sample.time.encode()) for sample in samples]
                 table = (when, [2e6 * offset for offset in sure])
-                self._tables |= dict.fromkeys(expand(hosts[host]), table)
+                tables |= dict.fromkeys(expand(hosts[host]), table)
+        return tables
 
     def __bool__(self) -> bool:
         return bool(self._tables)
@@ -222,7 +268,7 @@ class Corrections:
         return ticks if table is None else _corrected(ticks, table)
 
 
-def _corrected(ticks: Array, table: tuple[list[int], list[float]]) -> Array:
+def _corrected(ticks: Array, table: _Table) -> Array:
     import numpy as np
 
     # From the first comparison on, since a double can't tell microseconds since the year 1.
@@ -230,6 +276,21 @@ def _corrected(ticks: Array, table: tuple[list[int], list[float]]) -> Array:
     offsets = np.interp(since, [when - first for when in table[0]], table[1])
     corrected: Array = ticks - np.rint(offsets).astype(np.int64)
     return corrected
+
+
+def _chained(attempts: Sequence[_Table | None], ends: Sequence[int]) -> _Table:
+    """One rank's comparisons of several attempts, on another node each maybe, as one table."""
+    when, offsets = attempts[0] or ([ends[0]], [0.0])
+    for end, table in zip(ends, attempts[1:], strict=True):
+        times, ahead = table or ([end], [0.0])
+        # The next attempt began when its own clock, not rank 0's, showed this. What the last one
+        # wrote by a clock that was ahead of that by more than the time between them counts as the
+        # next one's; but attempts are minutes apart, and clocks hardly seconds.
+        begins = end + round(ahead[0])
+        before = [min(time, begins - 1) for time in when]
+        when = [*before, begins - 1, begins, *(max(time, begins) for time in times)]
+        offsets = [*offsets, offsets[-1], ahead[0], *ahead]
+    return when, offsets
 
 
 def of_run(run: str | os.PathLike[str]) -> Corrections:
@@ -240,6 +301,7 @@ def of_run(run: str | os.PathLike[str]) -> Corrections:
     try:
         meta = json.loads(files.read_bytes(os.path.join(run, layout.METADATA)) or b"{}")
         parallel = meta.get("parallel", {})
-        return Corrections(parallel.get("clocks", {}), parallel.get("hosts", {}))
+        known, hosts = parallel.get("clocks", {}), parallel.get("hosts", {})
+        return Corrections(known, hosts, parallel.get("earlier", ()))
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return Corrections({}, {})

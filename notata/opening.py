@@ -215,6 +215,9 @@ class Opened:
         if place.parallel:
             hosts = {rank: str(record["host"]) for rank, record in enumerate(records)}
             fields["parallel"] = provenance.parallel_facts(place, hosts)
+            if history:
+                began = str(history[-1]["start_time"])
+                fields["parallel"] |= clocks.carried(before.get("parallel"), began)
         if history:
             fields["attempts"] = history
         self.metadata.values = before

@@ -84,6 +84,26 @@ def test_between_two_comparisons_the_offset_is_interpolated() -> None:
     assert shifts.one(messages.LONG_AGO, 1) == messages.LONG_AGO
 
 
+def test_each_attempt_has_its_own_offsets() -> None:
+    hosts = {"b": "1"}
+    before = {"until": LATER, "hosts": hosts, "clocks": {"b": [[AT, 10.0, 0.1]]}}
+    plain, nodes = {"until": LATER}, {"clocks": {"b": [["2026-11-23T05:00:00.000000", -6.0, 0.1]]}}
+
+    def offsets(shifts: clocks.Corrections, *times: str) -> list[float]:
+        ticks = [messages.ticks(f"2026-11-23T{time}".encode()) for time in times]
+        return [(one - shifts.one(one, 1)) / 2e6 for one in ticks]
+
+    times = "02:00:00.000000", "03:59:53.000000", "03:59:54.000000", "06:00:00.000000"
+    both = clocks.Corrections(nodes["clocks"], hosts, [before])
+    assert offsets(both, *times) == [10, 10, -6, -6]  # its clock was behind when the second began
+    assert (both.largest, both.one(7, 0)) == (10.0, 7)
+    assert offsets(clocks.Corrections(nodes["clocks"], hosts, [plain]), *times) == [0, 0, -6, -6]
+    assert offsets(clocks.Corrections({}, {}, [before]), *times) == [10, 10, 10, 0]
+    three = [before, {"until": "2026-11-23T04:30:00.000000"}]
+    late = "04:10:00.000000", "06:00:00.000000"
+    assert offsets(clocks.Corrections(nodes["clocks"], hosts, three), *late) == [0, -6]
+
+
 def test_an_offset_that_may_be_none_is_none() -> None:
     told = {"b": [[AT, -0.01, 0.02]], "c": [[AT, 0.01, 0.02], [LATER, 0.5, 0.02]]}
     shifts = clocks.Corrections(told, {"a": "0", "b": "1", "c": "2"})
@@ -107,20 +127,55 @@ def test_what_makes_no_sense_corrects_nothing(base: Path, told: Any) -> None:
     assert len(list(LogReader(run).messages())) > 1
 
 
+@pytest.mark.parametrize(
+    "earlier",
+    [1, [1], [{}], [{"until": 3}], [{"until": AT, "clocks": {"z": [[AT, 9, 0]]}}]],
+    ids=str,
+)
+def test_earlier_attempts_that_make_no_sense_correct_nothing(base: Path, earlier: Any) -> None:
+    run = write_as(2, base, lambda log: log.info("x"))
+    note(run, hosts={"a": "0", "b": "1"}, clocks={"b": [[AT, 9, 0]]}, earlier=earlier)
+    assert not clocks.of_run(run)
+    assert len(list(LogReader(run).messages())) > 1
+
+
+def test_going_on_keeps_what_was_noted_of_clocks(base: Path) -> None:
+    run = write_as(2, base, lambda log: log.info("x"))
+    note(run, hosts={"a": "0", "b": "1"}, clocks={"b": [[AT, 9, 0]]})
+    for number in (2, 3):
+        write_as(2, base, lambda log: log.info("y"), launch=f"launch-{number}", resume=True)
+    meta = json.loads((run / "metadata.json").read_text())
+    starts = [attempt["start_time"] for attempt in meta["attempts"]]
+    assert meta["parallel"]["earlier"] == [
+        {"until": starts[1], "hosts": {"b": "1"}, "clocks": {"b": [[AT, 9, 0]]}},
+        {"until": starts[2]},
+    ]
+    report = notata.merge(run)
+    assert report.clock_correction == 9
+    assert notata.merge(run).nothing_to_do
+    told = json.loads((run / "merge.json").read_text())["clocks"]
+    assert (told["compared"], told["earlier"]) == ({}, meta["parallel"]["earlier"])
+
+
 @settings(max_examples=150)
 @given(
     texts=st.tuples(odd_logs(0), odd_logs(1), odd_logs(2)),
     offsets=st.lists(st.tuples(st.floats(-9, 9), st.floats(0, 1)), min_size=4, max_size=4),
     size=st.integers(1, 90),
+    resumed=st.booleans(),
 )
 def test_readers_and_the_merge_correct_alike(
-    texts: tuple[bytes, ...], offsets: list[tuple[float, float]], size: int
+    texts: tuple[bytes, ...], offsets: list[tuple[float, float]], size: int, resumed: bool
 ) -> None:
     with folder() as base, pytest.MonkeyPatch.context() as patch:
         run = a_run(base, texts)
         told = [[when, *one] for when, one in zip((AT, LATER) * 2, offsets, strict=True)]
         hosts = {"a": "0", "b": "1", "c": "2-3"}
-        note(run, hosts=hosts, clocks={"b": told[:2], "c": told[2:]})
+        if resumed:
+            first = {"until": LATER, "hosts": hosts, "clocks": {"b": told[:1], "c": told[2:3]}}
+            note(run, hosts=hosts, clocks={"b": told[1:2], "c": told[3:]}, earlier=[first])
+        else:
+            note(run, hosts=hosts, clocks={"b": told[:2], "c": told[2:]})
         before = list(LogReader(run).messages())
         made, data = joined(run)
         assert data == as_readers_do(run)

@@ -219,7 +219,9 @@ def _clocks(run: str, meta: Mapping[str, Any]) -> Mapping[str, Any] | None:
     corrections = clocks.of_run(run)
     if not corrections:
         return None
-    return {"largest": round(corrections.largest, 6), "compared": meta["parallel"]["clocks"]}
+    parallel = meta["parallel"]
+    told = {"largest": round(corrections.largest, 6), "compared": parallel.get("clocks", {})}
+    return told | ({"earlier": parallel["earlier"]} if parallel.get("earlier") else {})
 
 
 def _log(

@@ -85,7 +85,8 @@ def digest(meta: Mapping[str, Any], files: Fingerprints) -> str:
     """
     hashed = checksums.hasher()
     parallel = meta.get("parallel") or {}
-    told = [parallel.get(name) for name in ("size", "pieces", "clocks", "folders", "log_bytes")]
+    names = ("size", "pieces", "clocks", "earlier", "folders", "log_bytes")
+    told = [parallel.get(name) for name in names]
     hashed.update(repr((meta.get("status"), *told)).encode())
     for name, (size, changed) in files.items():
         hashed.update(f"{name}\0{size}\0{changed}\n".encode("utf-8", "surrogateescape"))

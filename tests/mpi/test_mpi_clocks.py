@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from notata import clocks
+from notata import clocks, messages
 
 Launch = Callable[..., Any]
 pytestmark = pytest.mark.mpi
@@ -28,6 +28,22 @@ def test_one_rank_of_each_node_is_compared_at_opening_and_closing(
             assert abs(offset - 5) <= uncertainty + 0.001  # two clocks of the system are read
             assert 0 < uncertainty < 1
     assert abs(clocks.of_run(tmp_path / "log_run").largest - 5) < 1
+
+
+def test_each_attempt_is_corrected_by_its_own_nodes_clocks(launch: Launch, tmp_path: Path) -> None:
+    run = tmp_path / "log_run"
+    for more in ((), ("again",)):
+        launch(4, "clocks", tmp_path, *more)
+    meta = json.loads((run / "metadata.json").read_text())
+    (before,) = meta["parallel"]["earlier"]
+    assert (sorted(before["clocks"]), sorted(meta["parallel"]["clocks"])) == (["node1"], ["other1"])
+    assert before["until"] == meta["attempts"][1]["start_time"]
+    found = clocks.of_run(run)
+    for attempt, ahead in zip(meta["attempts"], (5, 7), strict=True):
+        # By the clock of the second node, when the second was over in which the attempt ended.
+        ticks = messages.ticks(attempt["end_time"].encode()) + 2_000_000 * (ahead + 1)
+        assert abs((ticks - found.one(ticks, 3)) / 2e6 - ahead) < 1
+        assert found.one(ticks, 1) == ticks
 
 
 def test_a_node_that_does_not_answer_is_not_waited_for(launch: Launch, tmp_path: Path) -> None:
