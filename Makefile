@@ -12,7 +12,8 @@ PATH := /usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 endif
 export PATH
 
-# Nothing that is installed elsewhere may take part.
+# Nothing that is installed elsewhere may take part. And Python may keep what it has compiled: the
+# tests start thousands of processes, each of which would compile numpy and all else anew.
 unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 
 # Errors only: what pip says otherwise is of no use here. Python compiles what it imports by itself;
