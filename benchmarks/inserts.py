@@ -37,7 +37,7 @@ if kind == "notata":
         name, task, k, status, loss, ended, start, took = values(k)
         run = {"run_status": ended, "start_time": start, "runtime_sec": took}
         row = Row(name, {"task": task, "k": k}, status, {"loss": loss}, run)
-        index.add(row, since=index.epoch(), durable=durable)
+        index.add(row, durable=durable)
 elif kind == "SQLite":
     import sqlite3
     store = sqlite3.connect(base + "/runs.db", timeout=600, isolation_level=None)
@@ -120,7 +120,7 @@ def row(k):
     run = {"run_status": "complete", "start_time": "2026-01-01", "runtime_sec": 0.5}
     return Row(f"sweep_{k}", {"task": 0, "k": k}, "complete", {"loss": 1.0 / (k + 1)}, run)
 def put(k):
-    index.add(row(k), since=index.epoch(), durable=False)
+    index.add(row(k), durable=False)
 put(0)
 with open(sys.argv[1] + "/index.csv", "rb+") as table:
     line = table.read().splitlines(True)[1]

@@ -11,10 +11,11 @@ from typing import Any
 from notata import disk, files, folders, frames, layout, lifecycle, messages, topology, writers
 from notata.attempts import current_job
 from notata.errors import RunExistsError
-from notata.index import Index, row_of
+from notata.index import Index
 from notata.lock import Held
 from notata.logbook import Logbook
 from notata.naming import kept, named
+from notata.rows import row_of
 from notata.spelling import Name, spelled
 from notata.stored import StrPath, read_json
 from notata.sweeping import Point, Sweep
@@ -72,7 +73,6 @@ class Experiment:
         self._comm, self._env, self._level = comm, env, messages.level_number(level)
         self._home = os.path.abspath(self.exp_dir)
         self._index = Index(self._home)
-        self._began: dict[str, bytes | None] = {}  # the table's epoch when each new run began
         self._lock_told: set[str] = set()
         self._made: list[str] = []  # folders whose names are not synced yet
         place = topology.find(comm)
@@ -132,7 +132,6 @@ class Experiment:
         comm: Any,
         durability: str | None,
     ) -> Logbook:
-        new, epoch = not os.path.lexists(self._folder(run_id)), self._index.epoch()
         log = Logbook(
             run_id,
             base_dir=folders.leading(self.runs_dir, os.path.join(self._home, layout.RUNS)),
@@ -146,8 +145,6 @@ class Experiment:
             level=self._level,
         )
         self._sync_names(log.durability == disk.NODE)
-        if new:  # one that is gone on with may have a row
-            self._began[run_id] = epoch
         return log
 
     def _sync_names(self, now: bool) -> None:
@@ -230,8 +227,7 @@ class Experiment:
         held: Held | None = None
         try:
             row = row_of(self._folder(log.run_id))
-            since, durable = self._began.pop(log.run_id, None), log.durability != disk.PROCESS
-            held = self._index.add(row, since=since, durable=durable)
+            held = self._index.add(row, durable=log.durability != disk.PROCESS)
         except Exception as error:  # whatever it is, no simulation fails for want of a row
             told = isinstance(error, OSError | ValueError) and str(error)
             log.warning(
@@ -276,7 +272,6 @@ class Experiment:
         Ranks: independent; rank 0 writes.
         """
         if log.is_root:
-            self._began.pop(log.run_id, None)
             durable = log.durability != disk.PROCESS
             self._index.add(row_of(os.fspath(log.path), metrics_file), durable=durable)
 

@@ -11,56 +11,17 @@ from functools import cached_property
 from typing import Any
 
 from notata import files, frames, freshness, layout
-from notata.cells import OURS, RUN_ID, STATUS, typed
+from notata.bloom import Bloom
+from notata.cells import RUN_ID, STATUS, typed
 from notata.columns import Columns, Row
 from notata.errors import DamagedError
 from notata.lock import Held, locked
 from notata.mounts import Mount, lock_doubt, mount_of
-from notata.stored import DAMAGED, parse_json, read_metadata, read_params, run_folders
+from notata.rows import row_of
+from notata.stored import DAMAGED, run_folders
 from notata.tables import columns, has_row, long_cells, read_table
 
 _BEING_WRITTEN = b"#"  # stands in the first place of a table that is half written
-
-
-def row_of(folder: str, metrics_file: str = layout.METRICS) -> Row:
-    """Read a run's row from its folder, as far as its files can be read.
-
-    Args:
-        folder: Folder of the run.
-        metrics_file: Its metrics, relative to the folder.
-
-    Ranks: independent.
-    """
-    try:
-        meta = read_metadata(folder)
-    except (DamagedError, OSError) as error:
-        meta = {"status": DAMAGED, "failure_reason": str(error)}
-    run_status = meta.get("status")
-    status, metrics = _metrics(os.path.join(folder, metrics_file))
-    try:
-        params = read_params(folder)
-    except (DamagedError, OSError) as error:
-        why = "; ".join(filter(None, (str(error), metrics.get("error_reason"))))
-        params, status, metrics = {}, "error", metrics | {"error_reason": why}
-    if status == "complete" and run_status == "failed":
-        status = "failed"
-    run = {"run_status": run_status} | {key: meta.get(key) for key in OURS[1:]}
-    run_id = layout.run_id_of(os.path.basename(os.path.normpath(folder)))
-    return Row(run_id, params, status, metrics, run)
-
-
-def _metrics(path: str) -> tuple[str, dict[str, Any]]:
-    try:
-        data = files.read_bytes(path)
-        if data is None:
-            return "missing", {}
-        name = os.path.basename(path)
-        found = parse_json(data, name)
-        if not isinstance(found, dict):
-            raise DamagedError(f"{name} holds a {type(found).__name__}, no object")
-        return "complete", found
-    except (DamagedError, OSError) as error:
-        return "error", {"error_reason": str(error)}
 
 
 def _lines(names: list[str], rows: Iterable[Mapping[str, str]]) -> bytes:
@@ -110,17 +71,12 @@ class Index:
         self._runs = os.path.join(experiment, layout.RUNS)
         self._path = os.path.join(experiment, layout.INDEX)
         self._lock = os.path.join(experiment, layout.INDEX_LOCK)
-        self._epoch = os.path.join(experiment, layout.INDEX_EPOCH)
         self._known = (b"", list[str]())  # the first line of the table, and the columns in it
 
-    def epoch(self) -> bytes | None:
-        """What changes each time the table is made anew from the runs; None if it can't be read.
-
-        Ranks: independent.
-        """
-        with suppress(OSError):  # it only saves looking for an earlier row
-            return files.read_bytes(self._epoch) or b""
-        return None
+    @cached_property
+    def _bloom(self) -> Bloom:
+        path = os.path.join(os.path.dirname(self._path), layout.INDEX_BLOOM)
+        return Bloom(path, shared=not self._mount.close_to_open)
 
     @cached_property
     def _mount(self) -> Mount:
@@ -131,18 +87,11 @@ class Index:
         """Why locks on this file system are known not to exclude other nodes, or None."""
         return lock_doubt(self._mount)
 
-    def add(self, row: Row, *, since: bytes | None = None, durable: bool = True) -> Held:
+    def add(self, row: Row, *, durable: bool = True) -> Held:
         """Put a run's row into the table, in place of an earlier one.
-
-        The last row of a run is the one that counts, for all who read the table. There is another
-        before it if the run's folder was deleted and another process made it again: to look for it
-        each time would cost as much as the table is long. Whatever rewrites the table drops it.
 
         Args:
             row: The row.
-            since: The table's epoch when the run began, if it is a new run that had no row then. A
-                table that was made anew since may hold its row already, so that it is looked for.
-                Only if it is there the table is written anew.
             durable: Whether to wait until the row is on disk, so that it outlives the node.
 
         Returns:
@@ -155,7 +104,7 @@ class Index:
         Ranks: root only.
         """
         with self._locked() as held:
-            self._add(row, since, durable or not self._mount.close_to_open)
+            self._add(row, durable or not self._mount.close_to_open)
         return held
 
     @contextmanager
@@ -167,24 +116,41 @@ class Index:
                     freshness.ask_anew(self._path)
             yield held
 
-    def _add(self, row: Row, since: bytes | None, durable: bool) -> None:
+    def _add(self, row: Row, durable: bool) -> None:
         header = self._header()
         if header is None:
             self._rebuild({row.run_id: row}, durable)
             return
         columns = Columns(header)
         columns.include(row)
-        if header == columns.names and since is not None and self._lacks(row.run_id, since):
-            self._append(_lines(header, [columns.cells(row)]), durable)
-            return
+        cells = columns.cells(row)
         try:
-            self._rewrite(columns, row, durable)
+            if header == columns.names:
+                line = _lines(header, [cells])
+                if not self._has(cells[RUN_ID], len(line)):
+                    self._append(line, durable)
+                    return
+            self._rewrite(columns, cells, durable)
         except DamagedError:
             self._rebuild({row.run_id: row}, durable)
 
-    def _lacks(self, run_id: str, since: bytes) -> bool:
-        """Whether a run that was new at an epoch has no row yet."""
-        return since == self.epoch() or not has_row(files.read_bytes(self._path) or b"", run_id)
+    def _has(self, run_id: str, more: int) -> bool:
+        """Whether a run has a row, where it is about to get one of so many bytes.
+
+        Raises:
+            DamagedError: If the table would have to be read, and is no CSV.
+        """
+        size, known = os.path.getsize(self._path), None
+        with suppress(OSError):  # it only saves looking for an earlier row
+            known = self._bloom.enter(run_id, size, size + more)
+        if known is False:
+            return False
+        data = files.read_bytes(self._path) or b""
+        if known is None:
+            run_ids = [text or "" for text in columns(data, self._path)[RUN_ID]]
+            with suppress(OSError):
+                self._bloom.make([*run_ids, run_id], size + more)
+        return has_row(data, run_id)
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows as they are on disk, one a run, with their values by column.
@@ -267,7 +233,7 @@ class Index:
         self._known = b"".join(lines.read), header
         return header
 
-    def _rewrite(self, columns: Columns, row: Row, durable: bool) -> None:
+    def _rewrite(self, columns: Columns, cells: Mapping[str, str], durable: bool) -> None:
         """Write all rows again, with new columns or in place of the run's earlier row.
 
         Raises:
@@ -278,7 +244,6 @@ class Index:
             raise DamagedError(f"{self._path} has lost its column {RUN_ID}")
         if any(None in cells or None in cells.values() for cells in old):
             raise DamagedError("rows that don't fit their header, as notata 0.3.0 leaves them")
-        cells = columns.cells(row)
         kept = [columns.moved(other) for other in old if other[RUN_ID] != cells[RUN_ID]]
         self._write(columns, [*kept, cells], durable)
 
@@ -291,8 +256,6 @@ class Index:
         columns = Columns()
         for row in rows.values():
             columns.include(row)
-        files.replace_bytes(self._epoch, os.urandom(8).hex().encode(), durable=durable)
-        files.share(self._epoch)
         self._write(columns, [columns.cells(row) for row in rows.values()], durable)
         if durable:
             files.sync(os.path.dirname(self._path))
@@ -300,14 +263,18 @@ class Index:
 
     def _write(self, columns: Columns, rows: Iterable[Mapping[str, str]], durable: bool) -> None:
         """Rewrite the table in place: a rename would lose rows that other nodes append (NFS)."""
-        names = columns.names
+        names, rows = columns.names, list(rows)
         data = _lines(names, [dict(zip(names, names, strict=True)), *rows])
+        with suppress(OSError):
+            self._bloom.forget()
         with self._marked(durable, data[:1]) as descriptor:
             view, offset = memoryview(data)[1:], 1
             while view:
                 written = os.pwrite(descriptor, view, offset)
                 view, offset = view[written:], offset + written
             os.ftruncate(descriptor, len(data))
+        with suppress(OSError):
+            self._bloom.make([cells[RUN_ID] for cells in rows], len(data))
 
     def _append(self, line: bytes, durable: bool) -> None:
         if line.count(b"\n") == 1:  # cut off, it lacks its line break, which the next writer sees

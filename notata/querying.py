@@ -11,8 +11,8 @@ from unicodedata import normalize
 from notata import layout
 from notata.errors import QueryError
 from notata.expressions import Expression
-from notata.index import row_of
 from notata.listing import Entry
+from notata.rows import row_of
 
 # The values that every run has, whatever its parameters are called.
 OWN = (

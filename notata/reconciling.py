@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 
 from notata import attempts, files, layout, lifecycle, pulse, writers
 from notata.cells import RUN_ID, encode_own
-from notata.index import Index, row_of
+from notata.index import Index
 from notata.lock import locked
 from notata.messages import began
 from notata.outcomes import Survey, survey
+from notata.rows import row_of
 from notata.stored import StrPath, parse_json
 from notata.tables import read_table
 from notata.verdicts import COMPLETE, FAILED, Outcome

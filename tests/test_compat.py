@@ -197,7 +197,7 @@ def test_the_same_files_are_written(both: tuple[Path, Path]) -> None:
     assert len(theirs) > 25
     hidden = {name for name in ours if name.startswith("outputs/ball/.")}
     assert [name for name in ours if name not in hidden] == theirs
-    assert hidden <= {"outputs/ball/.index.csv.lock", "outputs/ball/.index.csv.epoch"}
+    assert hidden <= {"outputs/ball/.index.csv.lock", "outputs/ball/.index.csv.bloom"}
 
 
 def each(both: tuple[Path, Path], pattern: str) -> list[tuple[Path, Path]]:

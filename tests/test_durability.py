@@ -115,8 +115,8 @@ def test_close_syncs_the_row_of_the_table(base: Path, syncs: Syncs) -> None:
         run.mark_complete()
         found.append(Counter(syncs.taken()))
     run_files = Counter(["(new)", "log.txt", "params.yaml", "runs"])
-    # The first makes the table, its epoch, and the folders above.
-    table = ["(new)", "s", "s", *3 * ["index.csv"]]
+    # The first makes the table and the folders above.
+    table = ["s", *3 * ["index.csv"]]
     above = ["s", "runs", base.parent.name]
     assert found[0] == run_files + Counter(table + above + 2 * ["log_s_k_0"])
     assert found[1] == run_files + Counter(["index.csv", *2 * ["log_s_k_1"]])

@@ -460,27 +460,21 @@ def refuse_to_open(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> l
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.EIO, errno.ENOSPC])
-def test_a_table_whose_epoch_can_not_be_read(
+def test_a_table_whose_filter_can_not_be_used(
     base: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """It is no more than a hint; one rank alone that met the error would keep others waiting."""
     exp = Experiment("sweep", base)
     run(exp, {"e": 1}, dt=0.1)
-    asked = refuse_to_open(monkeypatch, ".index.csv.epoch", number)
+    asked = refuse_to_open(monkeypatch, ".index.csv.bloom", number)
     log = run(exp, {"e": 2}, dt=0.2)
     assert len(asked) > 0
     assert messages(log) == []
+    shutil.rmtree(exp.runs_dir / "log_sweep_dt_0.1")
+    run(Experiment("sweep", base), {"e": 3}, dt=0.1)
+    assert [row["e"] for row in table(exp)] == ["2", "3"]
     monkeypatch.undo()
-    assert [row["e"] for row in exp.rows()] == [1, 2]
-    # What is not known when a run begins is no reason to take its row for the first one.
-    refuse_to_open(monkeypatch, ".index.csv.epoch", number)
-    again = exp.add(dt=0.3)
-    assert again is not None
-    monkeypatch.undo()
-    again.json("metrics", {"e": 3})
-    exp.record(again)
-    again.mark_complete()
-    assert [row["e"] for row in table(exp)] == ["1", "2", "3"]
+    run(exp, {"e": 4}, dt=0.4)
+    assert [row["e"] for row in table(exp)] == ["2", "3", "4"]
 
 
 def test_whether_a_run_is_done_is_told_to_all_ranks_by_opening_it(
@@ -510,13 +504,44 @@ def test_a_lock_that_is_held(base: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not exp.index_file.exists()
 
 
-def test_the_last_row_of_a_run_counts(base: Path) -> None:
-    """As where a run's folder was deleted, and another process made it again."""
-    run(Experiment("sweep", base), {"e": 1}, dt=0.1)
-    run(Experiment("sweep", base), {"e": 2}, dt=0.2)
+def appended_by_hand(exp: Experiment, old: str, new: str) -> None:
+    """Append the table's last row once more, changed, as a program would that knows no filter."""
+    with exp.index_file.open("a", newline="") as file:
+        file.write(exp.index_file.read_text().splitlines()[-1].replace(old, new) + "\n")
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "another row", "rebuilt", "no filter", "damaged"])
+def test_a_run_that_is_done_again_has_one_row(base: Path, meanwhile: str) -> None:
+    """Its folder was deleted, and another process makes it again."""
+    for number in range(5):
+        run(Experiment("sweep", base), {"e": number}, dt=number)
     exp = Experiment("sweep", base)
-    shutil.rmtree(exp.runs_dir / "log_sweep_dt_0.1")
-    run(exp, {"e": 3}, dt=0.1)
+    bloom = exp.exp_dir / ".index.csv.bloom"
+    shutil.rmtree(exp.runs_dir / "log_sweep_dt_1")
+    expected = {"0": "0", "1": "7", "2": "2", "3": "3", "4": "4"}
+    if meanwhile == "another row":
+        appended_by_hand(exp, "sweep_dt_4,4", "sweep_dt_9,9")
+        expected["9"] = "4"
+    elif meanwhile == "rebuilt":
+        exp.rebuild_index()
+    elif meanwhile == "no filter":
+        bloom.unlink()
+    elif meanwhile == "damaged":
+        bloom.write_bytes(bloom.read_bytes()[:40])
+    run(exp, {"e": 7}, dt=1)
+    found = [(row["dt"], row["e"]) for row in table(exp)]
+    assert sorted(found) == sorted(expected.items())
+    run(exp, {"e": 8}, dt=8)
+    assert table(exp)[-1]["e"] == "8"
+    assert exp.index_file.read_text().count("\n") == 1 + len(found) + 1
+
+
+def test_the_last_row_of_a_run_counts(base: Path) -> None:
+    """As where locks don't exclude, and two processes append."""
+    exp = Experiment("sweep", base)
+    run(exp, {"e": 1}, dt=0.1)
+    run(exp, {"e": 2}, dt=0.2)
+    appended_by_hand(exp, "sweep_dt_0.2,0.2,complete,2", "sweep_dt_0.1,0.1,complete,3")
     assert [row["e"] for row in table(exp)] == ["1", "2", "3"]
     expected = [("sweep_dt_0.2", 2.0), ("sweep_dt_0.1", 3.0)]
     rows = ExperimentReader(exp.exp_dir).index()

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from notata import Experiment, Logbook
+from notata import Experiment, Logbook, bloom
 from notata.cells import decode, encode, typed
 from notata.columns import Row
 from notata.errors import DamagedError, KeyNotFoundError
@@ -65,6 +65,42 @@ def test_any_value_comes_back_from_a_cell(value: Any) -> None:
 
 
 @settings(max_examples=60, deadline=None)
+@given(
+    st.lists(TEXT.filter(bool)),
+    st.integers(0, 1000),
+    st.sampled_from([64, 1]),
+)
+def test_a_filter_overlooks_no_row(run_ids: list[str], size: int, least: int) -> None:
+    """Whatever was put in is found, and all of it is made anew where the table has another size."""
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bloom, "_LEAST", least)
+        seen, told = bloom.Bloom(f"{folder}/bloom"), list[str]()
+        for run_id in run_ids:
+            known = seen.enter(run_id, size, size + 1)
+            assert known is not False or run_id not in told
+            told.append(run_id)
+            size += 1
+            if known is None:
+                seen.make(told, size)
+        for run_id in told:
+            assert seen.enter(run_id, size, size) is not False
+            assert seen.enter(run_id, size + 1, size + 2) is None
+
+
+def test_a_filter_is_hardly_ever_wrong_and_grows(tmp_path: Path) -> None:
+    seen, asked, wrong, anew = bloom.Bloom(str(tmp_path / "bloom")), 20_000, 0, 0
+    for number in range(asked):
+        known = seen.enter(f"sweep_k_{number}", number, number + 1)
+        wrong += known is True
+        if known is None:
+            anew += 1
+            seen.make([f"sweep_k_{k}" for k in range(number + 1)], number + 1)
+    assert wrong <= asked / 1000
+    assert anew == 6  # at none, 1024 rows, and twice as many each time
+    assert (tmp_path / "bloom").stat().st_size < 8 * asked  # 32 bits a row, and room for as many
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.dictionaries(NAME, VALUE), st.dictionaries(NAME, VALUE)), max_size=5))
 def test_any_rows_come_back_from_the_table(
     runs: list[tuple[dict[str, Any], dict[str, Any]]],
@@ -74,7 +110,7 @@ def test_any_rows_come_back_from_the_table(
         index = Index(folder)
         for number, (params, metrics) in enumerate(runs):
             row = Row(f"r{number}", params, "complete", metrics, {"run_status": "complete"})
-            index.add(row, since=index.epoch() or None)
+            index.add(row)
         found = index.rows()
     # The first row of a table makes it from the runs, of which there are none here but that one.
     assert [row["run_id"] for row in found] == [f"r{number}" for number in range(len(runs))]

@@ -1,0 +1,117 @@
+"""A Bloom filter in a file: which runs have no row in a table, told without reading the table.
+
+It says of a run that the table has no row of it, or that it may have one; the latter is wrong for
+one in some ten thousand. It is of a table of a certain size. Of one that has another size by now,
+which somebody wrote to who knows nothing of the filter, it says nothing, and is made anew. Only who
+holds the table's lock may use it.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Collection
+from contextlib import suppress
+
+from notata import checksums, files, freshness
+
+_HEAD = struct.Struct("<8sQQQ")  # what it is; the table's bytes; rows in the filter; its blocks
+_MAGIC = b"bloom 1\n"
+_BLOCK = 64  # bytes; all bits of a run are in one block, so that one read and one write will do
+_BITS = 6  # of each run
+_ROWS = 16  # that a block is for: 32 bits a row
+_LEAST = 64  # blocks
+
+
+class Bloom:
+    """The filter of a table.
+
+    Args:
+        path: Its file, which is made when it is first needed.
+        shared: Whether this node has to be told to forget what it remembers of the file, and to
+            send what it writes, as on a FUSE file system.
+    """
+
+    def __init__(self, path: str, *, shared: bool = False) -> None:
+        self._path, self._shared = path, shared
+
+    def enter(self, run_id: str, before: int, after: int) -> bool | None:
+        """Note that a run is about to get a row.
+
+        Args:
+            run_id: The run's id.
+            before: The table's bytes now.
+            after: Its bytes with the row.
+
+        Returns:
+            Whether it may have one already; None where the filter is not of this table, or full.
+
+        Raises:
+            OSError: If it can't be read or written.
+
+        Ranks: root only.
+        """
+        try:
+            if self._shared:
+                freshness.ask_anew(self._path)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        try:
+            head = os.pread(descriptor, _HEAD.size, 0)
+            magic, size, rows, blocks = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
+            if (magic, size) != (_MAGIC, before) or rows >= _ROWS * blocks:
+                return None
+            number, bits = _place(run_id, blocks)
+            block = os.pread(descriptor, _BLOCK, _HEAD.size + _BLOCK * number)
+            if len(block) < _BLOCK:
+                return None
+            known = int.from_bytes(block, "little")
+            marked = (known | bits).to_bytes(_BLOCK, "little")
+            os.pwrite(descriptor, marked, _HEAD.size + _BLOCK * number)
+            os.pwrite(descriptor, _HEAD.pack(_MAGIC, after, rows + 1, blocks), 0)
+            if self._shared:
+                os.fsync(descriptor)
+            return known & bits == bits
+        finally:
+            os.close(descriptor)
+
+    def make(self, run_ids: Collection[str], size: int) -> None:
+        """Make the filter anew, with room for twice as many rows.
+
+        Args:
+            run_ids: The runs that have a row.
+            size: The table's bytes.
+
+        Raises:
+            OSError: If it can't be written.
+
+        Ranks: root only.
+        """
+        blocks = max(_LEAST, 2 * len(run_ids) // _ROWS + 1)
+        filled = [0] * blocks
+        for run_id in run_ids:
+            number, bits = _place(run_id, blocks)
+            filled[number] |= bits
+        data = b"".join(block.to_bytes(_BLOCK, "little") for block in filled)
+        head = _HEAD.pack(_MAGIC, size, len(run_ids), blocks)
+        files.replace_bytes(self._path, head + data, durable=self._shared)
+        files.share(self._path)
+
+    def forget(self) -> None:
+        """Remove the filter, before its table is written anew.
+
+        Ranks: root only.
+        """
+        with suppress(FileNotFoundError):
+            os.unlink(self._path)
+
+
+def _place(run_id: str, blocks: int) -> tuple[int, int]:
+    """The block of a run, and its bits there."""
+    number = checksums.number_of(run_id.encode("utf-8", "surrogateescape"))
+    bits, rest = 0, number >> 64
+    for _ in range(_BITS):
+        bits |= 1 << (rest & 511)
+        rest >>= 9
+    return (number & (1 << 64) - 1) % blocks, bits
