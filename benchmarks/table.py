@@ -5,8 +5,8 @@ Usage: python benchmarks/table.py [--processes 8] [--runs 2000] [--rebuild 10000
 8 processes at once add 2,000 runs each, whose parameters and metrics differ in their columns. Each
 library does so in turn, each time in a new folder, and the better of two goes counts. Rows are then
 counted: those that are well formed, with their run's own values. notata 0.3.0 is looked for in
-.venv/peers, where `make test` puts it. As it syncs nothing, notata runs once with durability "process"
-and once with its default.
+.venv/peers, where `make test` puts it. As it syncs nothing, notata runs once with durability
+"process" and once with its default.
 """
 
 from __future__ import annotations

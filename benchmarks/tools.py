@@ -2,11 +2,11 @@
 
 Usage: python benchmarks/tools.py [--full] [--repeat 3] [--folder DIR]
 
-signac 2, Sacred and MLflow are installed by the program, each into a folder of its own in .venv/peers
-(`NOTATA_BENCH_PEERS`); notata 0.3.0 is there after `make test`. Each does some runs in a process of
-its own, by turns, and the best counts; imports and the first runs don't. What each leaves is looked
-at afterwards. None of the others syncs its files, but SQLite does, so that notata is told twice.
-Reported, without a bound: the tools promise different things.
+signac 2, Sacred and MLflow are installed by the program, each into a folder of its own in
+.venv/peers (`NOTATA_BENCH_PEERS`); notata 0.3.0 is there after `make test`. Each does some runs in
+a process of its own, by turns, and the best counts; imports and the first runs don't. What each
+leaves is looked at afterwards. None of the others syncs its files, but SQLite does, so that notata
+is told twice. Reported, without a bound: the tools promise different things.
 """
 
 from __future__ import annotations

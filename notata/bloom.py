@@ -1,9 +1,13 @@
 """A Bloom filter in a file: which runs have no row in a table, told without reading the table.
 
 It says of a run that the table has no row of it, or that it may have one; the latter is wrong for
-one in some ten thousand. It is of a table of a certain size. Of one that has another size by now,
+one in some ten thousand. It is of a table of a certain size and end. Of one that has others by now,
 which somebody wrote to who knows nothing of the filter, it says nothing, and is made anew. Only who
 holds the table's lock may use it.
+
+It is a hint, and never synced but where nodes would not see it else: what the loss of power leaves
+of it is nearly always of another table, and if not, a run that is done again may have two rows
+until the table is made anew.
 """
 
 from __future__ import annotations
@@ -12,15 +16,34 @@ import os
 import struct
 from collections.abc import Collection
 from contextlib import suppress
+from typing import NamedTuple
 
 from notata import checksums, files, freshness
 
-_HEAD = struct.Struct("<8sQQQ")  # what it is; the table's bytes; rows in the filter; its blocks
+TAIL = 64  # bytes of a table's end
+# What it is; the table's bytes, and its end; rows in the filter; its blocks.
+_HEAD = struct.Struct(f"<8sQ{TAIL}sQQ")
 _MAGIC = b"bloom 1\n"
 _BLOCK = 64  # bytes; all bits of a run are in one block, so that one read and one write will do
 _BITS = 6  # of each run
 _ROWS = 16  # that a block is for: 32 bits a row
 _LEAST = 64  # blocks
+
+
+class Table(NamedTuple):
+    """Which table it is.
+
+    Attributes:
+        size: Its bytes.
+        tail: The last ones of them.
+    """
+
+    size: int
+    tail: bytes
+
+    def and_(self, more: bytes) -> Table:
+        """The table with more behind it."""
+        return Table(self.size + len(more), (self.tail + more)[-TAIL:])
 
 
 class Bloom:
@@ -35,13 +58,13 @@ class Bloom:
     def __init__(self, path: str, *, shared: bool = False) -> None:
         self._path, self._shared = path, shared
 
-    def enter(self, run_id: str, before: int, after: int) -> bool | None:
+    def enter(self, run_id: str, before: Table, after: Table) -> bool | None:
         """Note that a run is about to get a row.
 
         Args:
             run_id: The run's id.
-            before: The table's bytes now.
-            after: Its bytes with the row.
+            before: The table as it is now.
+            after: The table with the row.
 
         Returns:
             Whether it may have one already; None where the filter is not of this table, or full.
@@ -59,29 +82,32 @@ class Bloom:
             return None
         try:
             head = os.pread(descriptor, _HEAD.size, 0)
-            magic, size, rows, blocks = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
-            if (magic, size) != (_MAGIC, before) or rows >= _ROWS * blocks:
+            magic, size, tail, rows, blocks = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
+            if magic != _MAGIC or (size, tail) != (before.size, before.tail.ljust(TAIL, b"\0")):
+                return None
+            bytes_ = os.fstat(descriptor).st_size
+            if rows >= _ROWS * blocks or bytes_ != _HEAD.size + _BLOCK * blocks:
                 return None
             number, bits = _place(run_id, blocks)
             block = os.pread(descriptor, _BLOCK, _HEAD.size + _BLOCK * number)
-            if len(block) < _BLOCK:
-                return None
             known = int.from_bytes(block, "little")
             marked = (known | bits).to_bytes(_BLOCK, "little")
             os.pwrite(descriptor, marked, _HEAD.size + _BLOCK * number)
-            os.pwrite(descriptor, _HEAD.pack(_MAGIC, after, rows + 1, blocks), 0)
+            os.pwrite(descriptor, _HEAD.pack(_MAGIC, *after, rows + 1, blocks), 0)
             if self._shared:
                 os.fsync(descriptor)
             return known & bits == bits
         finally:
             os.close(descriptor)
 
-    def make(self, run_ids: Collection[str], size: int) -> None:
+    def make(self, run_ids: Collection[str], table: Table) -> None:
         """Make the filter anew, with room for twice as many rows.
+
+        It is written in place, where it may be a colleague's whose folder lets nobody replace it.
 
         Args:
             run_ids: The runs that have a row.
-            size: The table's bytes.
+            table: The table.
 
         Raises:
             OSError: If it can't be written.
@@ -94,9 +120,16 @@ class Bloom:
             number, bits = _place(run_id, blocks)
             filled[number] |= bits
         data = b"".join(block.to_bytes(_BLOCK, "little") for block in filled)
-        head = _HEAD.pack(_MAGIC, size, len(run_ids), blocks)
-        files.replace_bytes(self._path, head + data, durable=self._shared)
-        files.share(self._path)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            files.share(self._path)
+            files.write_all(descriptor, bytes(_HEAD.size) + data)  # of no table until it is whole
+            os.ftruncate(descriptor, _HEAD.size + len(data))
+            os.pwrite(descriptor, _HEAD.pack(_MAGIC, *table, len(run_ids), blocks), 0)
+            if self._shared:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def forget(self) -> None:
         """Remove the filter, before its table is written anew.

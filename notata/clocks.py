@@ -1,4 +1,4 @@
-"""How far the nodes' clocks are apart, and in which order that puts what their ranks wrote.
+"""How far the nodes' clocks are apart.
 
 At opening and closing one rank of each node exchanges a few messages with rank 0, which takes the
 quickest of them: the other clock was read half-way, give or take half the time that the message and
@@ -7,22 +7,17 @@ its answer took. What is written is never changed by it; only the order of recor
 
 from __future__ import annotations
 
-import json
-import math
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from notata import files, layout, messages
+from notata.corrections import offsets
 from notata.ranges import compact, expand
-
-if TYPE_CHECKING:
-    from notata.npy import Array
 
 _ROUNDS = 5
 _PATIENCE = 1.0  # seconds for all nodes together: it is not worth more
+_KEPT = 16  # attempts before the newest, of which is kept how far clocks were apart
 _LONGEST = 4000  # characters of the list of ranks, which has to fit into an answer of rank 0
 
 
@@ -177,6 +172,9 @@ def by_rank_0(
 def carried(parallel: Any, until: str) -> dict[str, Any]:
     """What an attempt noted of clocks, for the metadata of the next one: `parallel.earlier`.
 
+    Of a clock that was ahead or behind, the first and the last comparison are kept, and of the
+    attempts the last ones: a job may be preempted every hour.
+
     Args:
         parallel: What the metadata say of ranks, as the attempt left them.
         until: When the next one begins, as a time stamp.
@@ -184,124 +182,16 @@ def carried(parallel: Any, until: str) -> dict[str, Any]:
     Example:
         >>> told = {"hosts": {"a": "0", "b": "1"}, "clocks": {"b": [["", 5.0, 0.1]]}}
         >>> carried(told, "")["earlier"]
-        [{'until': '', 'hosts': {'b': '1'}, 'clocks': {'b': [['', 5.0, 0.1]]}}]
+        [{'until': '', 'hosts': {'a': '0', 'b': '1'}, 'clocks': {'b': [['', 5.0, 0.1]]}}]
 
     Ranks: root only.
     """
     told = parallel if isinstance(parallel, dict) else {}
-    known, hosts = told.get("clocks"), told.get("hosts")
-    entry: dict[str, Any] = {"until": until}
-    if known and isinstance(known, dict) and isinstance(hosts, dict):
-        entry |= {"hosts": {host: hosts[host] for host in known if host in hosts}}
-        entry |= {"clocks": known}
-    earlier = told.get("earlier")
-    return {"earlier": [*(earlier if isinstance(earlier, list) else []), entry]}
-
-
-_Table = tuple[list[int], list[float]]  # ticks, and by how many a clock was ahead then
-
-
-class Corrections:
-    """What to take off the stamps of ranks before they are compared.
-
-    Attributes:
-        largest: The largest correction at all, in seconds.
-    """
-
-    def __init__(
-        self,
-        clocks: Mapping[str, Sequence[Sequence[Any]]],
-        hosts: Mapping[str, str],
-        earlier: Sequence[Mapping[str, Any]] = (),
-    ):
-        """Take over what the metadata says.
-
-        Args:
-            clocks: Of each host, its comparisons.
-            hosts: The ranks of each host, as ranges.
-            earlier: The same of each attempt before, with the time `until` which it lasted.
-
-        Raises:
-            ValueError: If it says something else; so do other errors of wrong types.
-        """
-        self.largest = 0.0
-        attempts = [self._read(one.get("clocks", {}), one.get("hosts", {})) for one in earlier]
-        attempts.append(self._read(clocks, hosts))
-        ends = [messages.ticks(str(one["until"]).encode()) for one in earlier]
-        self._tables = {
-            rank: _chained([attempt.get(rank) for attempt in attempts], ends)
-            for rank in set().union(*attempts)
+    entry = {"until": until, "hosts": told.get("hosts", {}), "clocks": {}}
+    with suppress(ValueError, TypeError, AttributeError):  # what makes no sense corrects nothing
+        entry["clocks"] = {
+            host: [*samples[:1], *samples[1:][-1:]] if any(offsets(samples)) else []
+            for host, samples in told.get("clocks", {}).items()
         }
-
-    def _read(
-        self, clocks: Mapping[str, Sequence[Sequence[Any]]], hosts: Mapping[str, str]
-    ) -> dict[int, _Table]:
-        """The comparisons of each rank of an attempt whose clock was ahead or behind."""
-        tables: dict[int, _Table] = {}
-        for host, told in clocks.items():
-            samples = [Sample(str(t), float(offset), float(doubt)) for t, offset, doubt in told]
-            sure = [s.offset if abs(s.offset) > s.uncertainty else 0.0 for s in samples]
-            if not all(map(math.isfinite, sure)):
-                raise ValueError("an offset is no number")
-            if any(sure):
-                self.largest = max(self.largest, *map(abs, sure))
-                when = [messages.ticks(sample.time.encode()) for sample in samples]
-                table = (when, [2e6 * offset for offset in sure])
-                tables |= dict.fromkeys(expand(hosts[host]), table)
-        return tables
-
-    def __bool__(self) -> bool:
-        return bool(self._tables)
-
-    def one(self, ticks: int, rank: int | None) -> int:
-        """The corrected ticks of one record."""
-        table = self._tables.get(rank or 0)
-        if table is None or ticks < 0:
-            return ticks
-        import numpy as np
-
-        return int(_corrected(np.array([ticks]), table)[0])
-
-    def many(self, ticks: Array, rank: int) -> Array:
-        """The corrected ticks of many records of a rank."""
-        table = self._tables.get(rank)
-        return ticks if table is None else _corrected(ticks, table)
-
-
-def _corrected(ticks: Array, table: _Table) -> Array:
-    import numpy as np
-
-    # From the first comparison on, since a double can't tell microseconds since the year 1.
-    since, (first, *_) = np.asarray(ticks) - table[0][0], table[0]
-    offsets = np.interp(since, [when - first for when in table[0]], table[1])
-    corrected: Array = ticks - np.rint(offsets).astype(np.int64)
-    return corrected
-
-
-def _chained(attempts: Sequence[_Table | None], ends: Sequence[int]) -> _Table:
-    """One rank's comparisons of several attempts, on another node each maybe, as one table."""
-    when, offsets = attempts[0] or ([ends[0]], [0.0])
-    for end, table in zip(ends, attempts[1:], strict=True):
-        times, ahead = table or ([end], [0.0])
-        # The next attempt began when its own clock, not rank 0's, showed this. What the last one
-        # wrote by a clock that was ahead of that by more than the time between them counts as the
-        # next one's; but attempts are minutes apart, and clocks hardly seconds.
-        begins = end + round(ahead[0])
-        before = [min(time, begins - 1) for time in when]
-        when = [*before, begins - 1, begins, *(max(time, begins) for time in times)]
-        offsets = [*offsets, offsets[-1], ahead[0], *ahead]
-    return when, offsets
-
-
-def of_run(run: str | os.PathLike[str]) -> Corrections:
-    """The corrections that a run's metadata gives; none where it says nothing that makes sense.
-
-    Ranks: independent.
-    """
-    try:
-        meta = json.loads(files.read_bytes(os.path.join(run, layout.METADATA)) or b"{}")
-        parallel = meta.get("parallel", {})
-        known, hosts = parallel.get("clocks", {}), parallel.get("hosts", {})
-        return Corrections(known, hosts, parallel.get("earlier", ()))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return Corrections({}, {})
+    earlier = told.get("earlier")
+    return {"earlier": [*(earlier if isinstance(earlier, list) else []), entry][-_KEPT:]}

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from notata import files, frames, freshness, layout
-from notata.bloom import Bloom
+from notata.bloom import TAIL, Bloom, Table
 from notata.cells import RUN_ID, STATUS, typed
 from notata.columns import Columns, Row
 from notata.errors import DamagedError
@@ -19,7 +19,7 @@ from notata.lock import Held, locked
 from notata.mounts import Mount, lock_doubt, mount_of
 from notata.rows import row_of
 from notata.stored import DAMAGED, run_folders
-from notata.tables import columns, has_row, long_cells, read_table
+from notata.tables import columns, has_row, long_cells, read_table, run_ids
 
 _BEING_WRITTEN = b"#"  # stands in the first place of a table that is half written
 
@@ -127,30 +127,45 @@ class Index:
         try:
             if header == columns.names:
                 line = _lines(header, [cells])
-                if not self._has(cells[RUN_ID], len(line)):
+                if not self._enter(cells[RUN_ID], line):
                     self._append(line, durable)
                     return
             self._rewrite(columns, cells, durable)
         except DamagedError:
             self._rebuild({row.run_id: row}, durable)
 
-    def _has(self, run_id: str, more: int) -> bool:
-        """Whether a run has a row, where it is about to get one of so many bytes.
+    def _enter(self, run_id: str, line: bytes) -> bool:
+        """Note that a run is about to get a row, this line; gives whether it has one already.
 
         Raises:
             DamagedError: If the table would have to be read, and is no CSV.
         """
-        size, known = os.path.getsize(self._path), None
+        before, known = self._table(), None
+        after = before.and_(line)
         with suppress(OSError):  # it only saves looking for an earlier row
-            known = self._bloom.enter(run_id, size, size + more)
+            known = self._bloom.enter(run_id, before, after)
         if known is False:
             return False
         data = files.read_bytes(self._path) or b""
-        if known is None:
-            run_ids = [text or "" for text in columns(data, self._path)[RUN_ID]]
+        if known:
+            return has_row(data, run_id)
+        told = run_ids(data, self._path)
+        if run_id in told:
+            return True
+        self._make_bloom([*told, run_id], after)
+        return False
+
+    def _table(self) -> Table:
+        with open(self._path, "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            return Table(size, os.pread(file.fileno(), TAIL, max(0, size - TAIL)))
+
+    def _make_bloom(self, told: list[str], table: Table) -> None:
+        try:
+            self._bloom.make(told, table)
+        except OSError:
             with suppress(OSError):
-                self._bloom.make([*run_ids, run_id], size + more)
-        return has_row(data, run_id)
+                self._bloom.forget()
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows as they are on disk, one a run, with their values by column.
@@ -273,8 +288,7 @@ class Index:
                 written = os.pwrite(descriptor, view, offset)
                 view, offset = view[written:], offset + written
             os.ftruncate(descriptor, len(data))
-        with suppress(OSError):
-            self._bloom.make([cells[RUN_ID] for cells in rows], len(data))
+        self._make_bloom([cells.get(RUN_ID, "") for cells in rows], Table(0, b"").and_(data))
 
     def _append(self, line: bytes, durable: bool) -> None:
         if line.count(b"\n") == 1:  # cut off, it lacks its line break, which the next writer sees

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from notata import files, folders, layout, mergerecord
@@ -163,10 +164,13 @@ class RootPlace(Place):
         """Note that this file holds a whole array.
 
         Raises:
-            PieceError: If it is made of pieces, this attempt's or an earlier one's.
+            PieceError: If this attempt gave it in pieces, or a merge made it of some.
         """
         self._names.take(file, "whole")
-        if f"{layout.DATA}/{file}" in mergerecord.read(self.home).files:
+        joined: frozenset[str] = frozenset()
+        with suppress(OSError):  # a record that can't be read is no reason to lose an array
+            joined = mergerecord.read(self.home).files
+        if f"{layout.DATA}/{file}" in joined:
             raise PieceError(
                 f"{layout.DATA}/{file} was made by notata merge, of pieces that ranks wrote in an "
                 "earlier attempt; give the array of log.root another name"

@@ -6,7 +6,7 @@ import heapq
 import os
 from collections.abc import Iterable, Iterator
 
-from notata import clocks, gather, layout, messages
+from notata import corrections, gather, layout, messages
 
 _CHUNK = 1 << 16
 
@@ -45,7 +45,7 @@ def blocks_in_order(run: str, ranks: Iterable[int] | None = None) -> Iterator[me
     """
     wanted = None if ranks is None else set(ranks)
     own = own_logs(run, gather.rank_folders(run) if wanted is None else wanted)
-    shifts = clocks.of_run(run)
+    shifts = corrections.of_run(run)
     streams = [
         _timed(rank, messages.blocks(_lines(path), rank), shifts) for rank, path in own.items()
     ]
@@ -75,7 +75,7 @@ def own_logs(run: str, ranks: Iterable[int]) -> dict[int, str]:
 
 
 def _timed(
-    rank: int, blocks: Iterator[messages.Block], shifts: clocks.Corrections
+    rank: int, blocks: Iterator[messages.Block], shifts: corrections.Corrections
 ) -> Iterator[tuple[int, int, messages.Block]]:
     """Give each record the time that orders it, on rank 0's clock as far as that is known.
 

@@ -94,6 +94,25 @@ def read_table(path: StrPath) -> tuple[list[str], list[dict[str, Any]]]:
     return header, found
 
 
+def run_ids(data: bytes, path: StrPath) -> list[str]:
+    """The runs that have a row in a table.
+
+    Args:
+        data: The table's bytes.
+        path: Its name, for an error.
+
+    Raises:
+        DamagedError: If it is no CSV, or has no column of runs.
+
+    Ranks: independent.
+    """
+    header, rows = _lines(data, path)
+    if RUN_ID not in header:
+        raise DamagedError(f"{os.fspath(path)} has no column {RUN_ID}")
+    at = len(header) - 1 - header[::-1].index(RUN_ID)
+    return [row[at] for row in rows if at < len(row)]
+
+
 def has_row(data: bytes, run_id: str) -> bool:
     r"""Whether a line of a table begins with a run's id, without reading its rows.
 

@@ -6,7 +6,7 @@ import heapq
 import os
 from collections.abc import Iterable, Iterator
 
-from notata import clocks, gather, layout, messages, streams
+from notata import corrections, gather, layout, messages, streams
 
 _END = 1 << 16  # bytes of each log in which its last messages are looked for at first
 _FARTHEST = 1 << 24  # and at last, behind a message that is very long
@@ -23,7 +23,7 @@ def last(run: str, count: int) -> list[messages.Record]:
     Ranks: independent.
     """
     own = streams.own_logs(run, gather.rank_folders(run))
-    shifts = clocks.of_run(run)
+    shifts = corrections.of_run(run)
     found: list[tuple[int, int, messages.Block]] = []
     for rank, path in [*own.items(), (0, os.path.join(run, layout.LOG))]:
         latest = messages.LONG_AGO
@@ -76,7 +76,7 @@ class Follower:
 
         Ranks: independent.
         """
-        shifts = clocks.of_run(self._run)
+        shifts = corrections.of_run(self._run)
         own = streams.own_logs(self._run, gather.rank_folders(self._run))
         for rank, path in own.items():
             if self._wanted is None or rank in self._wanted:
@@ -95,7 +95,7 @@ class Follower:
             yield from log.torn()
 
     def _timed(
-        self, rank: int, log: _Log, shifts: clocks.Corrections
+        self, rank: int, log: _Log, shifts: corrections.Corrections
     ) -> Iterator[tuple[int, int, messages.Block]]:
         for block in log.added():
             told = block.rank or 0

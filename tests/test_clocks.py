@@ -16,7 +16,7 @@ from test_joining_logs import a_run, as_readers_do, divided, joined, make_tiny
 from test_properties import folder, odd_logs
 
 import notata
-from notata import LogReader, clocks, messages
+from notata import LogReader, clocks, corrections, messages
 from notata.merging import logs
 
 AT = "2026-11-23T03:00:00.000000"
@@ -48,7 +48,7 @@ def test_records_are_ordered_by_rank_0_s_clock_and_keep_their_stamps(base: Path)
     assert "".join(m.message for m in LogReader(run).messages()) == expected
     (run / "ranks/rank_00001/log.txt").unlink()
     assert "".join(m.message for m in LogReader(run).messages()) == expected
-    assert clocks.of_run(run).largest == 300.0
+    assert corrections.of_run(run).largest == 300.0
 
 
 def test_a_merge_reports_and_records_the_largest_correction(base: Path) -> None:
@@ -69,7 +69,7 @@ def test_a_merge_reports_and_records_the_largest_correction(base: Path) -> None:
 
 def test_between_two_comparisons_the_offset_is_interpolated() -> None:
     told = {"b": [[AT, 10.0, 0.1], [LATER, 20.0, 0.1]]}
-    shifts = clocks.Corrections(told, {"a": "0", "b": "1-2"})
+    shifts = corrections.Corrections(told, {"a": "0", "b": "1-2"})
     for stamp, offset in [
         ("2026-11-23T02:00:00.000000", 10),
         (AT, 10),
@@ -89,24 +89,57 @@ def test_each_attempt_has_its_own_offsets() -> None:
     before = {"until": LATER, "hosts": hosts, "clocks": {"b": [[AT, 10.0, 0.1]]}}
     plain, nodes = {"until": LATER}, {"clocks": {"b": [["2026-11-23T05:00:00.000000", -6.0, 0.1]]}}
 
-    def offsets(shifts: clocks.Corrections, *times: str) -> list[float]:
+    def offsets(shifts: corrections.Corrections, *times: str) -> list[float]:
         ticks = [messages.ticks(f"2026-11-23T{time}".encode()) for time in times]
         return [(one - shifts.one(one, 1)) / 2e6 for one in ticks]
 
     times = "02:00:00.000000", "03:59:53.000000", "03:59:54.000000", "06:00:00.000000"
-    both = clocks.Corrections(nodes["clocks"], hosts, [before])
+    both = corrections.Corrections(nodes["clocks"], hosts, [before])
     assert offsets(both, *times) == [10, 10, -6, -6]  # its clock was behind when the second began
     assert (both.largest, both.one(7, 0)) == (10.0, 7)
-    assert offsets(clocks.Corrections(nodes["clocks"], hosts, [plain]), *times) == [0, 0, -6, -6]
-    assert offsets(clocks.Corrections({}, {}, [before]), *times) == [10, 10, 10, 0]
+    alone = corrections.Corrections(nodes["clocks"], hosts, [plain])
+    assert offsets(alone, *times) == [0, 0, -6, -6]
+    assert offsets(corrections.Corrections({}, {}, [before]), *times) == [10, 10, 10, 0]
     three = [before, {"until": "2026-11-23T04:30:00.000000"}]
     late = "04:10:00.000000", "06:00:00.000000"
-    assert offsets(clocks.Corrections(nodes["clocks"], hosts, three), *late) == [0, -6]
+    assert offsets(corrections.Corrections(nodes["clocks"], hosts, three), *late) == [0, -6]
+
+
+def test_a_host_that_did_not_answer_has_the_offset_that_it_had_next_in_time() -> None:
+    hosts = {"a": "0", "b": "1", "c": "2-3"}
+    nodes = {"b": [["2026-11-23T05:00:00.000000", 5.0, 0.1]], "c": []}
+    silent = {"until": LATER, "hosts": hosts, "clocks": {"c": [[LATER, 2.0, 0.1]]}}
+    at = messages.ticks(AT.encode())
+    shifts = corrections.Corrections(nodes, hosts, [silent])
+    assert [(at - shifts.one(at, rank)) / 2e6 for rank in range(4)] == [0, 5, 2, 2]
+    shifts = corrections.Corrections({}, hosts, [silent])
+    late = messages.ticks(b"2026-11-23T06:00:00.000000")
+    assert [(late - shifts.one(late, rank)) / 2e6 for rank in range(4)] == [0, 0, 2, 2]
+    # What was compared with another node's clock says nothing of it.
+    moved = silent | {"hosts": {"d": "0", "b": "1", "c": "2"}}
+    shifts = corrections.Corrections(nodes, hosts, [moved])
+    assert shifts.one(at, 1) == at
+
+
+def test_what_is_kept_of_earlier_attempts_does_not_grow_for_ever() -> None:
+    hosts = {"a": "0", "b": "1", "c": "2"}
+    many = [[AT, 5.0 + n, 0.1] for n in range(9)]
+    told: dict[str, Any] = {"hosts": hosts, "clocks": {"b": many, "c": [[AT, 0.01, 0.1]]}}
+    for number in range(40):
+        told |= clocks.carried(told, str(number))
+    assert [entry["until"] for entry in told["earlier"]] == [str(n) for n in range(24, 40)]
+    assert told["earlier"][-1]["clocks"] == {"b": [many[0], many[-1]], "c": []}
+
+
+@pytest.mark.parametrize("parallel", [None, 7, {"hosts": 1, "clocks": 2}, {"clocks": {"b": [1]}}])
+def test_clocks_that_make_no_sense_are_not_carried(parallel: Any) -> None:
+    (entry,) = clocks.carried(parallel, AT)["earlier"]
+    assert (entry["until"], entry["clocks"]) == (AT, {})
 
 
 def test_an_offset_that_may_be_none_is_none() -> None:
     told = {"b": [[AT, -0.01, 0.02]], "c": [[AT, 0.01, 0.02], [LATER, 0.5, 0.02]]}
-    shifts = clocks.Corrections(told, {"a": "0", "b": "1", "c": "2"})
+    shifts = corrections.Corrections(told, {"a": "0", "b": "1", "c": "2"})
     ticks = messages.ticks(AT.encode())
     assert shifts.one(ticks, 1) == ticks
     assert shifts.one(ticks, 2) == ticks
@@ -123,19 +156,15 @@ def test_an_offset_that_may_be_none_is_none() -> None:
 def test_what_makes_no_sense_corrects_nothing(base: Path, told: Any) -> None:
     run = write_as(2, base, lambda log: log.info("x"))
     note(run, hosts={"a": "0", "b": "1"}, clocks=told)
-    assert not clocks.of_run(run)
+    assert not corrections.of_run(run)
     assert len(list(LogReader(run).messages())) > 1
 
 
-@pytest.mark.parametrize(
-    "earlier",
-    [1, [1], [{}], [{"until": 3}], [{"until": AT, "clocks": {"z": [[AT, 9, 0]]}}]],
-    ids=str,
-)
+@pytest.mark.parametrize("earlier", [1, [1], [{}], [{"until": 3}]], ids=str)
 def test_earlier_attempts_that_make_no_sense_correct_nothing(base: Path, earlier: Any) -> None:
     run = write_as(2, base, lambda log: log.info("x"))
     note(run, hosts={"a": "0", "b": "1"}, clocks={"b": [[AT, 9, 0]]}, earlier=earlier)
-    assert not clocks.of_run(run)
+    assert not corrections.of_run(run)
     assert len(list(LogReader(run).messages())) > 1
 
 
@@ -146,10 +175,9 @@ def test_going_on_keeps_what_was_noted_of_clocks(base: Path) -> None:
         write_as(2, base, lambda log: log.info("y"), launch=f"launch-{number}", resume=True)
     meta = json.loads((run / "metadata.json").read_text())
     starts = [attempt["start_time"] for attempt in meta["attempts"]]
-    assert meta["parallel"]["earlier"] == [
-        {"until": starts[1], "hosts": {"b": "1"}, "clocks": {"b": [[AT, 9, 0]]}},
-        {"until": starts[2]},
-    ]
+    second = {"until": starts[2], "hosts": meta["parallel"]["hosts"], "clocks": {}}
+    first = {"until": starts[1], "hosts": {"a": "0", "b": "1"}, "clocks": {"b": [[AT, 9, 0]]}}
+    assert meta["parallel"]["earlier"] == [first, second]
     report = notata.merge(run)
     assert report.clock_correction == 9
     assert notata.merge(run).nothing_to_do

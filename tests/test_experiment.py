@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import shutil
+import struct
 import subprocess
 import sys
 import textwrap
@@ -21,7 +22,8 @@ import numpy as np
 import pytest
 from simulated import answer, tree
 
-from notata import Experiment, ExperimentReader, Logbook, LogReader
+from notata import Experiment, ExperimentReader, Logbook, LogReader, files
+from notata.bloom import Bloom, Table
 from notata.errors import RunExistsError, UnsafeNameError, UnsupportedValueError
 
 OURS = ["run_status", "failure_reason", "start_time", "runtime_sec"]
@@ -534,6 +536,97 @@ def test_a_run_that_is_done_again_has_one_row(base: Path, meanwhile: str) -> Non
     run(exp, {"e": 8}, dt=8)
     assert table(exp)[-1]["e"] == "8"
     assert exp.index_file.read_text().count("\n") == 1 + len(found) + 1
+
+
+@pytest.mark.parametrize("blocks", [0, 1, 1 << 40, (1 << 64) - 1])
+def test_a_filter_whose_head_is_damaged_is_made_anew(base: Path, blocks: int) -> None:
+    exp = Experiment("sweep", base)
+    path = exp.exp_dir / ".index.csv.bloom"
+    run(exp, {"e": 0}, dt=0)
+    head = path.read_bytes()
+    path.write_bytes(head[:88] + struct.pack("<Q", blocks) + head[96:])
+    shutil.rmtree(exp.runs_dir / "log_sweep_dt_0")
+    run(exp, {"e": 1}, dt=0)
+    assert [row["e"] for row in table(exp)] == ["1"]
+    assert path.read_bytes()[88:96] == head[88:96] == struct.pack("<Q", 64)
+
+
+def test_a_row_of_the_same_length_that_others_wrote_is_seen(base: Path) -> None:
+    """One run's row was announced and never came; in its place stands another one."""
+    exp = Experiment("sweep", base)
+    for number in (1, 2, 3):
+        run(exp, {"e": number}, dt=number)
+    whole = exp.index_file.read_text()
+    exp.index_file.write_text(whole.replace("sweep_dt_3,3,", "sweep_dt_7,7,"))
+    shutil.rmtree(exp.runs_dir / "log_sweep_dt_3")
+    run(exp, {"e": 8}, dt=7)
+    assert [(row["dt"], row["e"]) for row in table(exp)] == [("1", "1"), ("2", "2"), ("7", "8")]
+
+
+@pytest.mark.parametrize("other", [b"#un_id,dt\n", b"dt,status\n1,complete\n", None])
+def test_a_table_that_another_node_takes_away_meanwhile_costs_no_row(
+    base: Path, monkeypatch: pytest.MonkeyPatch, other: bytes | None
+) -> None:
+    """Where locks don't exclude: it is made anew from the runs."""
+    exp = Experiment("sweep", base)
+    for number in (1, 2):
+        run(exp, {"e": number}, dt=number)
+    (exp.exp_dir / ".index.csv.bloom").unlink()
+    read = files.read_bytes
+    monkeypatch.setattr(
+        files, "read_bytes", lambda path: other if str(path).endswith(".csv") else read(path)
+    )
+    log = run(exp, {"e": 3}, dt=3)
+    monkeypatch.undo()
+    assert messages(log) == []
+    assert [row["e"] for row in table(exp)] == ["1", "2", "3"]
+
+
+def test_a_filter_that_can_not_be_made_costs_no_row(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EDQUOT, "no room")
+
+    exp = Experiment("sweep", base)
+    monkeypatch.setattr(Bloom, "make", refuse)
+    for number in (1, 2, 2):
+        shutil.rmtree(exp.runs_dir / f"log_sweep_dt_{number}", ignore_errors=True)
+        log = run(exp, {"e": number}, dt=number)
+        assert messages(log) == []
+    assert [row["e"] for row in table(exp)] == ["1", "2"]
+    assert not (exp.exp_dir / ".index.csv.bloom").exists()
+
+
+def test_a_colleague_s_filter_is_written_in_place(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody but its owner may replace it in a sticky folder."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    exp = Experiment("sweep", base)
+    run(exp, {"e": 1}, dt=1)
+    path = exp.exp_dir / ".index.csv.bloom"
+    before = path.stat()
+    monkeypatch.setattr(Bloom, "forget", refuse)
+    appended_by_hand(exp, "sweep_dt_1,1", "sweep_dt_2,2")
+    run(exp, {"e": 3}, dt=3)
+    data = exp.index_file.read_bytes()
+    now = Table(len(data), data[-64:])
+    assert Bloom(str(path)).enter("sweep_dt_4", now, now) is False
+    assert Bloom(str(path)).enter("sweep_dt_2", now, now) is True
+    assert path.stat().st_ino == before.st_ino
+
+
+def test_a_folder_without_an_id_is_no_obstacle(base: Path) -> None:
+    exp = Experiment("sweep", base)
+    log = run(exp, {"e": 1}, dt=1)
+    shutil.copytree(log.path, exp.runs_dir / "log_")
+    assert exp.rebuild_index() == 2
+    run(exp, {"e": 2}, dt=2)
+    assert len(table(exp)) == 3
 
 
 def test_the_last_row_of_a_run_counts(base: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from simulated import forget_logs, write_as
 from test_properties import folder, odd_logs
 
-from notata import LogReader, checksums, clocks, messages, streams
+from notata import LogReader, checksums, corrections, messages, streams
 from notata.errors import DamagedError
 from notata.merging import anyheads, heads, logcuts, logparts, logs, windows
 from notata.merging.heads import BEFORE, BEHIND, find_heads
@@ -132,7 +132,9 @@ def test_what_was_given_stays_as_it_is_while_the_next_is_read(
     mine = [stamp.format(*divmod(n, 60), 0, "mine") for n in range(0, 3600, 300)]
     (run / "log.txt").write_text("".join(sorted(lines + mine, key=lambda line: line[:28])))
     monkeypatch.setattr(windows, "WINDOW", 1 << 16)
-    given = [logparts.Log(str(run), span, clocks.of_run(run)) for span in logs.spans_of(str(run))]
+    given = [
+        logparts.Log(str(run), span, corrections.of_run(run)) for span in logs.spans_of(str(run))
+    ]
     before: tuple[windows.Batch, bytes] | None = None
     count = 0
     for batch in windows._batches(given):

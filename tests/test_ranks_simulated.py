@@ -13,7 +13,7 @@ import pytest
 from simulated import being, open_as, tree, write_as
 
 import notata
-from notata import Logbook, LogReader
+from notata import Logbook, LogReader, mergerecord
 from notata.errors import (
     ArrayNotFoundError,
     DamagedError,
@@ -362,7 +362,12 @@ def test_an_array_is_whole_or_in_pieces_not_both(base: Path) -> None:
     assert tree(log.path / "data") == ["a.npz", "b.npy"]
 
 
-def test_the_root_view_does_not_write_over_what_was_merged_of_pieces(base: Path) -> None:
+def test_the_root_view_does_not_write_over_what_was_merged_of_pieces(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: str) -> None:
+        raise PermissionError("a record that a colleague keeps for himself")
+
     def work(log: Logbook) -> None:
         blocks(log)
         log.arrays("b", u=[log.rank])
@@ -375,6 +380,9 @@ def test_the_root_view_does_not_write_over_what_was_merged_of_pieces(base: Path)
         with pytest.raises(PieceError, match=r"data/b\.npz was made by notata merge"):
             log.root.arrays("b", u=[7])
         log.root.array("b", [7])  # an array is another file
+        monkeypatch.setattr(mergerecord, "read", refuse)
+        log.root.array("c", [8])
+    monkeypatch.undo()
     np.testing.assert_array_equal(LogReader(run).load_array("T"), T)
     assert LogReader(run).load_array("b:u").tolist() == [0, 1, 2]
 

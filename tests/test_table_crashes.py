@@ -168,7 +168,7 @@ def test_a_torn_append_is_noticed_wherever_it_is_cut(
     whole_write = files.write_all
 
     def torn(descriptor: int, data: bytes) -> None:
-        if data != line:  # the epoch of a table that is made anew
+        if data != line:  # the filter of a table that is made anew
             whole_write(descriptor, data)
             return
         os.write(descriptor, data[:cut])

@@ -75,26 +75,30 @@ def test_a_filter_overlooks_no_row(run_ids: list[str], size: int, least: int) ->
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         patch.setattr(bloom, "_LEAST", least)
         seen, told = bloom.Bloom(f"{folder}/bloom"), list[str]()
+        table = bloom.Table(0, b"")
         for run_id in run_ids:
-            known = seen.enter(run_id, size, size + 1)
+            after = table.and_(b"x" * size)
+            known = seen.enter(run_id, table, after)
             assert known is not False or run_id not in told
             told.append(run_id)
-            size += 1
+            table = after
             if known is None:
-                seen.make(told, size)
+                seen.make(told, table)
         for run_id in told:
-            assert seen.enter(run_id, size, size) is not False
-            assert seen.enter(run_id, size + 1, size + 2) is None
+            assert seen.enter(run_id, table, table) is not False
+            assert seen.enter(run_id, table.and_(b"x"), table) is None
+            assert seen.enter(run_id, table._replace(tail=b"other"), table) is None
 
 
 def test_a_filter_is_hardly_ever_wrong_and_grows(tmp_path: Path) -> None:
     seen, asked, wrong, anew = bloom.Bloom(str(tmp_path / "bloom")), 20_000, 0, 0
     for number in range(asked):
-        known = seen.enter(f"sweep_k_{number}", number, number + 1)
+        before, after = bloom.Table(number, b"x"), bloom.Table(number + 1, b"x")
+        known = seen.enter(f"sweep_k_{number}", before, after)
         wrong += known is True
         if known is None:
             anew += 1
-            seen.make([f"sweep_k_{k}" for k in range(number + 1)], number + 1)
+            seen.make([f"sweep_k_{k}" for k in range(number + 1)], after)
     assert wrong <= asked / 1000
     assert anew == 6  # at none, 1024 rows, and twice as many each time
     assert (tmp_path / "bloom").stat().st_size < 8 * asked  # 32 bits a row, and room for as many

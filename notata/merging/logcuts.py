@@ -12,7 +12,7 @@ from collections.abc import Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
 
-from notata import clocks, messages
+from notata import corrections, messages
 from notata.merging.logparts import Log, Span, parts_of
 
 _PEEKS = (1 << 9, 1 << 13, 1 << 17)  # bytes that are read to find a record, more and more
@@ -51,7 +51,7 @@ def find_cuts(
 
     Ranks: independent.
     """
-    shifts = clocks.of_run(run)
+    shifts = corrections.of_run(run)
     found = (None if span.path in exact else _searched(span, shifts, ticks) for span in spans)
     return [
         cut or _read_through(Log(run, span, shifts), ticks)
@@ -78,7 +78,7 @@ def _read_through(log: Log, ticks: Sequence[int]) -> Cut:
     return Cut(offsets + [log.span.end] * missing, sizes + [0] * missing, True)
 
 
-def _searched(span: Span, shifts: clocks.Corrections, ticks: Sequence[int]) -> Cut | None:
+def _searched(span: Span, shifts: corrections.Corrections, ticks: Sequence[int]) -> Cut | None:
     """What a few bytes of the log tell, unless they tell that it has to be read."""
     descriptor = os.open(span.path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -107,7 +107,7 @@ class _UnclearError(Exception):
 class _Search:
     """Looks for records in a log whose time never steps back."""
 
-    def __init__(self, descriptor: int, span: Span, shifts: clocks.Corrections) -> None:
+    def __init__(self, descriptor: int, span: Span, shifts: corrections.Corrections) -> None:
         self._descriptor = descriptor
         self._span = span
         self._shifts = shifts

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Set
 from typing import TYPE_CHECKING, NamedTuple
 
-from notata import checksums, clocks, messages, streams
+from notata import checksums, corrections, messages, streams
 from notata.errors import DamagedError
 from notata.merging.anyheads import Heads
 from notata.merging.heads import BEFORE, BEHIND, find_heads
@@ -68,7 +68,7 @@ class Log:
         as_is: Whether all that was read is to be written as it is.
     """
 
-    def __init__(self, run: str, span: Span, shifts: clocks.Corrections) -> None:
+    def __init__(self, run: str, span: Span, shifts: corrections.Corrections) -> None:
         self.span = span
         self.next = span.begin
         self.latest = messages.LONG_AGO

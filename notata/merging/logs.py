@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from notata import checksums, clocks, files, gather, layout, messages, streams
+from notata import checksums, corrections, files, gather, layout, messages, streams
 from notata.merging.logcuts import Cut, find_cuts
 from notata.merging.logparts import Log, Span
 from notata.merging.places import write_at, writing
@@ -61,7 +61,7 @@ def join_logs(run: str, temporary: str, progress: Told = silent) -> Made:
 
     Ranks: independent.
     """
-    shifts = clocks.of_run(run)
+    shifts = corrections.of_run(run)
     logs = [Log(run, span, shifts) for span in spans_of(run)]
     own = [log for log in logs if log.span.rank is not None]
     hashed = checksums.hasher()
@@ -204,7 +204,7 @@ def join_range(
 
     Ranks: independent.
     """
-    shifts = clocks.of_run(run)
+    shifts = corrections.of_run(run)
     logs = [Log(run, span, shifts) for span in spans if span.begin < span.end]
     with naming(target, size), writing(temporary) as descriptor:
         for data in in_order(logs):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from notata import clocks, gather, layout, mergerecord, npy
+from notata import corrections, gather, layout, mergerecord, npy
 from notata.assembly import Whole, assemble
 from notata.mergerecord import Fingerprints, MergeRecord
 from notata.merging import artifacts, faults, hosts, losses, pruned, record, survey
@@ -118,8 +118,8 @@ def make_plan(
     for group in groups:
         made += group.outputs
         wrong += group.problems
-    corrections = _clocks(run, meta)
-    made += _log(found, merged, corrections)
+    corrected = _clocks(run, meta)
+    made += _log(found, merged, corrected)
     wrong += _collisions(run, made, merged)
     refused = tuple(problem for problem in wrong if not problem.excuses & granted)
     holes = tuple(problem for problem in wrong if problem.excuses & granted)
@@ -128,7 +128,7 @@ def make_plan(
     outputs = tuple(_sized(output, merged) for output in made)
     plan = Plan(run, size, outputs, refused, holes, metadata, merged)
     notes = tuple(group.note for group in groups if group.note)
-    plan = plan._replace(clocks=corrections, listing=listing, looked=looked, notes=notes)
+    plan = plan._replace(clocks=corrected, listing=listing, looked=looked, notes=notes)
     return plan._replace(seen=seen)
 
 
@@ -216,22 +216,22 @@ def _can_be_missing(whole: Whole) -> bool:
 
 def _clocks(run: str, meta: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """What the messages' order owes to comparisons of the nodes' clocks."""
-    corrections = clocks.of_run(run)
-    if not corrections:
+    found = corrections.of_run(run)
+    if not found:
         return None
     parallel = meta["parallel"]
-    told = {"largest": round(corrections.largest, 6), "compared": parallel.get("clocks", {})}
+    told = {"largest": round(found.largest, 6), "compared": parallel.get("clocks", {})}
     return told | ({"earlier": parallel["earlier"]} if parallel.get("earlier") else {})
 
 
 def _log(
-    found: Survey, merged: MergeRecord, corrections: Mapping[str, Any] | None
+    found: Survey, merged: MergeRecord, corrected: Mapping[str, Any] | None
 ) -> Iterator[Output]:
     names = {f"{layout.rank_dir(rank)}/{layout.LOG}": rank for rank in found.folders if rank}
     inputs = _fingerprints(found, names)
     if inputs:
         fresh = record.is_fresh(found.run, layout.LOG, inputs, merged)
-        fresh = fresh and merged.clocks == corrections
+        fresh = fresh and merged.clocks == corrected
         ranks = (0, *sorted(names[name] for name in inputs))
         size = record.own_log_bytes(found.run, merged) + sum(size for size, _ in inputs.values())
         yield Output(layout.LOG, (), inputs, fresh, kind="log", ranks=ranks, size=size)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from notata import clocks, messages
+from notata import corrections, messages
 
 Launch = Callable[..., Any]
 pytestmark = pytest.mark.mpi
@@ -27,7 +27,7 @@ def test_one_rank_of_each_node_is_compared_at_opening_and_closing(
         for _, offset, uncertainty in samples:
             assert abs(offset - 5) <= uncertainty + 0.001  # two clocks of the system are read
             assert 0 < uncertainty < 1
-    assert abs(clocks.of_run(tmp_path / "log_run").largest - 5) < 1
+    assert abs(corrections.of_run(tmp_path / "log_run").largest - 5) < 1
 
 
 def test_each_attempt_is_corrected_by_its_own_nodes_clocks(launch: Launch, tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_each_attempt_is_corrected_by_its_own_nodes_clocks(launch: Launch, tmp_p
     (before,) = meta["parallel"]["earlier"]
     assert (sorted(before["clocks"]), sorted(meta["parallel"]["clocks"])) == (["node1"], ["other1"])
     assert before["until"] == meta["attempts"][1]["start_time"]
-    found = clocks.of_run(run)
+    found = corrections.of_run(run)
     for attempt, ahead in zip(meta["attempts"], (5, 7), strict=True):
         # By the clock of the second node, when the second was over in which the attempt ended.
         ticks = messages.ticks(attempt["end_time"].encode()) + 2_000_000 * (ahead + 1)
