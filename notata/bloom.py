@@ -85,8 +85,8 @@ class Bloom:
             magic, size, tail, rows, blocks = _HEAD.unpack(head.ljust(_HEAD.size, b"\0"))
             if magic != _MAGIC or (size, tail) != (before.size, before.tail.ljust(TAIL, b"\0")):
                 return None
-            bytes_ = os.fstat(descriptor).st_size
-            if rows >= _ROWS * blocks or bytes_ != _HEAD.size + _BLOCK * blocks:
+            there = os.fstat(descriptor).st_size
+            if rows >= _ROWS * blocks or there != _HEAD.size + _BLOCK * blocks:
                 return None
             number, bits = _place(run_id, blocks)
             block = os.pread(descriptor, _BLOCK, _HEAD.size + _BLOCK * number)

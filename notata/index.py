@@ -36,10 +36,10 @@ def _lines(names: list[str], rows: Iterable[Mapping[str, str]]) -> bytes:
     return text.getvalue().encode("utf-8", "surrogateescape")
 
 
-def _ends_a_line(file: io.FileIO) -> bool:
-    """Whether the last append to a file was whole."""
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
+def _table(file: io.FileIO) -> Table:
+    """Which table it is; its tail tells whether the last append was whole."""
+    size = file.seek(0, os.SEEK_END)
+    return Table(size, os.pread(file.fileno(), TAIL, max(0, size - TAIL)))
 
 
 class _Lines:
@@ -117,31 +117,31 @@ class Index:
             yield held
 
     def _add(self, row: Row, durable: bool) -> None:
-        header = self._header()
-        if header is None:
+        found = self._header()
+        if found is None:
             self._rebuild({row.run_id: row}, durable)
             return
+        header, table = found
         columns = Columns(header)
         columns.include(row)
         cells = columns.cells(row)
         try:
             if header == columns.names:
                 line = _lines(header, [cells])
-                if not self._enter(cells[RUN_ID], line):
+                if not self._enter(cells[RUN_ID], table, line):
                     self._append(line, durable)
                     return
             self._rewrite(columns, cells, durable)
         except DamagedError:
             self._rebuild({row.run_id: row}, durable)
 
-    def _enter(self, run_id: str, line: bytes) -> bool:
+    def _enter(self, run_id: str, before: Table, line: bytes) -> bool:
         """Note that a run is about to get a row, this line; gives whether it has one already.
 
         Raises:
             DamagedError: If the table would have to be read, and is no CSV.
         """
-        before, known = self._table(), None
-        after = before.and_(line)
+        after, known = before.and_(line), None
         with suppress(OSError):  # it only saves looking for an earlier row
             known = self._bloom.enter(run_id, before, after)
         if known is False:
@@ -154,11 +154,6 @@ class Index:
             return True
         self._make_bloom([*told, run_id], after)
         return False
-
-    def _table(self) -> Table:
-        with open(self._path, "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            return Table(size, os.pread(file.fileno(), TAIL, max(0, size - TAIL)))
 
     def _make_bloom(self, told: list[str], table: Table) -> None:
         try:
@@ -227,15 +222,17 @@ class Index:
         with self._locked():
             return self._rebuild({})
 
-    def _header(self) -> list[str] | None:
+    def _header(self) -> tuple[list[str], Table] | None:
         """The column names of a table that is whole, else None; read through a fresh open."""
         try:
             with open(self._path, "rb", buffering=0) as file:
                 line, names = self._known
-                if line and file.read(len(line)) == line and _ends_a_line(file):
-                    return names
+                same = bool(line) and file.read(len(line)) == line
+                table = _table(file)
+                if same and table.tail.endswith(b"\n"):
+                    return names, table
                 file.seek(0)
-                if file.read(1) in (b"", _BEING_WRITTEN) or not _ends_a_line(file):
+                if file.read(1) in (b"", _BEING_WRITTEN) or not table.tail.endswith(b"\n"):
                     return None
                 file.seek(0)
                 lines = _Lines(file)
@@ -246,7 +243,7 @@ class Index:
         if header[:1] != [RUN_ID] or STATUS not in header:
             return None
         self._known = b"".join(lines.read), header
-        return header
+        return header, table
 
     def _rewrite(self, columns: Columns, cells: Mapping[str, str], durable: bool) -> None:
         """Write all rows again, with new columns or in place of the run's earlier row.
