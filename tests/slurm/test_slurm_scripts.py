@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +94,22 @@ def test_mpi_sbatch_runs_and_merges(cluster: Cluster, home: Path, mpi: Mpi) -> N
     assert (facts["job_id"], facts["step_id"]) == (job, "0")
 
 
+def test_a_rank_that_is_killed_ends_the_job(cluster: Cluster, home: Path, mpi: Mpi) -> None:
+    """By the option that slurm/mpi.sbatch has; by itself, srun lets MPICH's ranks wait."""
+    sbatch = (home / "slurm/mpi.sbatch").read_text()
+    (srun,) = re.findall('^srun (.*) --mpi="', sbatch, re.MULTILINE)
+    script = f"srun {srun} --mpi={mpi.plugin} python {JOBS}/dies.py {home}/outputs"
+    job = cluster.submit("-N2", "-n4", "--output=%j.out", script=script, **variables(mpi))
+    cluster.wait(job)
+    run = home / "outputs/log_dies"
+    assert metadata(run)["status"] == "initialized", output(home)
+    cluster.call(sys.executable, "-m", "notata", "reconcile", str(run))
+    meta = metadata(run)
+    assert meta["status"] == "failed"
+    assert meta["failure_reason"].endswith(f"(Slurm {job}, n[1-2])"), meta["failure_reason"]
+    assert {(m.rank or 0) for m in LogReader(run).messages() if m.message == "here"} == {0, 1, 2, 3}
+
+
 def test_mpiexec_in_a_batch_script(cluster: Cluster, home: Path, mpi: Mpi) -> None:
     job = cluster.submit(
         "--nodes=2",
@@ -137,7 +155,7 @@ def test_array_sbatch_divides_a_grid(cluster: Cluster, home: Path) -> None:
 
 def test_merge_sbatch_depends_on_a_job(cluster: Cluster, home: Path) -> None:
     mpi = MPIS["mpich"]
-    script = "srun --mpi=pmi2 python slurm/heat.py 0.01"
+    script = "srun --kill-on-bad-exit=1 --mpi=pmi2 python slurm/heat.py 0.01"
     run = cluster.submit("-N2", "-n4", "--output=%j.out", script=script, **variables(mpi))
     merge = cluster.submit(
         f"--dependency=afterany:{run}", "slurm/merge.sbatch", "outputs/log_heat", **variables(mpi)
@@ -147,7 +165,7 @@ def test_merge_sbatch_depends_on_a_job(cluster: Cluster, home: Path) -> None:
     assert state == "COMPLETED", output(home)
     assert (home / "outputs/log_heat/data/T.npy").exists(), output(home)
     is_heat(home / "outputs/log_heat", 4, home)
-    assert "joined 2 of 2" in output(home)
+    assert output(home).count("joined 2 of 2") == 1  # by ranks that share the work
 
 
 def test_requeue_sbatch_saves_and_goes_on(cluster: Cluster, home: Path) -> None:
