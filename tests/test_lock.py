@@ -22,12 +22,12 @@ import pytest
 
 from notata import Experiment, LogReader, flocking, holders, lock, turns
 from notata.errors import LockTimeoutError, SettingError
-from notata.lock import FLOCK, TURNS, Held, locked
+from notata.lock import FLOCK, TURNS, Held, locked, timeout_from_environment
 from notata.mounts import UNKNOWN
 
 HOLD = """
 import sys, time
-from notata.lock import locked
+from notata.lock import locked, timeout_from_environment
 with locked(sys.argv[1]):
     print("held", flush=True)
     time.sleep(100)
@@ -100,7 +100,7 @@ def test_a_holder_that_was_killed_is_gone_at_once(path: Path) -> None:
 
 HOLD_IN_A_THREAD = """
 import ctypes, sys, threading, time
-from notata.lock import locked
+from notata.lock import locked, timeout_from_environment
 
 def hold():
     with locked(sys.argv[1]):
@@ -459,6 +459,11 @@ def test_a_time_limit_that_is_none(
         pytest.fail("held")
 
 
+def test_a_lock_is_waited_for_a_minute_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTATA_LOCK_TIMEOUT", raising=False)
+    assert timeout_from_environment() == 60
+
+
 @pytest.mark.parametrize("text", ["inf", "1e10", "0"])
 def test_any_time_limit_leaves_its_row_to_a_run(
     served: None, base: Path, monkeypatch: pytest.MonkeyPatch, text: str
@@ -526,7 +531,7 @@ def test_a_group_shares_the_table(kind: str, umask: str) -> None:
         rows = Experiment("s", folder).rows()
         assert [row["m"] for row in rows] == [1, 2, 3]
         add(4002, 4, umask)
-        for path in (exp / "index.csv", exp / ".index.csv.lock"):
+        for path in (exp / "index.csv", exp / ".index.csv.bloom", exp / ".index.csv.lock"):
             if path.exists():
                 assert path.stat().st_mode & 0o060 == 0o060, path
     finally:
