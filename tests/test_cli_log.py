@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -287,16 +288,42 @@ def test_following_a_run_until_it_ends(base: Path, end: str, status: int) -> Non
     reading.stdout.close()
 
 
-def texts(follower: Follower) -> list[str]:
-    return [messages.record(block).message for block in follower.new()]
-
-
 @pytest.fixture
 def logs(base: Path) -> Iterator[list[Logbook]]:
     found = [open_as(rank, 3, base) for rank in range(3)]
     yield found
     for log in reversed(found):
         log.mark_complete()
+
+
+def test_following_many_ranks_while_they_write(logs: list[Logbook]) -> None:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "notata", "log", "-f", logs[0].path]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=env, text=True) as reading:
+        stuck = threading.Timer(60, reading.kill)  # a pipe from which nothing comes would wait on
+        stuck.start()
+        assert reading.stdout is not None
+        lines = map(str.rstrip, reading.stdout)
+        assert next(lines)[24:] == "INFO     [0]   Logbook initialized"
+        for log in logs:
+            log.info("step 0")
+        assert next(lines)[24:] == "INFO     [0-2] step 0"
+        logs[1].warning("hot")
+        assert next(lines)[24:] == "WARNING  [1]   hot"
+        for rank in (2, 0, 1):  # in one look at three logs, the time says which comes first
+            logs[rank].info(f"{rank} is at work")
+        assert [next(lines)[24:] for _ in range(3)] == [
+            f"INFO     [{rank}]   {rank} is at work" for rank in (2, 0, 1)
+        ]
+        for log in reversed(logs):
+            log.mark_complete()
+        assert [line[24:] for line in lines] == ["INFO     [0]   Marked complete"]
+        assert reading.wait() == 0
+        stuck.cancel()
+
+
+def texts(follower: Follower) -> list[str]:
+    return [messages.record(block).message for block in follower.new()]
 
 
 def test_a_follower_gives_each_message_once(logs: list[Logbook]) -> None:
