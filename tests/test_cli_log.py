@@ -79,6 +79,13 @@ def test_the_same_once_it_is_merged(base: Path, prune: bool) -> None:
             ["--level", "warning"],
             ["[0]   hot in 0", "", "[1]   hot in 1", "", "[2]   hot in 2", ""],
         ),
+        (
+            ["--ranks", "0,2-3", "--grep", "step|hot"],
+            [
+                *("[0,2-3] step 0", "[0]   hot in 0", "", "[0,2-3] step 1"),
+                *("[0,2-3] step 2", "[2]   hot in 2", ""),
+            ],
+        ),
         (["--level", "30", "--ranks", "2"], ["[2]   hot in 2", ""]),
         (["--grep", "step [12]"], ["[0-3] step 1", "[0-3] step 2"]),
         (["--grep", "very", "--ranks", "0"], ["[0]   hot in 0", ""]),
