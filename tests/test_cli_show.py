@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -148,6 +149,16 @@ def test_a_run_that_is_open_right_now(base: Path) -> None:
     assert "runs for " in result.stdout
     assert "at work" in result.stdout
     log.mark_complete()
+
+
+def test_when_a_closed_run_began_and_how_long_it_took(base: Path) -> None:
+    with Logbook("x", base):
+        pass
+    file = base / "log_x" / "metadata.json"
+    told = {"start_time": "2026-11-23T03:00:00", "start_epoch": time.time() - 9000}
+    file.write_text(json.dumps(json.loads(file.read_text()) | told | {"runtime_sec": 75.0}))
+    lines = [line.strip("│ ") for line in notata("show", base / "log_x").stdout.splitlines()]
+    assert lines[2] == "began 2026-11-23 03:00:00, 2 h ago, took 1 min 15 s"
 
 
 def test_the_same_message_of_many_ranks_is_one(base: Path) -> None:
