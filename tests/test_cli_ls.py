@@ -192,6 +192,17 @@ def test_sort(sweep: Path) -> None:
     assert [n[:3] for n in names(sweep, "--sort", "-scheme,-omega")] == ["1.5", "0.5", "2.5"]
 
 
+def test_the_longest_and_the_shortest_first(sweep: Path) -> None:
+    for run in (sweep / "runs").iterdir():
+        file = run / "metadata.json"
+        meta = json.loads(file.read_text())
+        # As text, 200 would come before 9.
+        meta["runtime_sec"] = {"0.5": 30, "1.5": 9, "2.5": 200}[run.name.split("_")[3]]
+        file.write_text(json.dumps(meta))
+    assert [n[:3] for n in names(sweep, "--sort", "-runtime_sec")] == ["2.5", "0.5", "1.5"]
+    assert [n[:3] for n in names(sweep, "--sort", "runtime_sec")] == ["1.5", "0.5", "2.5"]
+
+
 def cells(printed: str) -> list[list[str]]:
     return [line.split() for line in printed.splitlines() if "─" not in line]
 
