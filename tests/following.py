@@ -3,7 +3,8 @@
 A fenced block is
 
 - `python`: run, with the names of the blocks before it; with `:caption: name.py`, in a
-  `{code-block}`, or below a line that ends with ``as `name.py`:``, saved under that name instead;
+  `{code-block}`, or below a line that ends with ``as `name.py`:``, saved under that name instead,
+  for a later `console` block to run;
 - `pycon`: run as a session, which gives what it says, with the same names;
 - `console`: each line after `$ ` is run in bash, and what it prints is what stands below it;
 - anything after `% file: PATH`: what that file holds by then;

@@ -89,7 +89,7 @@ def test_a_page_does_what_it_says(
             continue
         elif block.kind == "file":
             check_file(block, folder)
-        elif block.caption:
+        elif block.caption and not block.language.startswith("{"):  # those of a toctree are titles
             (folder / block.caption).write_text(block.text, encoding="utf-8")
         elif block.language == "python":
             exec(compile(block.text, where, "exec"), names)
@@ -102,6 +102,36 @@ def test_a_page_does_what_it_says(
                 f"{where}: a {block.language or 'nameless'} block that nothing runs: put "
                 "`% file: PATH` or `% not run: REASON` before it"
             )
+
+
+def never_run(page: str) -> list[str]:
+    """The programs of a page that no later command of it runs, though it doesn't say why."""
+    waiting: list[str] = []
+    for block in fenced(page):
+        if block.kind == "not run":
+            continue
+        if block.language == "console":
+            typed = "\n".join(command.text for command in commands(block))
+            waiting = [name for name in waiting if f"python {name}" not in typed]
+        elif block.language == "python" and block.caption:
+            waiting.append(block.caption)
+    return waiting
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
+def test_programs_of_a_page_are_run(page: Path) -> None:
+    assert never_run(page.read_text(encoding="utf-8")) == []
+
+
+def test_programs_that_are_never_run_are_found() -> None:
+    program = "```{code-block} python\n:caption: a.py\n\npass\n```\n"
+    runs = "```console\n$ mpirun -n 2 python a.py\n```\n"
+    assert never_run(program + runs) == []
+    assert never_run("% not run: it needs a GPU\n" + program) == []
+    assert never_run("```{toctree}\n:caption: How to\n\npage\n```\n") == []
+    for page in (program, runs + program, program + "% not run: it takes hours\n" + runs):
+        assert never_run(page) == ["a.py"]
+    assert never_run(program + "```console\n$ ls\npython a.py\n```\n") == ["a.py"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT / "docs")))
