@@ -34,12 +34,27 @@ def test_the_verbs_that_are_shown_are_there(tmp_path: Path) -> None:
     assert pieces.count("log.") == len(list((tmp_path / "outputs").rglob("*.npy"))) == 5
 
 
-def test_the_verbs_at_the_top_are_those_of_the_makefile() -> None:
+def targets() -> set[str]:
+    """The verbs of the Makefile."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return set(re.findall(r"^([a-z][a-z-]*):", makefile, re.MULTILINE))
+
+
+def test_the_verbs_at_the_top_are_those_of_the_makefile() -> None:
     first = next(block for block in fenced(TEXT) if block.language == "sh")
     verbs = re.findall(r"^make (\w+)", first.text, re.MULTILINE)
     assert verbs == ["demo", "test"]
-    assert all(f"\n{verb}: " in makefile for verb in verbs)
+    assert targets() >= set(verbs)
+
+
+def test_the_verbs_that_contributors_are_told_are_those_of_the_makefile() -> None:
+    page = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
+    # Where they are typed or quoted: prose may say what one has to make.
+    verbs = set(re.findall(r"(?:`|^\$ )make ([a-z][a-z-]*)", page, re.MULTILINE))
+    for more in re.findall(r"`make [a-z-]+`((?:(?:,|\sand)\s`[a-z-]+`)*)", page):
+        verbs |= set(re.findall(r"`([a-z-]+)`", more))  # as in: `make lint`, `test` and `docs`
+    assert {"lint", "test", "docs", "test-slurm", "test-nfs", "help"} <= verbs
+    assert verbs - targets() == set()
 
 
 def project() -> dict[str, Any]:
