@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import click
 import pytest
-from calling import program
+from calling import ROOT, program
 
 from notata.cli import main
 
@@ -53,6 +55,25 @@ def test_paths_are_left_to_the_shell() -> None:
         }
     )
     assert done.stdout == "file,outputs/l\n"
+
+
+def test_the_line_that_the_page_tells_for_bash(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "reference" / "commands.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^\$ (eval .*)$", page, re.MULTILINE)
+    there = tmp_path / "notata"  # the program of this tree, wherever another is installed
+    there.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m notata "$@"\n')
+    there.chmod(0o755)
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    bash = ["bash", "--norc", "-c", f"{line}\ncomplete -p notata"]
+    done = subprocess.run(bash, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"complete .*-F _notata_completion notata\n", done.stdout)
+
+
+def test_what_zsh_is_given() -> None:
+    done = program(env={"_NOTATA_COMPLETE": "zsh_source"})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("#compdef notata\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
