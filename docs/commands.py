@@ -12,9 +12,10 @@ INTRODUCTION = """# Commands
 <!-- Made by `python docs/commands.py` from the commands' own help. -->
 
 `notata COMMAND --help` prints what stands here. Exit statuses: 0 done, 1 something needs attention,
-2 wrong use or damaged input. With `--json`, a command prints one JSON document for scripts, `log`
-one a message and `follow` one a change, each on a line; numbers that JSON doesn't have, NaN and
-infinite ones, are null there. `NO_COLOR` turns colours off, which are used on a terminal alone.
+2 wrong use, or input too damaged to do it. With `--json`, a command prints one JSON document for
+scripts, `log` one a message and `follow` one a change, each on a line; numbers that JSON doesn't
+have, NaN and infinite ones, are null there. `NO_COLOR` turns colours off, which are used on a
+terminal alone.
 
 Runs and experiments are named by their folders. Where there is no such folder, the one of that name
 below `outputs/` is meant, `notata show log_heat`, or the run of that id, here, there or in an

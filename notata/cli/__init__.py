@@ -1,6 +1,6 @@
 """The program `notata`: one command a module, each loaded when it is called.
 
-Exit statuses: 0 done, 1 something needs attention, 2 wrong use or damaged input.
+Exit statuses: 0 done, 1 something needs attention, 2 wrong use, or input too damaged to do it.
 
 Click reads the command line and Rich draws the tables.
 """
@@ -46,7 +46,8 @@ _HELP = f"""Structured filesystem logging for scientific runs, from one process 
   notata merge outputs/log_heat
   notata ls
 
-Exit status: 0 done, 1 something needs attention, 2 wrong use or damaged input.
+Exit status: 0 done, 1 something needs attention, 2 wrong use, or input too
+damaged to do it.
 """
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from notata.outcomes import Survey
     from notata.verdicts import Outcome
 
-# Exit statuses: done; something needs attention; wrong use or damaged input.
+# Exit statuses: done; something needs attention; wrong use, or input too damaged to do it.
 WELL, ATTENTION, WRONG = 0, 1, 2
 
 _COLOURS = {
