@@ -75,7 +75,7 @@ def main():
         bodies = bodies[strip_of(bodies, comm.size) == comm.rank]
         for step in range(options.steps + 1):
             if step % options.every == 0:
-                log.array(f"bodies/step_{step:05d}", bodies)
+                log.array(f"bodies/step_{step:05d}", bodies, join="concat")
                 log.info(f"step {step}: {len(bodies)} bodies here")
             half = bodies["v"] + 0.5 * dt * pull(bodies["x"])
             bodies["x"] += dt * half
