@@ -67,6 +67,10 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 # A node that is gone is missed after a multiple of this.
 SlurmdTimeout=10
+# On a machine that is busy: a message that is given up may leave ranks waiting for each other in
+# MPI_Init for good.
+TCPTimeout=30
+MessageTimeout=100
 ReturnToService=2
 KillWait=5
 MinJobAge=3600
