@@ -153,6 +153,22 @@ def test_array_sbatch_divides_a_grid(cluster: Cluster, home: Path) -> None:
     assert {facts["array_job_id"] for facts in tasks.values()} == {job}
 
 
+def test_the_array_of_the_readme(cluster: Cluster, home: Path) -> None:
+    """Its line, its script, and the tree that it shows, for which a loop stands in there."""
+    page = (ROOT / "README.md").read_text()
+    (script,) = re.findall(r"```python\n(import sys\n.*?)```", page, re.DOTALL)
+    (home / "heat.py").write_text(script)
+    (array, command) = re.findall(r"`sbatch (--array=\S+) --wrap '(.*?)'`", page)[0]
+    cluster.wait(
+        cluster.submit(array, "--output=%A_%a.out", f"--wrap={command}", **variables(MPIS["mpich"]))
+    )
+    tree = sorted(
+        str(path.relative_to(home)) for path in home.glob("outputs/**/*") if path.is_file()
+    )
+    (shown,) = re.findall(r"\$ find outputs/log_heat_0\.0\[345\] .*\n((?:outputs/.*\n)+)", page)
+    assert tree == shown.splitlines(), output(home)
+
+
 def test_merge_sbatch_depends_on_a_job(cluster: Cluster, home: Path) -> None:
     mpi = MPIS["mpich"]
     script = "srun --kill-on-bad-exit=1 --mpi=pmi2 python slurm/heat.py 0.01"
