@@ -173,5 +173,7 @@ def test_the_table_is_asked_for_anew_and_synced_where_an_open_may_be_late(
     monkeypatch.setattr(os, "utime", note_utime)
     monkeypatch.setattr(os, "fsync", note_fsync)
     log.mark_complete()
-    assert done == (["utime index.csv", "fsync index.csv"] if asked else [])
+    names = ("index.csv", ".index.csv.bloom")
+    expected = [f"utime {name}" for name in names] + [f"fsync {name}" for name in names[::-1]]
+    assert done == (expected if asked else [])
     assert [row["k"] for row in exp.rows()] == [1, 2]
