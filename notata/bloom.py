@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Collection
-from contextlib import suppress
 from typing import NamedTuple
 
 from notata import checksums, files, freshness
@@ -132,12 +131,29 @@ class Bloom:
             os.close(descriptor)
 
     def forget(self) -> None:
-        """Remove the filter, before its table is written anew.
+        """Let the filter be of no table, before its own is written anew.
+
+        The file stays, unless its owner alone may write to it: of one that is removed and made
+        again, other nodes keep a stale idea.
+
+        Raises:
+            OSError: If it can be neither written nor removed.
 
         Ranks: root only.
         """
-        with suppress(FileNotFoundError):
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return
+        except PermissionError:
             os.unlink(self._path)
+            return
+        try:
+            os.pwrite(descriptor, bytes(_HEAD.size), 0)
+            if self._shared:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _place(run_id: str, blocks: int) -> tuple[int, int]:

@@ -610,8 +610,9 @@ def test_a_colleague_s_filter_is_written_in_place(
     run(exp, {"e": 1}, dt=1)
     path = exp.exp_dir / ".index.csv.bloom"
     before = path.stat()
-    monkeypatch.setattr(Bloom, "forget", refuse)
-    appended_by_hand(exp, "sweep_dt_1,1", "sweep_dt_2,2")
+    monkeypatch.setattr(os, "unlink", refuse)
+    exp.record(run(exp, {"e": 1}, dt=0))  # a second result: the table is written anew
+    appended_by_hand(exp, "sweep_dt_0,0", "sweep_dt_2,2")
     run(exp, {"e": 3}, dt=3)
     data = exp.index_file.read_bytes()
     now = Table(len(data), data[-64:])

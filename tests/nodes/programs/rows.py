@@ -43,7 +43,7 @@ def add_runs(exp: Experiment, worker: int, runs: int) -> None:
         assert log is not None
         with log:
             log.json("metrics", metrics_of(worker, run))
-        if run % 10 == 9:
+        if worker < 2 and run % 10 == 9:  # one process of each node
             exp.record(log)  # a second result, which takes the place of the first
 
 
