@@ -169,6 +169,23 @@ def test_the_array_of_the_readme(cluster: Cluster, home: Path) -> None:
     assert tree == shown.splitlines(), output(home)
 
 
+def test_lorenz_sweep_as_an_array(cluster: Cluster, home: Path) -> None:
+    """By the line that the example tells, and the plot over the sweep."""
+    told = (ROOT / "examples/lorenz_sweep.py").read_text()
+    (array,) = re.findall(r'sbatch (--array=\S+) --wrap "python examples/lorenz_sweep.py"', told)
+    command = f"python {ROOT}/examples/lorenz_sweep.py --points 5 --steps 200"
+    cluster.wait(cluster.submit(array, "--output=%A_%a.out", f"--wrap={command}"))
+    with (home / "outputs/lorenz/index.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert sorted(float(row["rho"]) for row in rows) == [10, 20, 30, 40, 50], output(home)
+    assert {row["run_status"] for row in rows} == {"complete"}
+    runs = home.glob("outputs/lorenz/runs/*")
+    assert {metadata(run)["scheduler"]["array_task_id"] for run in runs} <= {0, 1, 2, 3}
+    (plot,) = re.findall("notata (plot .*)", told)
+    cluster.call(sys.executable, "-m", "notata", *plot.split(), "--out", "lorenz.png")
+    assert (home / "lorenz.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_merge_sbatch_depends_on_a_job(cluster: Cluster, home: Path) -> None:
     mpi = MPIS["mpich"]
     script = "srun --kill-on-bad-exit=1 --mpi=pmi2 python slurm/heat.py 0.01"
