@@ -17,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -106,18 +107,18 @@ LIBRARIES = (
 def go(
     parent: Path, what: str, program: str, library: Path, durability: str, runs: int
 ) -> tuple[float, float]:
-    """Seconds, and seconds of work, that some runs take."""
-    with folder(os.fspath(parent)) as base:
-        environ = environment(library, durability)
-        # Not from here: Python looks for modules in the folder that it is started in first.
-        command = [sys.executable, "-c", program, what, str(runs), str(base)]
-        done = subprocess.run(
-            command, check=True, capture_output=True, text=True, env=environ, cwd=base
-        )
-        if program == WORKER:
-            check(base / "sweep", what, runs + 20)
-        seconds, work = map(float, done.stdout.split())
-        return seconds, work
+    """Seconds, and seconds of work, that some runs take, in a folder that stays."""
+    base = Path(tempfile.mkdtemp(dir=parent))
+    environ = environment(library, durability)
+    # Not from here: Python looks for modules in the folder that it is started in first.
+    command = [sys.executable, "-c", program, what, str(runs), str(base)]
+    done = subprocess.run(
+        command, check=True, capture_output=True, text=True, env=environ, cwd=base
+    )
+    if program == WORKER:
+        check(base / "sweep", what, runs + 20)
+    seconds, work = map(float, done.stdout.split())
+    return seconds, work
 
 
 def environment(library: Path, durability: str) -> dict[str, str]:
@@ -190,7 +191,7 @@ def main() -> None:
                 lambda rest=rest: go(base, what, *rest, runs)  # noqa: B023
                 for _, *rest in chosen
             ]
-            found = best(args.repeat, *steps)
+            found = best(args.repeat, *steps, rested=True)
             peer = found[0][0]
             for (name, *_), (seconds, work) in zip(chosen, found, strict=True):
                 told = [f"{1000 * seconds / runs:.2f}", f"{1000 * work / runs:.2f}"]

@@ -3,10 +3,10 @@
 Usage: python benchmarks/table.py [--processes 8] [--runs 2000] [--rebuild 10000] [--json FILE]
 
 8 processes at once add 2,000 runs each, whose parameters and metrics differ in their columns. Each
-library does so in turn, each time in a new folder, and the better of two goes counts. Rows are then
-counted: those that are well formed, with their run's own values. notata 0.3.0 is looked for in
-.venv/peers, where `make test` puts it. As it syncs nothing, notata runs once with durability
-"process" and once with its default.
+library does so in turn, each time in a new folder and rested (see `common.rest`), and the better of
+two goes counts. Rows are then counted: those that are well formed, with their run's own values.
+notata 0.3.0 is looked for in .venv/peers, where `make test` puts it. As it syncs nothing, notata
+runs once with durability "process" and once with its default.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import argparse
 import csv
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import PEER, ROOT, report
+from common import PEER, ROOT, cpu_seconds, folder, report, rest
 
 WORKER = """
 import os, sys, time
@@ -42,41 +41,35 @@ for k in range(runs):
 """
 
 
-def go(library: Path, processes: int, runs: int, durability: str = "process") -> dict[str, Any]:
+def go(
+    parent: Path, library: Path, processes: int, runs: int, durability: str = "process"
+) -> dict[str, Any]:
     """Let processes add runs at once; gives the rate, and what stands in the table."""
-    base = Path(tempfile.mkdtemp(prefix="notata-bench-"))
-    try:
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("NOTATA_")}
-        environ |= {"PYTHONPATH": str(library), "NOTATA_DURABILITY": durability}
-        command = [sys.executable, "-c", WORKER]
-        tasks = [
-            subprocess.Popen([*command, str(task), str(runs), str(base)], env=environ, cwd=base)
-            for task in range(processes)
-        ]
-        while len(list(base.glob("ready_*"))) < processes:
-            time.sleep(0.01)
-        began, worked = time.perf_counter(), cpu_seconds()
-        (base / "go").touch()
-        if any(task.wait() for task in tasks):
-            raise SystemExit("a process failed")
-        seconds = time.perf_counter() - began
-        good, bad = rows(base / "sweep" / "index.csv")
-        return {
-            "runs_per_second": round(processes * runs / seconds, 1),
-            "seconds": round(seconds, 2),
-            "cpu_ms_per_run": round(1000 * (cpu_seconds() - worked) / (processes * runs), 2),
-            "runs": processes * runs,
-            "rows": good,
-            "broken_rows": bad,
-        }
-    finally:
-        shutil.rmtree(base)
-
-
-def cpu_seconds() -> float:
-    """What processes that have ended took, their start included."""
-    told = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return told.ru_utime + told.ru_stime
+    rest()
+    base = Path(tempfile.mkdtemp(dir=parent))
+    environ = {k: v for k, v in os.environ.items() if not k.startswith("NOTATA_")}
+    environ |= {"PYTHONPATH": str(library), "NOTATA_DURABILITY": durability}
+    command = [sys.executable, "-c", WORKER]
+    tasks = [
+        subprocess.Popen([*command, str(task), str(runs), str(base)], env=environ, cwd=base)
+        for task in range(processes)
+    ]
+    while len(list(base.glob("ready_*"))) < processes:
+        time.sleep(0.01)
+    began, worked = time.perf_counter(), cpu_seconds()
+    (base / "go").touch()
+    if any(task.wait() for task in tasks):
+        raise SystemExit("a process failed")
+    seconds = time.perf_counter() - began
+    good, bad = rows(base / "sweep" / "index.csv")
+    return {
+        "runs_per_second": round(processes * runs / seconds, 1),
+        "seconds": round(seconds, 2),
+        "cpu_ms_per_run": round(1000 * (cpu_seconds() - worked) / (processes * runs), 2),
+        "runs": processes * runs,
+        "rows": good,
+        "broken_rows": bad,
+    }
 
 
 def rows(table: Path) -> tuple[int, int]:
@@ -106,8 +99,7 @@ def rebuild(number: int) -> dict[str, Any]:
     """Make the table of so many runs anew."""
     from notata import Experiment
 
-    base = Path(tempfile.mkdtemp(prefix="notata-bench-"))
-    try:
+    with folder(None) as base:
         exp = Experiment("sweep", base)
         first = exp.add(k=0, omega=0.5, scheme="rk4")
         assert first is not None
@@ -118,8 +110,6 @@ def rebuild(number: int) -> dict[str, Any]:
         began = time.perf_counter()
         made = exp.rebuild_index()
         return {"runs": number, "rows": made, "seconds": round(time.perf_counter() - began, 2)}
-    finally:
-        shutil.rmtree(base)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
@@ -134,10 +124,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     found: dict[str, Any] = {"cpus": os.cpu_count(), "processes": given.processes}
     synced = "notata, synced at close"
     goes: dict[str, list[dict[str, Any]]] = {"notata": [], synced: [], "notata 0.3.0": []}
-    for _ in range(given.goes):
-        goes["notata 0.3.0"].append(go(PEER, given.processes, given.runs))
-        goes["notata"].append(go(ROOT, given.processes, given.runs))
-        goes[synced].append(go(ROOT, given.processes, given.runs, "close"))
+    with folder(None) as parent:
+        for _ in range(given.goes):
+            size = given.processes, given.runs
+            goes["notata 0.3.0"].append(go(parent, PEER, *size))
+            goes["notata"].append(go(parent, ROOT, *size))
+            goes[synced].append(go(parent, ROOT, *size, "close"))
     for name, told in goes.items():
         found[name] = max(told, key=lambda one: one["runs_per_second"])
     found["rebuild"] = rebuild(given.rebuild)
