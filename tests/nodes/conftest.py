@@ -19,9 +19,9 @@ _NEEDED = "NOTATA_NEED_NODES" in os.environ
 # Each is played by a machine of its own, at the same time as the others. The trials of the table
 # take the most time, so that two machines share them.
 PLAYED = {
-    "nfs": (NFS, ["parallel", "ranks", "overwrite", "full", "away", "table=5"]),
+    "nfs": (NFS, ["parallel", "ranks", "overwrite", "full", "away", "race=20", "table=5"]),
     "nfs_besides": (NFS, ["nolock", "doctor", "holder", "table=5"]),
-    "gluster": (Gluster, ["ranks", "overwrite", "holder", "table=10"]),
+    "gluster": (Gluster, ["ranks", "overwrite", "holder", "race=20", "table=10"]),
 }
 
 

@@ -55,6 +55,9 @@ chmod 1777 /srv/shared /srv/full
 mount -t nfsd nfsd /proc/fs/nfsd
 echo 10 >/proc/fs/nfsd/nfsv4leasetime
 echo 10 >/proc/fs/nfsd/nfsv4gracetime
+# The server of NFS 3 locks has a grace period of its own, 50 s, in which NFS 4 gives none either.
+echo 3 >/proc/sys/fs/nfs/nlm_timeout
+echo 3 >/proc/sys/fs/nfs/nlm_grace_period
 tool rpcbind
 options=rw,no_root_squash,insecure,no_subtree_check
 tool exportfs -i -o $options,fsid=0 '*:/srv'

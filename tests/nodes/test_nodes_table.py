@@ -25,6 +25,24 @@ def test_no_row_is_lost(machine: str, request: pytest.FixtureRequest) -> None:
     assert trials[0]["warnings"] == {}
 
 
+@pytest.mark.parametrize("machine", ["nfs", "gluster"])
+def test_of_many_on_two_nodes_that_add_the_same_one_gets_it(
+    machine: str, request: pytest.FixtureRequest
+) -> None:
+    where: Machine = request.getfixturevalue(machine)
+    told = where.told("race")
+    assert [node["failed"] for node in told["told"]] == [0, 0]
+    outcomes = [process for node in told["told"] for process in node["outcomes"]]
+    assert len(outcomes) == 12
+    rows = {int(row["point"]): row for row in told["rows"]}
+    assert len(told["rows"]) == len(rows) == 20
+    for point, of_all in enumerate(zip(*outcomes, strict=True)):
+        (winner,) = [worker for worker in of_all if isinstance(worker, int)]
+        others = {outcome for outcome in of_all if outcome != winner}
+        assert others == {"refused" if point % 2 else "skipped"}
+        assert rows[point]["worker"] == str(winner)
+
+
 def test_every_run_is_whole_where_locks_exclude_nobody(nfs_besides: Machine) -> None:
     (trial,) = nfs_besides.told("nolock")["trials"]
     assert trial["failed"] == 0

@@ -1,8 +1,9 @@
 """A node's part of many runs that share one experiment; what to do comes as lines on stdin.
 
 rows.py SHARED FIRST STEP PROCESSES RUNS: of all PROCESSES, those numbered FIRST, FIRST + STEP, …
-are this node's. `add NAME` makes their runs, `check NAME COUNT` reads the table as any reader does,
-`rebuild NAME` makes it anew. Each is answered by a line of JSON.
+are this node's. `add NAME` makes their runs, `race NAME COUNT` lets each of them add the same ones,
+`check NAME COUNT` reads the table as any reader does, `rebuild NAME` makes it anew. Each is answered
+by a line of JSON.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from notata import Experiment
 
@@ -49,19 +51,51 @@ def add_runs(exp: Experiment, worker: int, runs: int) -> None:
 
 def add(name: str) -> dict[str, Any]:
     """Run this node's processes to their end."""
+    return in_processes(lambda worker: add_runs(Experiment(name, base_dir=SHARED), worker, RUNS))
+
+
+def in_processes(work: Callable[[int], None]) -> dict[str, Any]:
     pids = []
     for worker in range(FIRST, PROCESSES, STEP):
         pid = os.fork()
         if pid == 0:
             status = 1
             try:
-                add_runs(Experiment(name, base_dir=SHARED), worker, RUNS)
+                work(worker)
                 status = 0
             except BaseException:
                 traceback.print_exc()
             os._exit(status)
         pids.append(pid)
     return {"failed": sum(os.waitpid(pid, 0)[1] != 0 for pid in pids)}
+
+
+def race(name: str, count: str) -> dict[str, Any]:
+    """Let every process add the same points, and tell what each came to: a line of JSON."""
+    exp = Experiment(name, base_dir=SHARED)
+    with tempfile.TemporaryFile("a+") as told:
+        failed = in_processes(lambda worker: add_same(exp, worker, int(count), told))
+        told.seek(0)
+        return failed | {"outcomes": [json.loads(line) for line in told]}
+
+
+def add_same(exp: Experiment, worker: int, count: int, told: IO[str]) -> None:
+    """Add points that all others add, too; every second one may be there already."""
+    outcomes = []
+    for point in range(count):
+        try:
+            log = exp.add(point=point, skip_existing=point % 2 == 0)
+        except FileExistsError:
+            outcomes.append("refused")
+            continue
+        if log is None:
+            outcomes.append("skipped")
+            continue
+        with log:
+            log.json("metrics", {"worker": worker})
+        outcomes.append(worker)
+    told.write(json.dumps(outcomes) + "\n")
+    told.flush()
 
 
 def rows_of(name: str) -> list[dict[str, str]]:
@@ -118,6 +152,8 @@ def rebuild(name: str) -> dict[str, Any]:
 
 COMMANDS = {
     "add": add,
+    "race": race,
+    "rows": rows_of,
     "check": check,
     "warnings": warnings,
     "rebuild": rebuild,

@@ -115,6 +115,14 @@ class Session:
         with talking(*self._rows(self.shared)) as nodes:
             return {"trials": [_trial(nodes, f"table{trial}") for trial in range(trials)]}
 
+    def race(self, points: int) -> dict[str, Any]:
+        """Many processes on both nodes that all add the same points."""
+        with talking(*self._rows(self.shared)) as nodes:
+            for node in nodes:
+                node.say("race", "race", points)
+            told = [node.hear() for node in nodes]
+            return {"told": told, "rows": nodes[1].ask("rows", "race")}
+
     def nolock(self) -> dict[str, Any]:
         """The same where a lock excludes within a node only, and the table made anew."""
         with talking(*self._rows("/mnt/nolock")) as nodes:
