@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -53,6 +54,24 @@ def test_a_silent_rank_touches_no_file(launch, tmp_path, files_of, strace, way):
     assert not [call for call in calls if "rank_00001" in call]
     # The run's folder is named by at most one call that opens it and two that look at it.
     assert len([call for call in named if str(run) in call]) <= 3, "\n".join(named)
+
+
+def test_no_program_is_started_within_an_mpi_job(launch, tmp_path, strace):
+    """Many systems let no rank start one; what the metadata tell is read from files."""
+    traces = tmp_path / "trace"
+    variable = launch.flavour.rank_variable
+
+    def traced(command: list[str]) -> list[str]:
+        script = f'exec {strace} -f -qq -o "{traces}.${variable}" -e trace=execve,execveat "$@"'
+        return ["sh", "-c", script, "sh", *command]
+
+    launch(RANKS, "silent", tmp_path / "out", "mpi", wrapper=traced)
+    told = json.loads((tmp_path / "out" / "log_silent" / "metadata.json").read_text())
+    assert {"command", "packages", "user"} <= told["provenance"].keys()
+    for rank in range(RANKS):
+        started = tmp_path.joinpath(f"trace.{rank}").read_text().splitlines()
+        assert len(started) == 1, started  # Python itself
+        assert "python" in started[0]
 
 
 @pytest.mark.parametrize("way", ["mpi", "launcher"])

@@ -2,8 +2,8 @@
 
 rows.py SHARED FIRST STEP PROCESSES RUNS: of all PROCESSES, those numbered FIRST, FIRST + STEP, …
 are this node's. `add NAME` makes their runs, `race NAME COUNT` lets each of them add the same ones,
-`check NAME COUNT` reads the table as any reader does, `rebuild NAME` makes it anew. Each is answered
-by a line of JSON.
+`check NAME COUNT` reads the table as any reader does, `rebuild NAME` makes it anew. Each is
+answered by a line of JSON.
 """
 
 from __future__ import annotations
