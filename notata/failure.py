@@ -6,7 +6,7 @@ import sys
 import time
 from typing import Any
 
-from notata import messages
+from notata import messages, privacy
 from notata.agreement import Record
 from notata.logwriter import LogWriter
 from notata.messages import now
@@ -44,9 +44,9 @@ def verdict(error: BaseException) -> Record:
 def _reason(error: BaseException) -> str:
     try:
         if isinstance(error, SystemExit):
-            return plain_text(f"sys.exit({error.code!r})")
-        text, kind = plain_text(str(error)), type(error).__name__
-        if isinstance(error, KeyError) and error.args and text == plain_text(repr(error.args[0])):
+            return storable(f"sys.exit({error.code!r})")
+        text, kind = storable(str(error)), type(error).__name__
+        if isinstance(error, KeyError) and error.args and text == storable(repr(error.args[0])):
             return f"{kind}: {text}"  # a key by itself says nothing
         return text or kind
     except Exception:  # an error that can't even say what it is must not hide that there was one
@@ -68,17 +68,17 @@ def told(reason: object) -> str:
     Ranks: independent.
     """
     try:
-        return plain_text(str(reason))
+        return storable(str(reason))
     except Exception:
         return type(reason).__name__
 
 
-def plain_text(text: str) -> str:
-    """Text that any file takes: a name that is not UTF-8 comes as escapes.
+def storable(text: str) -> str:
+    """Text that any file takes: a name that is not UTF-8 comes as escapes, a password as stars.
 
     Ranks: independent.
     """
-    return text.encode("utf-8", "backslashreplace").decode()
+    return privacy.masked_text(text.encode("utf-8", "backslashreplace").decode())
 
 
 def write_down(
@@ -101,7 +101,7 @@ def write_down(
     """
     import traceback
 
-    text = plain_text("".join(traceback.format_exception(error)).rstrip())
+    text = storable("".join(traceback.format_exception(error)).rstrip())
     troubles: list[Exception] = []
     try:
         if folder is not None:

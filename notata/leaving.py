@@ -75,7 +75,7 @@ class Part(Session):
         Ranks: root only.
         """
         if self.topology.parallel and not self._closed:
-            self._mine = {"status": lifecycle.FAILED, "reason": failure.plain_text(reason)}
+            self._mine = {"status": lifecycle.FAILED, "reason": failure.storable(reason)}
             self._apply(self._mine)
         else:
             self.say(lifecycle.FAILED, reason)

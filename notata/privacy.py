@@ -38,13 +38,13 @@ _SUSPECT = (
     r"[A-Za-z0-9]{12}|^(?=.*[0-9])(?=.*[A-Z])[\w+/=-]{20}"
     r"|://[^/\s]*@|-----BEGIN|[Bb](earer|asic)\s|glpat-|xox|sk-|pypi-"
 )
-_VALUES = r"""(?x) \b(gh[pousr]|hf|npm|sk_live|rk_live)_[A-Za-z0-9]{12}
-    | \b(github_pat_|dckr_pat_|glpat-|xox[a-z]-|sk-|pypi-)[\w-]{12}
+_VALUES = r"""(?x) \b(gh[pousr]|hf|npm|sk_live|rk_live)_[A-Za-z0-9]{12,}
+    | \b(github_pat_|dckr_pat_|glpat-|xox[a-z]-|sk-|pypi-)[\w-]{12,}
     | \b(AKIA|ASIA)[A-Z0-9]{16}\b                # Amazon
-    | \bAIza[\w-]{30}                           # Google
-    | \beyJ[\w-]{8,}\.[\w-]{8,}                 # a JSON web token
-    | -----BEGIN[ A-Z]*PRIVATE
-    | \b([Bb]earer|[Bb]asic)\s+[\w.~+/=-]{12}
+    | \bAIza[\w-]{30,}                          # Google
+    | \beyJ[\w-]{8,}\.[\w.-]{8,}                # a JSON web token
+    | -----BEGIN[ A-Z]*PRIVATE [\s\S]*?(-----END[^\n]*|\Z)
+    | \b([Bb]earer|[Bb]asic)\s+[\w.~+/=-]{12,}
     """
 _PASSWORD_IN_URL = r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)"
 _HEX = r"""(?x) (?<![0-9A-Za-z]) (?=[a-fA-F]*[0-9]) (?=[0-9]*[a-fA-F])
@@ -154,6 +154,24 @@ def masked(name: str, value: str) -> str:
         more = _MORE_BEFORE_SEMICOLON if between_semicolons else _MORE
         value = _with_masked_pairs(value, more)
     return HIDDEN if looks_secret(value) else value
+
+
+def masked_text(text: str) -> str:
+    """A text that somebody may have to read, such as an error's, without passwords and tokens.
+
+    What only may be a secret stays here, as in `token=parser.next()` of a traceback.
+
+    Example:
+        >>> masked_text("no answer from https://ada:lovelace@example.org/x: key=3")
+        'no answer from https://***@example.org/x: key=3'
+
+    Ranks: independent.
+    """
+    if not re.search(_SUSPECT, text):
+        return text
+    text = re.sub(_HEADER, rf"\1{HIDDEN}", re.sub(_PASSWORD_IN_URL, HIDDEN, text))
+    # Without a digit it is a word, as in "basic regularization".
+    return re.sub(_VALUES, lambda found: HIDDEN if re.search("[0-9]", found[0]) else found[0], text)
 
 
 def _with_masked_pairs(text: str, more: str) -> str:

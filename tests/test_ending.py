@@ -114,7 +114,8 @@ def test_a_program_that_becomes_a_daemon_in_the_block_ends_its_run(tmp_path: Pat
                 time.sleep(0.01)
             log.info("all is well")
     """
-    assert program(code, tmp_path).returncode == 0
+    done = program(code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
     run = LogReader(tmp_path / "outputs" / "log_x")
     assert [message.message for message in run.messages()][1:] == ["all is well", "Marked complete"]
 

@@ -15,7 +15,7 @@ import pytest
 from simulated import program
 
 from notata import Experiment, Logbook
-from notata.privacy import is_secret_name, looks_secret, masked, masked_command
+from notata.privacy import is_secret_name, looks_secret, masked, masked_command, masked_text
 
 SECRET_NAMES = (
     *("API_KEY", "apiKey", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "authToken"),
@@ -221,6 +221,48 @@ def test_no_secret_comes_into_the_files_of_a_run(
     meta = json.loads((base / "log_run" / "metadata.json").read_text())
     kept = {"MY_TOKEN": "***", "MY_DATA": "***", "MY_THREADS": "4"}
     assert meta["provenance"]["environment"] == kept
+
+
+ANSWER = f"401 from https://ada:lovelace@example.org/x?y=1, Authorization: Bearer {SECRETS[0]}"
+
+
+def test_no_password_of_an_error_comes_into_the_files_of_a_run(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exp = Experiment("sweep", base)
+    with pytest.raises(ValueError, match="lovelace"), exp.add(k=1):
+        raise ValueError(ANSWER)
+    log = exp.add(k=2)
+    assert log is not None
+    log.mark_failed(f"no answer to {SECRETS[0]}")
+    monkeypatch.setenv("NOTATA_RANK", "1")
+    monkeypatch.setenv("NOTATA_SIZE", "2")
+    with pytest.raises(ValueError, match="lovelace"), Logbook("run", base):
+        raise ValueError(ANSWER)
+    written = {p: p.read_text() for p in base.rglob("*") if p.is_file() and p.suffix != ".bloom"}
+    for text in written.values():
+        assert "lovelace" not in text
+        assert SECRETS[0] not in text
+    reasons = [row["failure_reason"] for row in exp.rows()]
+    assert reasons == [
+        "401 from https://***@example.org/x?y=1, Authorization: ***",
+        "no answer to ***",
+    ]
+    rank = json.loads((base / "log_run/ranks/rank_00001/rank.json").read_text())
+    assert rank["traceback"].splitlines()[-1] == f"ValueError: {reasons[0]}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "basic regularization failed: key=3, token 'EOF' unexpected, password policy of step 4",
+        '  File "/home/ada/sk-learn-estimators/fit.py"\n    token = parser.next(key=2)',
+        "commit 0123456789abcdef0123456789abcdef01234567 has no mesh",
+        "the bearer of step 12 is gone; see https://example.org/a@b",
+    ],
+)
+def test_what_an_error_says_is_kept(text: str) -> None:
+    assert masked_text(text) == text
 
 
 def test_the_runs_of_an_experiment_keep_what_it_names(
