@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from typing import NamedTuple
@@ -14,6 +15,7 @@ from notata.topology import hostname
 
 _LENGTH = 1023  # more than names of hosts and jobs take
 _ENDED = (b"Z", b"X")  # a thread's state, after all of its files were let go
+_EXITING = 0x4  # among a thread's flags: it has begun to end, and does nothing more by itself
 _FREE = b"free"  # stands in place of a record's first bytes once its holder let go
 
 
@@ -141,13 +143,26 @@ def lives(pid: int) -> bool:
 
     Ranks: independent.
     """
-    if _fields(f"/proc/{pid}/stat")[0] not in _ENDED:
-        return True
+    return any(fields[0] not in _ENDED for fields in _threads(pid))
+
+
+def runs_on(pid: int) -> bool:
+    """Whether any thread of a process of this node is left that isn't on its way out.
+
+    Raises:
+        OSError: If it is gone, or can't be asked about.
+
+    Ranks: independent.
+    """
+    return any(f[0] not in _ENDED and not int(f[6]) & _EXITING for f in _threads(pid))
+
+
+def _threads(pid: int) -> Iterator[list[bytes]]:
+    """What is said of each thread of a process, its first one first."""
+    yield _fields(f"/proc/{pid}/stat")
     for task in os.listdir(f"/proc/{pid}/task"):
         with suppress(FileNotFoundError, ProcessLookupError):
-            if _fields(f"/proc/{pid}/task/{task}/stat")[0] not in _ENDED:
-                return True
-    return False
+            yield _fields(f"/proc/{pid}/task/{task}/stat")
 
 
 def _fields(path: str) -> list[bytes]:

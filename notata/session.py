@@ -78,7 +78,7 @@ class Session(Opened):
         if os.getpid() == self._pid:
             return False
         try:
-            return holders.lives(self._pid)
+            return holders.runs_on(self._pid)
         except OSError:
             return False
 

@@ -15,7 +15,7 @@ import pytest
 from simulated import ROOT, open_as, program
 
 import notata
-from notata import Logbook, LogReader
+from notata import Logbook, LogReader, holders
 from notata.agreement import Agreement, grace_seconds
 from notata.lifecycle import Metadata
 from notata.speaking import speak_for_root
@@ -118,6 +118,22 @@ def test_a_program_that_becomes_a_daemon_in_the_block_ends_its_run(tmp_path: Pat
     assert (done.returncode, done.stderr) == (0, "")
     run = LogReader(tmp_path / "outputs" / "log_x")
     assert [message.message for message in run.messages()][1:] == ["all is well", "Marked complete"]
+
+
+def test_a_process_on_its_way_out_runs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon's parent may still be there in part when the daemon already ends the run.
+
+    No process can be kept in that state here, so that what the kernel says of one is made up.
+    """
+    assert holders.runs_on(os.getpid())
+    of_one = b"R 1 9 9 0 -1 4194560".split()
+    leaving = b"R 1 9 9 0 -1 4194564".split()
+    gone = b"Z 1 9 9 0 -1 4194564".split()
+    monkeypatch.setattr(holders, "_threads", lambda pid: [gone, leaving])
+    assert not holders.runs_on(9)
+    assert holders.lives(9)
+    monkeypatch.setattr(holders, "_threads", lambda pid: [gone, of_one])
+    assert holders.runs_on(9)
 
 
 @pytest.mark.parametrize("method", ["fork", "thread"])
