@@ -1351,6 +1351,37 @@ def test_status_groups_states_and_reasons(sweep: Sweep) -> None:
     assert lines[-1].startswith("1 run never got to say so: `notata reconcile")
 
 
+NONE = "sacct: No such file or directory"
+NOT_SAID = "for those that didn't say"
+
+
+@pytest.mark.parametrize(
+    ("source", "refusals", "job", "sentence"),
+    [
+        ("squeue", [NONE], True, f", and from squeue {NOT_SAID} ({NONE})."),
+        ("scontrol", ["sacct: off", "squeue: down"], True,
+         f", and from scontrol {NOT_SAID} (sacct: off; squeue: down)."),
+        (None, [NONE], True, f" and their signs of life; no scheduler answered ({NONE})."),
+        (None, [], False, ", and signs of life of 1 open run."),
+    ],
+)  # fmt: skip
+def test_status_says_where_its_knowledge_comes_from(
+    sweep: Sweep, source: str | None, refusals: list[str], job: bool, sentence: str
+) -> None:
+    sweep.answer = Answer(source, refusals)
+    sweep.run("open", **({"scheduler": task_facts(1)} if job else {}), sign=sweep.now)
+    if source is not None:
+        sweep.says("4711_1", "RUNNING")
+    told = " ".join(command("status", sweep.folder).stdout.split())
+    assert f"Known from the runs{sentence}" in told
+
+
+def test_status_says_so_where_nobody_had_to_be_asked(sweep: Sweep) -> None:
+    sweep.answer = Answer(None)
+    sweep.run("ok", "complete")
+    assert "Known from the runs themselves." in command("status", sweep.folder).stdout
+
+
 def test_status_has_no_column_of_jobs_where_there_are_none(base: Path) -> None:
     experiment = Experiment("alone", base)
     experiment.add(k=1).mark_failed("diverged")
