@@ -118,16 +118,17 @@ def timed(command: Sequence[str], cwd: Path, **env: str) -> float:
 def best(count: int, *what: Callable[[], Any], rested: bool = False) -> list[Any]:
     """The best outcome of each, taken by turns, so that a noisy minute meets all of them.
 
-    Of outcomes that have several numbers, the best of each number. With `rested`, each turn waits
-    until it is not slowed by what earlier ones left behind.
+    Every second round goes backwards: who comes second may find memory that the first one has just
+    fetched from the host. Of outcomes that have several numbers, the best of each number. With
+    `rested`, each turn waits until it is not slowed by what earlier ones left behind.
     """
     rounds = []
-    for _ in range(count):
-        outcomes = []
-        for one in what:
+    for number in range(count):
+        outcomes: dict[int, Any] = {}
+        for place in range(len(what))[:: -1 if number % 2 else 1]:
             rest() if rested else os.sync()
-            outcomes.append(one())
-        rounds.append(outcomes)
+            outcomes[place] = what[place]()
+        rounds.append([outcomes[place] for place in range(len(what))])
     return [_least(outcomes) for outcomes in zip(*rounds, strict=True)]
 
 
