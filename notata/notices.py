@@ -18,7 +18,7 @@ from notata.signals import WARNINGS, Listener
 from notata.stored import read_json
 
 _MOST = 20  # of one run; SIGXCPU comes every second
-_HEAD_START = 1.0  # seconds that rank 0 has to say how the run ended
+_HEAD_START = 0.15  # seconds that rank 0 has to say how the run ended; launchers soon kill
 
 
 def numbers_of(signals: Iterable[Any]) -> tuple[int, ...]:

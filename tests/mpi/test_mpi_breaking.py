@@ -119,8 +119,10 @@ def faults_of_metadata(how, case, run):
     status, reason = run.meta["status"], run.meta.get("failure_reason")
     expected = REASONS[how]
     if expected is None:
-        asked = ("failed", "rank 0: ended by SIGTERM") if case.who != 0 else None
-        if (status, reason) not in (("initialized", None), asked):
+        # Rank 0 says so, unless it was the one or is slow; the one that was killed says nothing.
+        asked = {f"rank {n}: ended by SIGTERM" for n in range(case.size) if n != case.who}
+        told = {"initialized": {None}, "failed": asked}.get(status, set())
+        if reason not in told:
             yield f"status {status}, reason {reason}"
         silent = silence.fell_silent(run.path, run.meta)  # MPICH asks nobody, and nothing is known
         if silent is not None and not silent.startswith(f"rank {case.who} said nothing when"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notata import LogReader
+from notata import LogReader, silence
 from notata.stacks import survey
 
 pytestmark = pytest.mark.mpi
@@ -131,6 +131,21 @@ def test_rank_0_may_hang_and_yet_the_run_says_what_happened(launch, tmp_path):
     assert done.status != 0
     assert outcome == ("failed", "rank 1: NaN in cell 7")
     assert "end_time" in run.meta
+
+
+def test_another_rank_says_that_rank_0_was_killed_where_it_is_asked_to_end(launch, tmp_path):
+    tries = 3 if launch.flavour.name == "openmpi" else 1  # a busy machine may leave it no time
+    for number in range(tries):
+        done, run, outcome = ending(launch, tmp_path / str(number), "root_is_killed")
+        assert done.status != 0
+        if outcome[0] == "failed":
+            break
+    if launch.flavour.name == "openmpi":
+        assert outcome in [("failed", f"rank {rank}: ended by SIGTERM") for rank in (1, 2)]
+        told = silence.explained(outcome[1], run.path, run.meta)
+        assert told == f"{outcome[1]}; rank 0 said nothing when the others were ended by SIGTERM"
+    else:  # MPICH asks nobody
+        assert outcome == ("initialized", None)
 
 
 def test_ranks_of_a_part_of_the_job(launch, tmp_path):

@@ -6,6 +6,7 @@ ending.py MODE OUT
 import json
 import os
 import resource
+import signal
 import sys
 import threading
 import time
@@ -171,6 +172,16 @@ def root_hangs(out):
             raise FloatingPointError("NaN in cell 7")
 
 
+def root_is_killed(out):
+    """Rank 0 is killed while the others wait for it."""
+    with Logbook("run", base_dir=out) as log:
+        log.info("here")
+        WORLD.Barrier()
+        if WORLD.rank == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        WORLD.Barrier()
+
+
 def own_communicator(out):
     """A run of two of three ranks; the third one is busy elsewhere."""
     part = WORLD.Split(0 if WORLD.rank < 2 else 1, WORLD.rank)
@@ -216,6 +227,7 @@ if __name__ == "__main__":
         leaves_quietly,
         answers_too_late,
         root_hangs,
+        root_is_killed,
         own_communicator,
         loses_lines,
     )
