@@ -15,16 +15,15 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from notata import files, freshness, layout, pulse, scheduler
+from notata import files, freshness, history, layout, pulse, scheduler
 from notata.disk import Disk
 from notata.errors import NotResumableError, OutdatedError, RunExistsError
+from notata.history import Entry
 from notata.messages import now, stamp_seconds
 from notata.stored import read_json
 from notata.topology import Topology, hostname, same_launch
 
 _SLACK = 60.0  # seconds that the openings of two ranks of one launch may lie apart
-
-Entry = dict[str, Any]
 
 
 class Job(NamedTuple):
@@ -64,22 +63,6 @@ def job_of(metadata: Mapping[str, Any]) -> Job:
     numbers = {name: value for name, value in told.items() if isinstance(value, int)}
     restarts, task = numbers.get("restart_count", 0), numbers.get("array_task_id")
     return Job(str(told["job_id"]), restarts, task)
-
-
-def mirrored(metadata: dict[str, Any]) -> dict[str, Any]:
-    """A run's metadata, with what they say of its end said of the newest attempt too.
-
-    Example:
-        >>> mirrored({"status": "complete", "attempts": [{}, {}]})["attempts"][1]["status"]
-        'complete'
-
-    Ranks: independent.
-    """
-    told = metadata.get("attempts")
-    if not isinstance(told, list) or not told:
-        return metadata
-    end = {key: metadata.get(key) for key in ("end_time", "status", "failure_reason")}
-    return metadata | {"attempts": [*told[:-1], told[-1] | end]}
 
 
 class Attempt:
@@ -189,7 +172,7 @@ class Attempt:
         record: Entry = {"start_time": now(), "host": hostname(), "pid": os.getpid(), "job": job.id}
         record |= {"restarts": job.restarts, "task": job.task}
         record |= {"launch": self._topology.launch, "size": self._topology.size}
-        path = self._file(number)
+        path, sign = self._file(number), pulse.last_sign(self._run)
         try:
             self.disk.create(path, json.dumps(record).encode())
         except FileExistsError:
@@ -197,7 +180,7 @@ class Attempt:
                 f"{path} exists: another process goes on in this run just now"
             ) from None
         self.number = number
-        return [*self._before(self.metadata()), _entry(record)]
+        return [*self._before(self.metadata(), sign), history.entry(record)]
 
     def join(self, number: int) -> None:
         """Belong to the attempt that rank 0 has begun.
@@ -214,14 +197,12 @@ class Attempt:
         self.number = self._newest()
         self._follows = self.number == 1 or self._kinship(self.number) != "ours"
 
-    def _before(self, metadata: Mapping[str, Any]) -> list[Entry]:
+    def _before(self, metadata: Mapping[str, Any], sign: float | None) -> list[Entry]:
         """The attempts before this one, also those that were killed before they could say so."""
-        told = metadata.get("attempts")
-        if not isinstance(told, list) or not all(isinstance(entry, dict) for entry in told):
-            told = []
-        found = told or [_first(metadata)]
+        found = history.before(metadata, job_of(metadata).id)[: self.number - 1]
         missing = range(len(found) + 1, self.number)
-        return [*found[: self.number - 1], *(_entry(self._record(n) or {}) for n in missing)]
+        found += (history.entry(self._record(number) or {}) for number in missing)
+        return history.closed(found, metadata.get("signals"), sign, self.number)
 
     def _newest(self) -> int:
         """The number of the newest attempt that there is.
@@ -325,22 +306,3 @@ class Attempt:
 def _job_of_record(record: Mapping[str, Any]) -> Job:
     job, restarts = record.get("job"), int(record.get("restarts") or 0)
     return Job(None if job is None else str(job), restarts, record.get("task"))
-
-
-def _entry(record: Mapping[str, Any], **end: Any) -> Entry:
-    """What the metadata say of an attempt."""
-    return {
-        "start_time": record.get("start_time"),
-        "end_time": end.get("end_time"),
-        "status": end.get("status", "initialized"),
-        "failure_reason": end.get("failure_reason"),
-        "host": record.get("host"),
-        "job": record.get("job"),
-    }
-
-
-def _first(metadata: Mapping[str, Any]) -> Entry:
-    """The first attempt, from the metadata that it left."""
-    ends = ("end_time", "status", "failure_reason")
-    end = {key: metadata[key] for key in ends if key in metadata}
-    return _entry({**metadata, "job": job_of(metadata).id}, **end)

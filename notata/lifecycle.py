@@ -12,8 +12,9 @@ from typing import Any
 
 from notata import files, folders, jsontext, layout, writers
 from notata.agreement import Record
-from notata.attempts import Attempt, Entry, mirrored
+from notata.attempts import Attempt
 from notata.errors import NotARunError, RanksDisagreeError, RunExistsError, describe, revive
+from notata.history import Entry, mirrored
 from notata.messages import now
 from notata.parking import held
 from notata.ranges import ranks_text

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from notata import attempts, files, layout, lifecycle, pulse, writers
+from notata import files, history, layout, lifecycle, pulse, writers
 from notata.cells import RUN_ID, encode_own
 from notata.index import Index
 from notata.lock import locked
@@ -141,7 +141,7 @@ def _ended(meta: dict[str, Any], outcome: Outcome, source: str) -> dict[str, Any
     }
     if (start := began(meta)) is not None:
         fields["runtime_sec"] = max(0.0, end - start)
-    return attempts.mirrored(meta | fields)
+    return history.mirrored(meta | fields)
 
 
 class _Told(NamedTuple):

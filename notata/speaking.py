@@ -11,8 +11,8 @@ from typing import Any
 
 from notata import files, freshness, layout, lifecycle, writers
 from notata.agreement import Record
-from notata.attempts import mirrored
 from notata.disk import Disk
+from notata.history import mirrored
 from notata.rankfolder import RankFolder, belongs_to
 from notata.stored import read_json
 from notata.topology import process_start

@@ -22,8 +22,10 @@ from simulated import ROOT, open_as, program, tree
 from notata import Experiment, Logbook, LogReader, merge, vigil
 from notata.attempts import Job, current_job
 from notata.errors import DamagedError, NotARunError, OutdatedError, RunExistsError
+from notata.messages import stamp_seconds
 
 KEYS = {"start_time", "end_time", "status", "failure_reason", "host", "job"}
+UNTOLD = "did not say how it ended; attempt 2 went on"
 
 
 def metadata(run: Path) -> dict[str, Any]:
@@ -86,7 +88,8 @@ def test_a_run_that_was_killed_is_gone_on_with(base: Path) -> None:
     assert (run.meta["status"], run.meta["operator"]) == ("complete", "ada")
     old, new = run.meta["attempts"]
     assert old.keys() == new.keys() == KEYS
-    assert (old["status"], old["end_time"], old["failure_reason"]) == ("initialized", None, None)
+    assert (old["status"], old["failure_reason"]) == ("failed", UNTOLD)
+    assert old["start_time"] <= old["end_time"] <= new["start_time"]
     assert old["host"] == new["host"] == os.uname().nodename
     assert old["job"] is new["job"] is None
     assert old["start_time"] == first["start_time"] <= new["start_time"] <= new["end_time"]
@@ -130,6 +133,28 @@ def test_an_attempt_that_cannot_go_on_has_failed_and_gives_no_sign_of_life(base:
     assert meta["status"] == "failed"
     assert re.match("could not be gone on with: .*manifest.jsonl, line 1", meta["failure_reason"])
     assert [entry["status"] for entry in meta["attempts"]] == ["complete", "failed"]
+
+
+def test_a_requeued_job_says_when_it_last_lived_and_what_it_received(
+    base: Path, in_job: Any
+) -> None:
+    in_job("77")
+    log = Logbook("a", base)
+    for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
+        os.kill(os.getpid(), number)
+    log.info("step 1")
+    sign = time.time() - 100
+    for name in ("metadata.json", "log.txt"):
+        os.utime(log.path / name, (sign, sign))
+    in_job("77", 1)
+    with Logbook("a", base):
+        pass
+    first, _ = metadata(log.path)["attempts"]
+    assert first["failure_reason"] == f"received SIGUSR1, SIGUSR2 and {UNTOLD}"
+    assert stamp_seconds(first["end_time"]) == int(sign)
+    with Logbook("a", base, resume=True):  # what is said of it stays
+        pass
+    assert metadata(log.path)["attempts"][0] == first
 
 
 def test_signals_of_earlier_attempts_stay_in_the_metadata(base: Path) -> None:
@@ -250,10 +275,9 @@ def test_a_run_without_metadata_is_gone_on_with(base: Path) -> None:
     (base / "log_a").mkdir(parents=True)
     with Logbook("a", base, resume=True) as log:
         pass
-    assert [entry["status"] for entry in metadata(log.path)["attempts"]] == [
-        "initialized",
-        "complete",
-    ]
+    old, new = metadata(log.path)["attempts"]
+    assert (old["status"], old["end_time"], old["failure_reason"]) == ("failed", None, UNTOLD)
+    assert new["status"] == "complete"
 
 
 def test_an_attempt_of_a_number_is_begun_once(base: Path) -> None:
@@ -284,7 +308,7 @@ def test_a_requeued_job_goes_on_in_its_run(base: Path, in_job: Any) -> None:
         log.info("step 2")
     meta = metadata(log.path)
     assert [entry["job"] for entry in meta["attempts"]] == ["77", "77"]
-    assert [entry["status"] for entry in meta["attempts"]] == ["initialized", "complete"]
+    assert [entry["status"] for entry in meta["attempts"]] == ["failed", "complete"]
     assert meta["scheduler"]["restart_count"] == 1
     in_job("77", 2)
     assert len(metadata(Logbook("a", base).path)["attempts"]) == 3

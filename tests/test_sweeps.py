@@ -774,7 +774,7 @@ def test_a_point_that_another_task_goes_on_in_just_now_is_its_own(base: Path, st
     assert ids(exp, {"k": range(3)}, retry=state) == [0]
     attempts = LogReader(exp.runs_dir / "log_s_k_0").meta["attempts"]
     assert [(attempt["status"], attempt["job"]) for attempt in attempts][1:] == [
-        ("initialized", "78"),
+        ("failed", "78"),
         ("complete", None),
     ]
 

@@ -210,7 +210,7 @@ def test_a_requeued_job_goes_on_in_its_run(fates: Fates) -> None:
     meta = fates.metadata("requeued")
     assert meta["status"] == "complete"
     assert meta["scheduler"]["restart_count"] == 1
-    assert [attempt["status"] for attempt in meta["attempts"]] == ["initialized", "complete"]
+    assert [attempt["status"] for attempt in meta["attempts"]] == ["failed", "complete"]
     assert {attempt["job"] for attempt in meta["attempts"]} == {fates.jobs["requeued"]}
     log = (fates.run("requeued") / "log.txt").read_text()
     assert log.index("restart 0") < log.index("restart 1")

@@ -93,7 +93,9 @@ def test_a_requeued_job_goes_on_in_its_run(cluster: Cluster, tmp_path: Path) -> 
     cluster.wait(job)
     reader = LogReader(run)
     assert [entry["job"] for entry in reader.meta["attempts"]] == [job, job]
-    assert [entry["status"] for entry in reader.meta["attempts"]] == ["initialized", "complete"]
+    assert [entry["status"] for entry in reader.meta["attempts"]] == ["failed", "complete"]
+    told = reader.meta["attempts"][0]["failure_reason"]
+    assert told == "received SIGTERM and did not say how it ended; attempt 2 went on"
     said = [message.message for message in reader.messages()]
     assert said.index("restart 0") < said.index("Logbook resumed: attempt 2")
     assert said.index("Logbook resumed: attempt 2") < said.index("restart 1")
