@@ -109,17 +109,21 @@ _quoted = json.encoder.encode_basestring
 
 
 def _indented(value: Any, margin: str) -> str:
-    kind, inner = type(value), margin + "  "
-    if kind is Shared and margin == "\n  ":
-        return str(value.text)
-    if isinstance(value, dict) and value:
-        lines = [f"{inner}{_quoted(key)}: {_indented(value[key], inner)}" for key in sorted(value)]
-        return f"{{{','.join(lines)}{margin}}}"
-    if kind is list and value:
-        lines = [inner + _indented(item, inner) for item in value]
-        return f"[{','.join(lines)}{margin}]"
+    kind = type(value)
     if kind is str:
         return _quoted(value)
     if kind is int or (kind is float and math.isfinite(value)):
         return repr(value)
+    if kind is Shared and margin == "\n  ":
+        return str(value.text)
+    inner = margin + "  "
+    if isinstance(value, dict) and value:
+        lines = [
+            f"{inner}{_quoted(key)}: {_quoted(v) if type(v) is str else _indented(v, inner)}"
+            for key, v in sorted(value.items())
+        ]
+        return f"{{{','.join(lines)}{margin}}}"
+    if kind is list and value:
+        lines = [inner + _indented(item, inner) for item in value]
+        return f"[{','.join(lines)}{margin}]"
     return json.dumps(value)

@@ -22,7 +22,7 @@ def named(name: str, params: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 
     Ranks: independent.
     """
-    values = {key: writers.plain(value, f"parameter {key!r}") for key, value in params.items()}
+    values = writers.each_plain(params, "parameter")
     return values, layout.experiment_run_id(name, values, writers.digest(values))
 
 

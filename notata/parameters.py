@@ -37,8 +37,7 @@ class Params(Mapping[str, Any]):
         for key in values:
             if not isinstance(key, str):
                 raise UnsupportedValueError(f"parameter {key!r}: a name must be a string")
-        taken = {key: writers.plain(value, f"parameter {key!r}") for key, value in values.items()}
-        self._values = self._values | taken
+        self._values = self._values | writers.each_plain(values, "parameter")
 
     def put_below(self, values: Mapping[str, Any]) -> None:
         """Add parameters that were saved before, where there are none of these names.

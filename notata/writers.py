@@ -7,7 +7,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Plain = None | bool | int | float | str | list[Any] | dict[Any, Any]
 _DEEPEST = 100
+_SURE = 1 << 64  # a whole number of fewer bits has no more digits than Python reads back
 # A number as YAML 1.2 has it.
 _NUMBER = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|0o[0-7]+|0x[0-9a-fA-F]+")
 
@@ -67,6 +68,8 @@ def _plain(value: Any, where: str, depth: int) -> Plain:
 
 
 def _converted(value: Any, where: str, depth: int) -> Plain:
+    if type(value) is dict:
+        return _mapping(value, where, depth)
     if isinstance(value, enum.Enum):
         return _plain(value.value, where, depth)
     if isinstance(value, str):
@@ -126,7 +129,34 @@ def _mapping(value: Mapping[Any, Any], where: str, depth: int) -> dict[Any, Plai
 def _is_plain(value: Any) -> bool:
     """Whether a value is plain as it is: no word about where it stands is made for most."""
     kind = type(value)
+    if kind is int:
+        return bool(-_SURE < value < _SURE)
     return (kind is str and value.isascii()) or kind is float or kind is bool or value is None
+
+
+def each_plain(
+    values: Mapping[str, Any], what: str, ready: Callable[[Any, str], Plain] = plain
+) -> dict[str, Plain]:
+    """Turn each of several values into what can be stored.
+
+    Args:
+        values: The values by their keys.
+        what: What they are, for the error.
+        ready: Turns one; it isn't asked for those that are plain as they are.
+
+    Raises:
+        UnsupportedValueError: If one can't be stored; the message names its key.
+
+    Example:
+        >>> each_plain({"shape": (3, 4), "scheme": "rk4"}, "parameter")
+        {'shape': [3, 4], 'scheme': 'rk4'}
+
+    Ranks: independent.
+    """
+    return {
+        key: value if _is_plain(value) else ready(value, f"{what} {key!r}")
+        for key, value in values.items()
+    }
 
 
 def _text(value: str, where: str) -> str:
@@ -277,7 +307,7 @@ def save_params(
     if ext not in layout.PARAMS:
         raise ValueError(f"ext={ext!r} must be 'yaml' or 'json'")
     data = yaml_bytes(values) if ext == "yaml" else json_bytes(values, "params")
-    disk.replace(os.path.join(folder, layout.PARAMS[ext]), data)
+    disk.replace(f"{folder}/{layout.PARAMS[ext]}", data)
     if not first:
         other = layout.PARAMS["json" if ext == "yaml" else "yaml"]
         disk.remove(os.path.join(folder, other))
