@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any, BinaryIO
 
 from notata import files, folders
@@ -67,6 +67,20 @@ _ADVICE = {
 }
 
 
+class _Explaining:
+    """What `Disk.explaining` gives: a class, since each run is opened in several of them."""
+
+    def __init__(self, disk: Disk, path: str, size: int | None) -> None:
+        self._disk, self._path, self._size = disk, path, size
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            self._disk.explain(error, self._path, self._size)
+
+
 class Disk:
     """The disk as one process of a run uses it.
 
@@ -112,17 +126,12 @@ class Disk:
         about = f" ({', '.join(who + what)})" if who or what else ""
         error.strerror = f"{error.strerror}{about}; {_ADVICE[error.errno]}"
 
-    @contextmanager
-    def explaining(self, path: str, size: int | None = None) -> Iterator[None]:
+    def explaining(self, path: str, size: int | None = None) -> AbstractContextManager[None]:
         """Explain what goes wrong in the block with a file.
 
         Ranks: independent.
         """
-        try:
-            yield
-        except OSError as error:
-            self.explain(error, path, size)
-            raise
+        return _Explaining(self, path, size)
 
     # ----- writing -----
 

@@ -115,7 +115,8 @@ class LogWriter:
             self._sync_or_lose()
 
     def _begin_second(self, now: float) -> tuple[int, dict[int, tuple[str, str]]]:
-        second, heads = int(now), dict[int, tuple[str, str]]()
+        second = int(now)
+        heads: dict[int, tuple[str, str]] = {}
         self._stamp = second, second + 1.0, heads
         if self._look is not None and not 0 <= second - self._looked < _LOOK_EVERY:
             self._looked = second

@@ -16,21 +16,36 @@ _LOOK = 0.1  # seconds between two looks whether the main thread still goes on
 _parked = False
 
 
-@contextmanager
-def held(lock: threading.RLock) -> Iterator[None]:
+class Held:
+    """Holds a lock in a `with` block, or goes on without it once the main thread is parked.
+
+    A class, as each change of a run's metadata takes one: a generator takes twice as long.
+    """
+
+    __slots__ = ("_lock", "_owned")
+
+    def __init__(self, lock: threading.RLock) -> None:
+        self._lock, self._owned = lock, False
+
+    def __enter__(self) -> None:
+        owned = self._lock.acquire(blocking=False)
+        while not owned:
+            owned = self._lock.acquire(timeout=_LOOK)
+            if _parked:
+                break
+        self._owned = owned
+
+    def __exit__(self, *_: object) -> None:
+        if self._owned:
+            self._lock.release()
+
+
+def held(lock: threading.RLock) -> Held:
     """Hold a lock, or go on without it once the main thread is parked.
 
     Ranks: independent.
     """
-    owned = False
-    try:
-        while not (owned := lock.acquire(timeout=_LOOK)):
-            if _parked:
-                break
-        yield
-    finally:
-        if owned:
-            lock.release()
+    return Held(lock)
 
 
 @contextmanager
