@@ -216,7 +216,7 @@ class Attempt:
         return newest
 
     def _file(self, number: int) -> str:
-        return os.path.join(self._run, layout.attempt_file(number))
+        return f"{self._run}/{layout.attempt_file(number)}"
 
     def _record(self, number: int) -> dict[str, Any] | None:
         return read_json(self._file(number))

@@ -182,6 +182,8 @@ def inside(name: str, suffix: str = "") -> str:
     """
     if not isinstance(name, str):
         raise UnsafeNameError(f"a name must be a string, not {type(name).__name__}: {name!r}")
+    if name.isidentifier() and (name + suffix).isascii() and len(name + suffix) <= NAME_BYTES:
+        return name + suffix  # as most are
     if not name:
         raise UnsafeNameError("name '' is that of the folder: give one such as 'states/T_step100'")
     if _CONTROL.search(name):

@@ -210,9 +210,8 @@ def places_of(run: str, shown: str, folder: RankFolder, level: str | int) -> tup
     topology, names, attempt = folder.topology, Names(), folder.attempt
     rank, sync_from = topology.rank, WARNING if attempt.disk.at_once else None
     if not topology.parallel:
-        log = LogWriter(
-            os.path.join(run, layout.LOG), level=level, look=attempt.look, sync_from=sync_from
-        )
+        path = f"{run}/{layout.LOG}"
+        log = LogWriter(path, level=level, look=attempt.look, sync_from=sync_from)
         both = (shown, shown)
         own = Place(
             active=True,

@@ -72,7 +72,7 @@ class Beat:
             run: The run's folder.
             alive: Asked before each sign; once it says no, none is given any more.
         """
-        self._path = os.path.join(run, layout.METADATA)
+        self._path = f"{run}/{layout.METADATA}"
         self._alive = alive
         self._task: Task | None = None
 

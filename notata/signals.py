@@ -312,6 +312,8 @@ def _caught() -> int:
 
 
 def _inode(descriptor: int) -> int:
+    if descriptor < 0:
+        return -1
     try:
         return os.fstat(descriptor).st_ino
     except (OSError, OverflowError):

@@ -193,7 +193,7 @@ class Verbs(ArrayVerbs):
             self._artifact("bytes", name, "", _raw(f"bytes {name!r}", data))
 
     def _path(self, *names: str) -> str:
-        return os.path.join(self._place.home, *names)
+        return "/".join((self._place.home, *names))
 
     def _artifact(self, kind: str, name: spelling.Name, suffix: str, data: Any) -> None:
         name = spelling.spelled(name)
