@@ -118,7 +118,7 @@ def _holds_only_our_ranks(path: str, topology: Topology) -> bool:
     return all(record is None or belongs_to(topology, record) != "another" for record in records)
 
 
-_LONGEST_PATH = 200  # in a record; longer ones are cut, and told apart by a digest
+_LONGEST_PATH = 200  # in a record, which may be cut further where it is not ASCII: a digest tells
 
 
 def opening_record(path: str, params: str, failure: Exception | None) -> Record:
@@ -131,12 +131,13 @@ def opening_record(path: str, params: str, failure: Exception | None) -> Record:
 
     Ranks: independent.
     """
-    shown = path if len(path) <= _LONGEST_PATH else f"…{path[-_LONGEST_PATH // 2 :]}"
-    import hashlib
+    record: Record = {"host": hostname(), "run": path, "params": params}
+    if len(path) > _LONGEST_PATH or not path.isascii():
+        import hashlib
 
-    which = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
-    record: Record = {"host": hostname(), "run": shown, "which": which, "params": params}
-    return record | ({"error": describe(failure)} if failure is not None else {})
+        record["run"] = path if len(path) <= _LONGEST_PATH else f"…{path[-_LONGEST_PATH // 2 :]}"
+        record["which"] = hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
+    return record | {"error": describe(failure)} if failure is not None else record
 
 
 def check_opening(records: Sequence[Record]) -> None:
@@ -158,7 +159,7 @@ def check_opening(records: Sequence[Record]) -> None:
             raise revive({**told, "message": f"{prefix}{told['message']}"})
     runs: dict[str, list[int]] = {}
     for rank, record in enumerate(records):
-        runs.setdefault(record["which"], []).append(rank)
+        runs.setdefault(str(record.get("which") or record["run"]), []).append(rank)
     if len(runs) > 1:
         told = "; ".join(
             f"{records[ranks[0]]['run']} on {ranks_text(ranks)}" for ranks in runs.values()
@@ -243,7 +244,7 @@ class Metadata:
             attempt: The attempt at the run that this is written in.
         """
         self._attempt = attempt
-        self._path = os.path.join(folder, layout.METADATA)
+        self._path = f"{folder}/{layout.METADATA}"
         self._written = b""
         self._left: tuple[int, int, int] | None = None  # the file as it was left here
         self._replaced = False  # whether another run was found in this one's place
@@ -274,7 +275,7 @@ class Metadata:
 
         Ranks: root only.
         """
-        plain = {k: writers.json_ready(value, f"meta {k!r}") for k, value in fields.items()}
+        plain = writers.each_plain(fields, "meta", writers.json_ready)
         with held(self._lock):
             self._update(plain, drop, durable)
 

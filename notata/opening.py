@@ -190,7 +190,7 @@ class Opened:
     ) -> Record:
         """Make the run, or go on in it; called on rank 0, with what all ranks told."""
         lifecycle.check_opening(records)
-        pulse.interval()  # before anything is made, if the variable makes no sense
+        every = pulse.interval()  # before anything is made, if the variable makes no sense
         place, attempt = self.topology, self.attempt
         history = lifecycle.make_run_folder(
             self._path, attempt, place, overwrite=overwrite, resume=resume
@@ -226,12 +226,12 @@ class Opened:
         self._log.write(messages.INFO, resumed if history else "Logbook initialized")
         for note in place.notes:
             self._log.write(messages.WARNING, note)
-        self.beat.start(pulse.interval())
+        self.beat.start(every)
         attempt.is_new = False
         return {
             "params": self._params_digest(),
             "attempt": attempt.number,
-            "clocks": clocks.speakers(records),
+            "clocks": clocks.speakers(records) if place.parallel else "",
         }
 
     def _merge_params(self) -> None:

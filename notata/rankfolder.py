@@ -76,7 +76,7 @@ class RankFolder:
             disk: The disk; by default as it is used where nobody chose a durability.
         """
         self.run = run
-        self.path = os.path.join(run, layout.rank_dir(topology.rank))
+        self.path = f"{run}/{layout.rank_dir(topology.rank)}"
         self.claimed = False
         self.topology = topology
         self.attempt = Attempt(run, topology, disk)
@@ -87,9 +87,13 @@ class RankFolder:
         self._goes_on = False  # whether it is gone on with
         self._lock = threading.RLock()  # signals and a watchdog note something, too
         self._pid = os.getpid()  # a forked child writes for the rank
-        if topology.parallel and topology.comm is None:
+        self._record: dict[str, Any] = {"run_id": run_id}
+        self.opening = 1
+        if not topology.parallel:  # there is no such record, nor another rank
+            return
+        if topology.comm is None:
             process_start()  # while it is not that of a child
-        self._record: dict[str, Any] = {"run_id": run_id, "start_time": now()}
+        self._record["start_time"] = now()
         self.opening = _openings[run, topology.rank] = _openings[run, topology.rank] + 1
 
     @property
