@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from notata import files, frames, freshness, layout
 from notata.bloom import TAIL, Bloom, Table
@@ -53,6 +53,30 @@ class _Lines:
         for line in self._file:
             self.read.append(line)
             yield line.decode("utf-8", "surrogateescape")
+
+
+class _Entry(NamedTuple):
+    """A row as it stands in a table with a certain header.
+
+    Attributes:
+        header: The columns of the table.
+        columns: Those that the row needs besides, too.
+        cells: Its cells, by column.
+        line: Its line; empty where the table has not all of its columns.
+    """
+
+    header: list[str]
+    columns: Columns
+    cells: dict[str, str]
+    line: bytes
+
+
+def _entry(header: list[str], row: Row) -> _Entry:
+    columns = Columns(header)
+    columns.include(row)
+    cells = columns.cells(row)
+    line = _lines(header, [cells]) if header == columns.names else b""
+    return _Entry(header, columns, cells, line)
 
 
 def _leave(descriptor: int) -> None:
@@ -103,8 +127,9 @@ class Index:
 
         Ranks: root only.
         """
+        entry = _entry(self._known[1], row)  # while nobody waits: mostly the header is this still
         with self._locked() as held:
-            self._add(row, durable or not self._mount.close_to_open)
+            self._add(row, entry, durable or not self._mount.close_to_open)
         return held
 
     @contextmanager
@@ -116,22 +141,19 @@ class Index:
                     freshness.ask_anew(self._path)
             yield held
 
-    def _add(self, row: Row, durable: bool) -> None:
+    def _add(self, row: Row, entry: _Entry, durable: bool) -> None:
         found = self._header()
         if found is None:
             self._rebuild({row.run_id: row}, durable)
             return
         header, table = found
-        columns = Columns(header)
-        columns.include(row)
-        cells = columns.cells(row)
+        if header is not entry.header:
+            entry = _entry(header, row)
         try:
-            if header == columns.names:
-                line = _lines(header, [cells])
-                if not self._enter(cells[RUN_ID], table, line):
-                    self._append(line, durable)
-                    return
-            self._rewrite(columns, cells, durable)
+            if entry.line and not self._enter(entry.cells[RUN_ID], table, entry.line):
+                self._append(entry.line, durable)
+                return
+            self._rewrite(entry.columns, entry.cells, durable)
         except DamagedError:
             self._rebuild({row.run_id: row}, durable)
 

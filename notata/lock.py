@@ -130,6 +130,7 @@ class _Lock:
             self._wait()
 
     def _try_flock(self) -> FileIO | None:
+        me = holders.record(holders.this_process())  # now: once it has the lock, others wait
         try:
             # A file object closes itself, whatever happens to the program between two lines.
             file = FileIO(
@@ -137,14 +138,15 @@ class _Lock:
             )
         except FileExistsError:  # MooseFS, where another node makes it at the same time
             return None
-        if os.fstat(file.fileno()).st_size == 0:  # new: nobody has had it yet
+        there = os.fstat(file.fileno())
+        if there.st_size == 0:  # new: nobody has had it yet
             files.share(self.path)
         try:
             # A file that was taken away while it was waited for is no lock any more.
             if flocking.try_flock(file, self.path, self._left) and os.path.samestat(
-                os.fstat(file.fileno()), os.stat(self.path)
+                there, os.stat(self.path)
             ):
-                _say_so(file)
+                _say_so(file, me)
                 return file
         except FileNotFoundError:
             pass
@@ -208,8 +210,8 @@ class _Lock:
         return str(holder or "a process that has not said who it is")
 
 
-def _say_so(file: FileIO) -> None:
-    os.pwrite(file.fileno(), holders.record(holders.this_process()), 0)
+def _say_so(file: FileIO, record: bytes) -> None:
+    os.pwrite(file.fileno(), record, 0)
     os.close(os.dup(file.fileno()))  # on NFS, a close is when others can see it
 
 
