@@ -72,6 +72,7 @@ class Experiment:
         self.index_file = self.exp_dir / layout.INDEX
         self._comm, self._env, self._level = comm, env, messages.level_number(level)
         self._home = os.path.abspath(self.exp_dir)
+        self._runs = os.path.join(self._home, layout.RUNS)
         self._index = Index(self._home)
         self._lock_told: set[str] = set()
         self._made: list[str] = []  # folders whose names are not synced yet
@@ -79,8 +80,8 @@ class Experiment:
         self._alone = not place.parallel  # so were the programs that 0.3.0 was for
         if place.is_root:
             try:
-                with disk.Disk().explaining(runs := os.path.join(self._home, layout.RUNS)):
-                    self._made = folders.make_folders(runs)
+                with disk.Disk().explaining(self._runs):
+                    self._made = folders.make_folders(self._runs)
             except OSError:  # opening a run meets it, too, and tells the other ranks
                 if place.comm is None:
                     raise
@@ -113,7 +114,7 @@ class Experiment:
         """
         values, run_id = named(self.name, params)
         if self._alone:
-            run_id = kept(os.path.join(self._home, layout.RUNS), self.name, values, run_id)
+            run_id = kept(self._runs, self.name, values, run_id)
         # A requeued job goes on in the runs that it began, but not in those that it finished.
         done = skip_existing and current_job().restarts > 0 and self._is_complete(run_id)
         try:
@@ -134,7 +135,7 @@ class Experiment:
     ) -> Logbook:
         log = Logbook(
             run_id,
-            base_dir=folders.leading(self.runs_dir, os.path.join(self._home, layout.RUNS)),
+            base_dir=folders.leading(self.runs_dir, self._runs),
             params=params,
             preallocate=True,
             callback=self._record_ended,
@@ -155,7 +156,7 @@ class Experiment:
             self._made.pop()
 
     def _folder(self, run_id: str) -> str:
-        return os.path.join(self._home, layout.RUNS, layout.run_dir(run_id))
+        return f"{self._runs}/{layout.run_dir(run_id)}"
 
     def sweep(
         self,

@@ -25,7 +25,8 @@ def leading(shown: StrPath, home: str) -> Path:
         leads = os.path.abspath(shown) == home
     except FileNotFoundError:  # the working directory is gone
         leads = False
-    return Path(shown if leads else home)
+    found = shown if leads else home
+    return found if isinstance(found, Path) else Path(found)
 
 
 def make_folders(path: StrPath) -> list[str]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from notata.errors import UnsafeNameError
 
@@ -261,7 +262,7 @@ def former_run_id(name: str, params: Mapping[str, object]) -> str:
 
 
 def experiment_run_id(
-    name: str, params: Mapping[str, object], digest: str, *, taken: bool = False
+    name: str, params: Mapping[str, object], digest: Callable[[Any], str], *, taken: bool = False
 ) -> str:
     """The run id of a set of parameters: readable, and never that of another set.
 
@@ -272,16 +273,16 @@ def experiment_run_id(
     Args:
         name: Name of the experiment.
         params: The parameters, as plain values.
-        digest: Hexadecimal digest of the exact parameters.
+        digest: Makes a hexadecimal digest of them; called where it is needed.
         taken: Whether the id without a digest is another set's, by a rule that is not this one.
 
     Returns:
         An id that `run_dir` accepts.
 
     Example:
-        >>> experiment_run_id("ball", {"dt": 0.01}, "3f2a9c1b77")
+        >>> experiment_run_id("ball", {"dt": 0.01}, lambda params: "3f2a9c1b77")
         'ball_dt_0.01'
-        >>> experiment_run_id("ball", {"dt": 0.0123456789}, "3f2a9c1b77e0d4")
+        >>> experiment_run_id("ball", {"dt": 0.0123456789}, lambda params: "3f2a9c1b77e0d4")
         'ball_dt_0.012346-3f2a9c1b77e0'
 
     Ranks: independent.
@@ -291,7 +292,7 @@ def experiment_run_id(
     prefix = _UNSAFE.sub("_", _ascii(name)) if "/" in name else name
     exact = safe == readable and len(safe) <= _ID_LENGTH and _same(_parse(safe), params)
     exact = exact and not taken
-    return f"{prefix}_{safe}" if exact else f"{prefix}_{safe[:_ID_LENGTH]}-{digest[:12]}"
+    return f"{prefix}_{safe}" if exact else f"{prefix}_{safe[:_ID_LENGTH]}-{digest(params)[:12]}"
 
 
 def _token(value: object) -> str:

@@ -23,7 +23,7 @@ def named(name: str, params: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
     Ranks: independent.
     """
     values = writers.each_plain(params, "parameter")
-    return values, layout.experiment_run_id(name, values, writers.digest(values))
+    return values, layout.experiment_run_id(name, values, writers.digest)
 
 
 def kept(runs: str, name: str, values: Mapping[str, Any], run_id: str) -> str:
@@ -53,7 +53,7 @@ def kept(runs: str, name: str, values: Mapping[str, Any], run_id: str) -> str:
     if there == values:
         return former
     if former == run_id and layout.former_run_id(name, there) == run_id:
-        return layout.experiment_run_id(name, values, writers.digest(values), taken=True)
+        return layout.experiment_run_id(name, values, writers.digest, taken=True)
     return run_id
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -193,10 +192,9 @@ def _names(folder: str, points: list[dict[str, Any]], there: frozenset[str]) -> 
 
     That is the end of its path, or what the runs begin with if it was moved or renamed since.
     """
-    digests = list(map(writers.digest, points))
 
     def under(name: str) -> list[str]:
-        ids = map(partial(layout.experiment_run_id, name), points, digests)
+        ids = (layout.experiment_run_id(name, point, writers.digest) for point in points)
         return list(map(layout.run_dir, ids))
 
     parts = os.path.abspath(folder).split(os.sep)[1:]
@@ -213,7 +211,7 @@ def _former_names(folder: str, there: frozenset[str]) -> Iterator[str]:
         params = _params(folder, run)
         if params is None:
             continue
-        end = layout.experiment_run_id("", params, writers.digest(params))
+        end = layout.experiment_run_id("", params, writers.digest)
         if run.endswith(end):
             yield layout.run_id_of(run.removesuffix(end))
 

@@ -15,7 +15,7 @@ from notata.errors import UnsafeNameError
 
 def experiment_id(**params: object) -> str:
     plain = {key: writers.plain(value, key) for key, value in params.items()}
-    return layout.experiment_run_id("exp", plain, writers.digest(plain))
+    return layout.experiment_run_id("exp", plain, writers.digest)
 
 
 @pytest.mark.parametrize("run_id", ["a", "catalog_1", "log_a", "x y", "ö", "a.b", "..", "-"])

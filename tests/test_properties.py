@@ -625,7 +625,7 @@ PARAMETERS = st.dictionaries(st.text(alphabet="ab_1", max_size=3), IDENTIFYING, 
 def test_different_parameters_never_have_one_run_id(
     one: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    ids = [layout.experiment_run_id("e", p, writers.digest(p)) for p in (one, other)]
+    ids = [layout.experiment_run_id("e", p, writers.digest) for p in (one, other)]
     if repr(sorted(one.items())) == repr(sorted(other.items())):
         assert ids[0] == ids[1]
     elif one != other or any(type(one[key]) is not type(other[key]) for key in one):
