@@ -114,6 +114,8 @@ def _indented(value: Any, margin: str) -> str:
         return _quoted(value)
     if kind is int or (kind is float and math.isfinite(value)):
         return repr(value)
+    if value is None:
+        return "null"
     if kind is Shared and margin == "\n  ":
         return str(value.text)
     inner = margin + "  "

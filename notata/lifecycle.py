@@ -283,8 +283,10 @@ class Metadata:
         news = self._news()
         if "status" in plain:
             news = {key: value for key, value in news.items() if key not in _OUTCOME}
-        values = {k: v for k, v in (self.values | news).items() if k not in drop} | plain
-        values = mirrored(values)
+        values = self.values | news
+        for name in drop:
+            values.pop(name, None)
+        values = mirrored(values | plain)
         if not (self._attempt.outdated or self._replaced):
             data = jsontext.indented(values)
             self._attempt.disk.replace(self._path, data, durable=durable)
