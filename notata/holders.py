@@ -26,7 +26,7 @@ class Holder(NamedTuple):
         host: The name of its node.
         pid: Its number there.
         job: The scheduler's job that it belongs to, or None.
-        since: When it got the lock, in its local time.
+        since: When it got the lock, or asked for it just before, in its local time.
         node: Tells its node, since the last boot, and its container from all others.
         start: When it began, in the kernel's ticks, so that a later process of the same number
             is not taken for it.

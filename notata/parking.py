@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 _LOOK = 0.1  # seconds between two looks whether the main thread still goes on
 
 _parked = False
 
 
-class Held:
+class _Held:
     """Holds a lock in a `with` block, or goes on without it once the main thread is parked.
 
     A class, as each change of a run's metadata takes one: a generator takes twice as long.
@@ -40,12 +40,12 @@ class Held:
             self._lock.release()
 
 
-def held(lock: threading.RLock) -> Held:
+def held(lock: threading.RLock) -> AbstractContextManager[None]:
     """Hold a lock, or go on without it once the main thread is parked.
 
     Ranks: independent.
     """
-    return Held(lock)
+    return _Held(lock)
 
 
 @contextmanager

@@ -63,7 +63,8 @@ class RankFolder:
         topology: This process's place.
         attempt: This process's attempt at the run.
         disk: The disk, as this process uses it.
-        opening: How many times this process has opened the run: as many on all ranks of a launch.
+        opening: How many times this process has opened the run: as many on all ranks of a launch;
+            1 in a run of one rank, whose openings nobody else has to know.
     """
 
     def __init__(self, run: str, topology: Topology, run_id: str, disk: Disk | None = None) -> None:
