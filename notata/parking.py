@@ -9,43 +9,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 _LOOK = 0.1  # seconds between two looks whether the main thread still goes on
 
 _parked = False
 
 
-class _Held:
-    """Holds a lock in a `with` block, or goes on without it once the main thread is parked.
-
-    A class, as each change of a run's metadata takes one: a generator takes twice as long.
-    """
-
-    __slots__ = ("_lock", "_owned")
-
-    def __init__(self, lock: threading.RLock) -> None:
-        self._lock, self._owned = lock, False
-
-    def __enter__(self) -> None:
-        owned = self._lock.acquire(blocking=False)
-        while not owned:
-            owned = self._lock.acquire(timeout=_LOOK)
-            if _parked:
-                break
-        self._owned = owned
-
-    def __exit__(self, *_: object) -> None:
-        if self._owned:
-            self._lock.release()
-
-
-def held(lock: threading.RLock) -> AbstractContextManager[None]:
+@contextmanager
+def held(lock: threading.RLock) -> Iterator[None]:
     """Hold a lock, or go on without it once the main thread is parked.
 
     Ranks: independent.
     """
-    return _Held(lock)
+    owned = False
+    try:
+        while not (owned := lock.acquire(timeout=_LOOK)):
+            if _parked:
+                break
+        yield
+    finally:
+        if owned:
+            lock.release()
 
 
 @contextmanager
