@@ -302,6 +302,53 @@ def test_space_without_a_count_of_inodes(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert filesystem.space(str(tmp_path)).verdict == "ok"
 
 
+def copied(old: str, new: str) -> None:
+    Path(new).write_bytes(Path(old).read_bytes())
+
+
+def removed(old: str, new: str) -> None:
+    Path(old).unlink()
+
+
+def copied_and_removed(old: str, new: str) -> None:
+    copied(old, new)
+    removed(old, new)
+
+
+@pytest.mark.parametrize(
+    ("what", "wrong"),
+    [
+        (removed, ["the file that was replaced still has its old content"]),
+        (copied_and_removed, ["a reader that had the old file open lost it"]),
+        (
+            copied,
+            [
+                "the name that was renamed is still there",
+                "a reader that had the old file open lost it",
+            ],
+        ),
+    ],
+)
+def test_renames_that_replace_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+    what: Callable[[str, str], None],
+    wrong: list[str],
+    tmp_path: Path,
+) -> None:
+    """No file system here renames so: what it would do is made up."""
+    monkeypatch.setattr(os, "replace", what)
+    check = filesystem.rename(str(tmp_path))
+    assert (check.verdict, check.finding) == ("bad", "; ".join(wrong))
+    assert check.remedy
+
+
+def test_a_disk_that_is_slow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: time.sleep(0.11))
+    check = filesystem.costs(str(tmp_path))
+    assert check.verdict == "warn"
+    assert "Slow: fsync." in str(check.remedy)
+
+
 def account(me: int, turns: int = 2, **more: Any) -> dict[str, Any]:
     half = list(range(20))[me::2]
     return {"me": me, "turns": turns, "overlaps": 0, "won": half, "flock": None} | more
