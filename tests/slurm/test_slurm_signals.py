@@ -10,7 +10,7 @@ from cluster import JOBS, Cluster
 from simulated import ROOT
 from test_slurm_scripts import MPIS, variables
 
-from notata import LogReader
+from notata import LogReader, merge
 
 PROGRAM = f"{JOBS}/warned.py"
 
@@ -99,3 +99,60 @@ def test_a_requeued_job_goes_on_in_its_run(cluster: Cluster, tmp_path: Path) -> 
     said = [message.message for message in reader.messages()]
     assert said.index("restart 0") < said.index("Logbook resumed: attempt 2")
     assert said.index("Logbook resumed: attempt 2") < said.index("restart 1")
+
+
+STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def requeued(
+    cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[str, Path]]:
+    """By MPI: a job of four ranks on two nodes that was started again half way, and its run."""
+    found = {}
+    for name, mpi in MPIS.items():
+        base = tmp_path_factory.mktemp(f"requeued-{name}")
+        srun = f"srun --kill-on-bad-exit=1 --mpi={mpi.plugin}"
+        options = ("-N2", "-n4", "--ntasks-per-node=2", "--requeue", "--time=5")
+        job = cluster.submit(
+            *(*options, "--open-mode=append", f"--output={base}/job.out"),
+            script=f"{srun} python {JOBS}/stepping.py {base} {STEPS}",
+            **variables(mpi),
+        )
+        found[name] = job, base / "log_stepping"
+    for job, run in found.values():
+        marks = [run.parent / f"half-way.{rank}" for rank in range(4)]
+        came = cluster.wait_until(lambda marks=marks: all(mark.exists() for mark in marks), 120)
+        assert came, (run.parent / "job.out").read_text()
+        cluster.call("scontrol", "requeue", job)
+    for _, run in found.values():
+        ended = cluster.wait_until(lambda run=run: LogReader(run).meta["status"] == "complete", 180)
+        assert ended, (run.parent / "job.out").read_text()
+    cluster.wait(*(job for job, _ in found.values()))
+    return found
+
+
+@pytest.mark.parametrize("mpi", MPIS)
+def test_ranks_of_a_requeued_job_go_on_in_its_run(
+    requeued: dict[str, tuple[str, Path]], mpi: str
+) -> None:
+    job, run = requeued[mpi]
+    reader = LogReader(run)
+    first, second = reader.meta["attempts"]
+    assert first["job"] == second["job"] == job
+    assert first["status"] != "complete"
+    assert second["status"] == "complete"
+    assert reader.meta["scheduler"]["restart_count"] == 1
+    assert (reader.meta["parallel"]["size"], len(reader.meta["parallel"]["hosts"])) == (4, 2)
+    for rank in reader.ranks:
+        said = [message.message for message in rank.messages()]
+        begun = [text for text in said if text.startswith("restart ")]
+        assert begun == ["restart 0 from step 0", "restart 1 from step 5"]
+        assert sum(text.startswith("Saved array T_") for text in said) == STEPS
+    resumed = [message.message for message in reader.messages() if "resumed" in message.message]
+    assert resumed == ["Logbook resumed: attempt 2"]
+    for _ in ("as pieces", "merged"):
+        for step in range(1, STEPS + 1):
+            saved = LogReader(run).load_array(f"T_{step}")
+            assert list(saved) == [10 * step + rank for rank in range(4) for _ in range(2)]
+        merge(run)
