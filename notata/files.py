@@ -106,6 +106,29 @@ def replace_bytes(
         raise
 
 
+def renew(path: StrPath, *, durable: bool = False) -> None:
+    """Put a file's bytes into a new file of its name, which no other process has open.
+
+    Nothing is done where there is no file.
+
+    Args:
+        path: The file.
+        durable: Whether to wait until it is on disk, before the older one goes.
+
+    Raises:
+        OSError: If it can't be read or written; the older one is still there.
+
+    Ranks: independent.
+    """
+    with (
+        suppress(FileNotFoundError),
+        open(path, "rb", buffering=0) as old,
+        replacing(path, durable=durable) as new,
+    ):
+        while data := old.read(_BLOCK):
+            new.write(data)
+
+
 def create(path: StrPath, data: bytes) -> None:
     """Make a file that must not exist yet. Killed half way, it leaves a file that is cut off.
 
@@ -126,6 +149,7 @@ def create(path: StrPath, data: bytes) -> None:
             raise
 
 
+_BLOCK = 1 << 20  # bytes that are copied at a time
 _RESERVED = 1 << 20  # bytes from which on it pays
 _KEEP_SIZE = 1  # Linux's FALLOC_FL_KEEP_SIZE
 

@@ -190,6 +190,20 @@ class LogWriter:
         other._stamp, other._opening = (0, 0.0, {}), RLock()
         return other
 
+    def take_over(self, disk: Disk) -> None:
+        """Put the log in a file that no process of an older attempt has open.
+
+        What two nodes append to one file by NFS, they write over each other's. On a file system of
+        one node nothing is lost, and the file stays as it is.
+        """
+        from notata.mounts import mount_of
+
+        if mount_of(self.path).local:
+            return
+        self.release()
+        with suppress(OSError):  # no room, or no right: the lines of both are better than none
+            files.renew(self.path, durable=disk.at_close)
+
     def mute(self) -> None:
         """Write no more: the file has become another's."""
         self.level = sys.maxsize

@@ -195,6 +195,8 @@ class Opened:
         history = lifecycle.make_run_folder(
             self._path, attempt, place, overwrite=overwrite, resume=resume
         )
+        if history:
+            self._log.take_over(self.disk)
         if history or (overwrite and not attempt.is_new):
             speaking.forget(self.folder)
         if preallocate:
@@ -276,6 +278,8 @@ class Opened:
     def _take_up(self) -> None:
         self.params.put_below(read_params(self._path))
         self.folder.take_up()
+        if not self.topology.is_root:  # which did so before its first line
+            self._log.take_over(self.disk)
 
     def _params_digest(self) -> str:
         """What ranks tell of their parameters; nothing where there is nobody to tell."""

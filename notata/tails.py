@@ -11,6 +11,7 @@ from notata import corrections, gather, layout, messages, streams
 _END = 1 << 16  # bytes of each log in which its last messages are looked for at first
 _FARTHEST = 1 << 24  # and at last, behind a message that is very long
 _CHUNK = 1 << 16
+_HEAD = 256  # bytes by which a log is known: the time of a rank's first message is among them
 
 
 def last(run: str, count: int) -> list[messages.Record]:
@@ -116,6 +117,7 @@ class _Log:
         self._path, self._rank = path, rank
         self._file = (0, 0)
         self._offset = 0
+        self._head = b""  # its first bytes
         self._held = b""  # what is not whole yet
         self._given, self._skip = 0, 0  # messages of rank 0: those given, and those given before
 
@@ -138,19 +140,23 @@ class _Log:
             with open(self._path, "rb") as file:
                 status = os.fstat(file.fileno())
                 if self._file != (status.st_dev, status.st_ino) or status.st_size < self._offset:
-                    self._begin(status)
+                    self._begin(status, file.read(len(self._head)))
                 file.seek(self._offset)
                 chunk = file.read(_CHUNK)
         except FileNotFoundError:
             return b""
+        if not self._offset:
+            self._head = chunk[:_HEAD]
         self._offset += len(chunk)
         return chunk
 
-    def _begin(self, status: os.stat_result) -> None:
+    def _begin(self, status: os.stat_result, head: bytes) -> None:
+        self._file = (status.st_dev, status.st_ino)
+        if self._rank and self._head == head and 0 < self._offset <= status.st_size:
+            return  # a newer attempt has copied it, to append to a file of its own
         # What a merge puts in its place begins with the same messages of rank 0; what is shorter
         # is another run's.
         self._skip = self._given if status.st_size >= self._offset else 0
-        self._file = (status.st_dev, status.st_ino)
         self._offset, self._held, self._given = 0, b"", 0
 
     def _fresh(self, blocks: Iterable[messages.Block]) -> Iterator[messages.Block]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -23,6 +24,8 @@ from notata import Experiment, Logbook, LogReader, merge, vigil
 from notata.attempts import Job, current_job
 from notata.errors import DamagedError, NotARunError, OutdatedError, RunExistsError
 from notata.messages import stamp_seconds
+from notata.mounts import Mount
+from notata.tails import Follower
 
 KEYS = {"start_time", "end_time", "status", "failure_reason", "host", "job"}
 UNTOLD = "did not say how it ended; attempt 2 went on"
@@ -633,6 +636,72 @@ def test_ranks_of_the_older_attempt_leave_the_newers_manifest_alone(base: Path) 
     assert run.meta["status"] == run.ranks[1].record["status"] == "complete"
     assert list(run.load_array("T_1")) == [10, 10, 11, 11]
     assert merge(run.path).nothing_to_do is False
+
+
+# ----- where other nodes may have the log open -----
+
+
+@pytest.fixture
+def shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let all files seem to lie on a server; `make test-nfs` has two nodes on real ones."""
+    mount = Mount("/", "nfs4", {"vers": "4.2"}, "server:/")
+    monkeypatch.setattr("notata.mounts.mount_of", lambda path: mount)
+
+
+@pytest.mark.usefixtures("shared")
+def test_on_a_server_the_older_attempts_lines_are_written_over_no_other(base: Path) -> None:
+    old = Logbook("a", base)
+    old.info("before")
+    Logbook("a", base, resume=True).info("newer")
+    old.info("older")
+    assert texts(base / "log_a") == [
+        "Logbook initialized",
+        "before",
+        "Logbook resumed: attempt 2",
+        "newer",
+    ]
+    assert tree(base / "log_a") == [".attempt-2", "log.txt", "metadata.json"]
+
+
+@pytest.mark.usefixtures("shared")
+def test_on_a_server_each_rank_appends_to_a_log_of_its_attempts_own(base: Path) -> None:
+    old = [open_as(rank, 3, base) for rank in range(3)]
+    for log in old[:2]:  # the last is silent
+        log.info("before")
+    follower = Follower(str(base / "log_run"))
+    followed = [block.raw for block in follower.new()]
+    new = [open_as(rank, 3, base, launch="launch-2", resume=True) for rank in (0, 1, 2)]
+    for log in old[:2]:
+        log.info("older")
+    for log in new:
+        log.info("newer")
+    for rank, said in enumerate((["before", "newer"], ["before", "newer"], ["newer"])):
+        assert [t for t in texts(base / "log_run", rank) if "Logbook" not in t] == said
+    followed += [block.raw for block in follower.new()]
+    assert len(followed) == len(set(followed)) == len(texts(base / "log_run")) == 7
+
+
+@pytest.mark.usefixtures("shared")
+def test_a_log_that_can_not_be_copied_is_appended_to(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Logbook("a", base).mark_complete()
+    replace = os.replace
+
+    def refuse(source: str, target: str) -> None:
+        if target.endswith("log.txt"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    Logbook("a", base, resume=True).mark_complete()
+    assert texts(base / "log_a") == [
+        "Logbook initialized",
+        "Marked complete",
+        "Logbook resumed: attempt 2",
+        "Marked complete",
+    ]
+    assert tree(base / "log_a") == [".attempt-2", "log.txt", "metadata.json"]
 
 
 # ----- what a killed overwrite leaves -----
