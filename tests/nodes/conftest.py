@@ -19,9 +19,15 @@ _NEEDED = "NOTATA_NEED_NODES" in os.environ
 # Each is played by a machine of its own, at the same time as the others. The trials of the table
 # take the most time, so that two machines share them.
 PLAYED = {
-    "nfs": (NFS, ["parallel", "ranks", "overwrite", "full", "away", "race=20", "table=5"]),
+    "nfs": (
+        NFS,
+        ["parallel", "ranks", "overwrite", "resumed", "full", "away", "race=20", "table=5"],
+    ),
     "nfs_besides": (NFS, ["nolock", "doctor", "holder", "table=5"]),
-    "gluster": (Gluster, ["ranks", "overwrite", "holder", "race=20", "table=10"]),
+    "gluster": (
+        Gluster,
+        ["ranks", "overwrite", "resumed", "holder", "race=20", "table=10"],
+    ),
 }
 
 
@@ -29,7 +35,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip them where nobody asked for minutes of work; else let them wait for their machines."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(1000))
+            item.add_marker(pytest.mark.timeout(1100))
             item.add_marker(pytest.mark.xdist_group("nodes"))  # which they share
             if not _NEEDED:
                 item.add_marker(pytest.mark.skip(reason="two nodes take minutes: make test-nfs"))

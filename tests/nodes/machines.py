@@ -40,7 +40,7 @@ class StepError(AssertionError):
 class Machine:
     """Plays steps on two nodes, and gives what each told."""
 
-    def __init__(self, steps: Sequence[str], seconds: float = 900) -> None:
+    def __init__(self, steps: Sequence[str], seconds: float = 1000) -> None:
         """Name the steps; nothing starts yet.
 
         Args:

@@ -46,6 +46,59 @@ def test_no_file_of_the_old_one_stays_behind(begun_again: dict[str, Any]) -> Non
     assert left == []
 
 
+# ----- going on in a run that a process on another node still writes -----
+
+
+@pytest.fixture(params=["nfs", "gluster"])
+def resumed(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Runs gone on with by node a, while processes on node b have them open."""
+    where: Machine = request.getfixturevalue(request.param)
+    return dict(where.told("resumed"))
+
+
+def test_the_older_attempts_next_file_is_refused(resumed: dict[str, Any]) -> None:
+    assert len(resumed["raised"]) == 2  # an array, and a metric
+    for raised in resumed["raised"]:
+        assert raised.startswith("OutdatedError: attempt 2 goes on in ")
+        assert "on nodea); this process, rank 0 of attempt 1, writes there no more" in raised
+    assert resumed["closed"] == [None] * 4
+
+
+def test_the_newer_attempts_files_stay_as_they_are(resumed: dict[str, Any]) -> None:
+    assert resumed["meanwhile"]["files"] == resumed["before"]["files"]
+
+
+def test_an_older_attempt_that_only_logs_falls_silent(resumed: dict[str, Any]) -> None:
+    assert resumed["said"]["old"]["noticed"] < 12
+    assert resumed["said"]["new"]["noticed"] is None
+
+
+def test_readers_on_both_nodes_see_one_run_of_two_attempts(resumed: dict[str, Any]) -> None:
+    for node in resumed["after"]:
+        for run in node:
+            assert run["meta"]["status"] == "complete"
+            attempts = [(entry["host"], entry["status"]) for entry in run["meta"]["attempts"]]
+            assert attempts == [("nodeb", "initialized"), ("nodea", "complete")]
+            assert run["params"] == {"age": "old"}
+            assert run["sums"] == {"new": 0.0, "old": 0.0}
+    first, second = resumed["after"]
+    assert first == second
+
+
+def test_no_line_of_the_newer_attempt_is_written_over(resumed: dict[str, Any]) -> None:
+    """Though both log at once, which on NFS would lose lines of a file that both append to."""
+    for node in resumed["after"]:
+        messages = [text for _, text in node[1]["messages"]]
+        begun = messages.index("Logbook resumed: attempt 2")
+        assert messages[begun:] == [
+            "Logbook resumed: attempt 2",
+            *(f"new line {line}" for line in range(3)),
+            "Saved array new in data/new.npy",
+            *(f"new says {line}" for line in range(resumed["said"]["new"]["lines"])),
+            "Marked complete",
+        ]
+
+
 # ----- a full disk, which NFS tells at close or fsync -----
 
 

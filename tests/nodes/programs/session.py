@@ -8,6 +8,7 @@ folder. This runs on the machine that holds the nodes.
 from __future__ import annotations
 
 import json
+import select
 import shlex
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple
 
 PROGRAMS = Path(__file__).parent
 PATIENT = ["NOTATA_GRACE=120"]  # four ranks may take a minute to start on the one processor
+MUTE_AFTER = 10  # seconds, after which a process that only logs has noticed a newer attempt
 AHEAD = 5  # seconds, by which a node's clock is ahead of that of the one before
 LONG = 300  # seconds, within which any program here has ended on the slowest machine
 
@@ -66,6 +68,11 @@ class Talk:
         """Do both."""
         self.say(*words)
         return self.hear()
+
+    def has_spoken(self) -> bool:
+        """Whether there is an answer to hear."""
+        assert self._process.stdout is not None
+        return bool(select.select([self._process.stdout], [], [], 0)[0])
 
     def kill(self) -> None:
         """End it by SIGKILL."""
@@ -225,6 +232,41 @@ class Session:
                 "after": self._look(self.nodes[1], path)[0],
             }
         return result
+
+    def resumed(self) -> dict[str, Any]:
+        """Runs gone on with by one node, while the other still writes them.
+
+        In one the old process saves arrays until it is told that it is outdated; in the other it
+        logs only, and both log at once.
+        """
+        first, second = self.nodes
+        saves, logs = f"{self.shared}/log_saves", f"{self.shared}/log_logs"
+        with talking(
+            second.python("hold", self.shared, "saves"), second.python("hold", self.shared, "logs")
+        ) as (saver, logger):
+            newer = Talk(first.python("hold", self.shared, "logs", "resume"))
+            newer.hear()
+            for talk in (logger, newer):
+                talk.say("say", MUTE_AFTER + 4)
+            new = Talk(first.python("hold", self.shared, "saves", "resume"))
+            while not new.has_spoken():  # the old one has just looked, and found no other
+                saver.ask("write", 1)
+            new.hear()
+            before = self._look(first, saves)[0]
+            raised = [saver.ask(*words)["raised"] for words in (("write", 1), ("json",))]
+            meanwhile = self._look(second, saves)[0]
+            said = {"old": logger.hear(), "new": newer.hear()}
+            closed = [talk.ask("close")["raised"] for talk in (saver, logger, new, newer)]
+            for talk in (new, newer):
+                talk.end()
+        return {
+            "before": before,
+            "raised": raised,
+            "meanwhile": meanwhile,
+            "said": said,
+            "closed": closed,
+            "after": [self._look(node, saves, logs) for node in self.nodes],
+        }
 
     def full(self) -> dict[str, Any]:
         """A disk of the server that is full, as a node sees it."""
