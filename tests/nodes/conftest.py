@@ -23,10 +23,13 @@ PLAYED = {
         NFS,
         ["parallel", "ranks", "overwrite", "resumed", "full", "away", "race=20", "table=5"],
     ),
-    "nfs_besides": (NFS, ["nolock", "doctor", "holder", "table=5"]),
+    "nfs_besides": (NFS, ["nolock", "doctor", "doctor_nolock", "holder", "table=5"]),
     "gluster": (
         Gluster,
-        ["ranks", "overwrite", "resumed", "holder", "race=20", "table=10"],
+        [
+            *("parallel", "ranks", "overwrite", "resumed", "doctor"),
+            *("holder", "race=20", "table=10"),
+        ],
     ),
 }
 

@@ -90,7 +90,7 @@ node() {
     done
     v3=vers=3,proto=tcp,port=2049,mountproto=tcp,mountport=20048,mountaddr=$server,addr=$server
     within mount -i -t nfs -o "$v3,nolock" "$server:/srv/shared" /mnt/nolock
-    echo "$1 $holder $address" >>/run/nodes
+    echo "$1 $holder $address veth$2" >>/run/nodes
 }
 node nodea 2
 node nodeb 3

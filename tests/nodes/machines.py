@@ -226,7 +226,9 @@ class Gluster(Machine):
         (self.folder / "client.vol").write_text(client)
         self._spawn(["glusterfsd", "-N", "-f", self.folder / "server.vol", *self._files("server")])
         self._wait_for(lambda: self._answers(port), "the server")
-        nodes = [self._node(name) for name in ("nodea", "nodeb")]
+        # Addresses of this machine, which MPI takes for two others.
+        places = {"nodea": "127.0.0.2", "nodeb": "127.0.0.3"}
+        nodes = [self._node(name, address) for name, address in places.items()]
         (self.folder / "nodes").write_text("".join(nodes))
         shared = str(self.folder / "shared")
         self._spawn(self._session(str(self._told), str(self.folder / "nodes"), shared))
@@ -234,7 +236,7 @@ class Gluster(Machine):
     def _files(self, name: str) -> list[str]:
         return ["-l", f"{self.folder}/{name}.log", "-p", f"{self.folder}/{name}.pid"]
 
-    def _node(self, name: str) -> str:
+    def _node(self, name: str, address: str) -> str:
         """Make a node: name spaces of host name and mounts, held by a process that sleeps."""
         shared = self.folder / "shared"
         volume = str(self.folder / "client.vol")
@@ -245,7 +247,7 @@ class Gluster(Machine):
         )
         inside = Path(f"/proc/{holder.pid}/root{shared}")
         self._wait_for(lambda: os.path.ismount(inside), f"the mount of {name}")
-        return f"{name} {holder.pid} 127.0.0.1\n"
+        return f"{name} {holder.pid} {address} lo\n"
 
     def _wait_for(self, ready: Any, what: str) -> None:
         limit = time.monotonic() + 60

@@ -24,8 +24,8 @@ def contents(files: Mapping[str, str]) -> dict[str, str]:
 
 
 @pytest.fixture(
-    params=[("nfs", "parallel"), ("nfs", "ranks"), ("gluster", "ranks")],
-    ids=["nfs-mpi", "nfs-alone", "gluster-alone"],
+    params=[(machine, step) for machine in ("nfs", "gluster") for step in ("parallel", "ranks")],
+    ids="-".join,
 )
 def told(request: pytest.FixtureRequest) -> Mapping[str, Any]:
     """What a run on two nodes holds, before its merge and after, and the serial one beside it."""
@@ -56,7 +56,9 @@ def test_every_message_of_both_nodes_is_there_in_its_ranks_order(told: Mapping[s
             assert said == [f"step {step}" for step in range(STEPS)]
 
 
-def test_each_node_is_named_with_its_ranks(nfs: Machine) -> None:
-    parallel = nfs.told("parallel")["merged"]["meta"]["parallel"]
+@pytest.mark.parametrize("machine", ["nfs", "gluster"])
+def test_each_node_is_named_with_its_ranks(machine: str, request: pytest.FixtureRequest) -> None:
+    where: Machine = request.getfixturevalue(machine)
+    parallel = where.told("parallel")["merged"]["meta"]["parallel"]
     assert parallel["size"] == 4
-    assert sorted(parallel["hosts"]) == ["nodea", "nodeb"], parallel
+    assert parallel["hosts"] == {"nodea": "0-1", "nodeb": "2-3"}, parallel

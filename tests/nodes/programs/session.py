@@ -1,8 +1,8 @@
 """What is played on two nodes, step after step; each tells a JSON line of what came of it.
 
 session.py TOLD NODES SHARED MPIEXEC STEP…: TOLD is the file of the lines; NODES has the name, the
-process that holds it and the address of a node in each line; SHARED is where both see the same
-folder. This runs on the machine that holds the nodes.
+process that holds it, the address and the interface to a node in each line; SHARED is where both
+see the same folder. This runs on the machine that holds the nodes.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Node(NamedTuple):
     name: str
     holder: str
     address: str
+    interface: str  # by which this machine reaches it
 
     def command(self, *args: object) -> list[str]:
         """A command line that runs another one on the node."""
@@ -174,7 +175,8 @@ class Session:
         launcher.chmod(0o755)
         launch = [self.mpiexec, "-launcher", "ssh", "-launcher-exec", str(launcher)]
         hosts = ",".join(f"{node.address}:{ranks}" for node in self.nodes)
-        launch += ["-iface", "veth2", "-hosts", hosts, "-n", str(ranks * len(self.nodes))]
+        launch += ["-iface", self.nodes[0].interface, "-hosts", hosts]
+        launch += ["-n", str(ranks * len(self.nodes))]
         return [*launch, sys.executable, str(PROGRAMS / f"{program}.py"), *args]
 
     def parallel(self) -> dict[str, Any]:
@@ -294,10 +296,13 @@ class Session:
     def doctor(self) -> dict[str, Any]:
         """What is found by `notata doctor`, started on both nodes at once."""
         return {
-            "shared": self._examine("/mnt/shared", 0),
-            "ahead": self._examine("/mnt/shared", 90),
-            "nolock": self._examine("/mnt/nolock", 0),
+            "shared": self._examine(self.shared, 0),
+            "ahead": self._examine(self.shared, 90),
         }
+
+    def doctor_nolock(self) -> dict[str, Any]:
+        """The same where locks exclude within a node only."""
+        return self._examine("/mnt/nolock", 0)
 
     def _examine(self, folder: str, ahead: int) -> dict[str, Any]:
         """Examine a folder, with the second node's clock ahead by some seconds."""
