@@ -78,7 +78,7 @@ def test_readers_on_both_nodes_see_one_run_of_two_attempts(resumed: dict[str, An
         for run in node:
             assert run["meta"]["status"] == "complete"
             attempts = [(entry["host"], entry["status"]) for entry in run["meta"]["attempts"]]
-            assert attempts == [("nodeb", "initialized"), ("nodea", "complete")]
+            assert attempts == [("nodeb", "failed"), ("nodea", "complete")]
             assert run["params"] == {"age": "old"}
             assert run["sums"] == {"new": 0.0, "old": 0.0}
     first, second = resumed["after"]
