@@ -62,6 +62,8 @@ def torture(folder: Path, slot: int, slots: int, locks: int, rounds: int) -> Non
     board = Board(folder, slots, locks)
     detector = os.open(folder / "detector", os.O_RDWR | os.O_CREAT)
     board.put(slot, "pid", os.getpid())
+    while not all(board.get(other, "pid") for other in range(slots)):
+        time.sleep(0.0005)  # nobody is done before the last one has begun
     while (done := board.get(slot, "done")) < locks * rounds:
         lock = done // rounds
         while any(board.get(other, "done") // rounds < lock for other in range(slots)):
