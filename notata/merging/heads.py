@@ -61,15 +61,6 @@ def find_heads(
     return Heads(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def _without(starts: Array, places: Sequence[int]) -> Array:
-    """Those that are none of some places."""
-    import numpy as np
-
-    at = np.searchsorted(starts, places)
-    found = at[np.append(starts, -1)[at] == places]
-    return np.delete(starts, found) if len(found) else starts
-
-
 def _blocks(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Lines that are looked at together: of one log, unless it has few."""
     begin = end = 0
@@ -100,13 +91,15 @@ class _Usual:
         import numpy as np
 
         self.ranks = np.array(ranks, np.int64)
-        tails = ([f"] {level} [rank {rank}] ".encode() for rank in ranks] for level in _USUAL)
-        self._levels = [_as_words(texts) for texts in tails]
+        known, bits = (b"".join(some) for some in zip(*map(_as_words, ranks), strict=True))
+        shape = (len(ranks), len(_USUAL), _WORDS - _DIGITS)
+        self._known = np.frombuffer(known, "<u8").reshape(shape)
+        self._bits = np.frombuffer(bits, "<u8").reshape(shape)
         # What counts of a head that has the first of the levels, but for the digits.
         self._counts = np.zeros((len(ranks), _WORDS), np.uint64)
         self._counts[:, 0] = 0xFFFF_FF00_0000_0000
         self._counts[:, 1:_DIGITS] = 0xFFFF_FFFF_FFFF_FFFF
-        self._counts[:, _DIGITS:] = self._levels[0][1]
+        self._counts[:, _DIGITS:] = self._bits[:, 0]
 
     def changes(self, w: Array, logs: Array) -> Array:
         """The lines whose head is not that of the line above but for the last digits.
@@ -119,9 +112,11 @@ class _Usual:
         changed[:1] = True
         if logs.ndim:
             changed[1:] = logs[1:] != logs[:-1]  # other ranks
-            counts = self._counts[logs[1:]].reshape(-1)
+        some = self._counts[logs.min() : logs.max() + 1]
+        if (some == some[0]).all():  # ranks of as many digits
+            counts = _over_and_over(some[0].tobytes(), _AT_ONCE)[: w.size - _WORDS]
         else:
-            counts = _over_and_over(self._counts[logs].tobytes(), _AT_ONCE)[: w.size - _WORDS]
+            counts = self._counts[logs[1:]].reshape(-1)
         words = w.reshape(-1)
         differ: Array = words[_WORDS:] ^ words[:-_WORDS]
         differ &= counts
@@ -134,7 +129,7 @@ class _Usual:
 
         match: Array = np.zeros(len(w), bool)
         for level in levels:
-            known, counting = self._levels[level]
+            known, counting = self._known[:, level], self._bits[:, level]
             differ = (w[:, _DIGITS] ^ known[logs, 0]) & counting[logs, 0]
             for i in range(1, _WORDS - _DIGITS):
                 differ |= (w[:, _DIGITS + i] ^ known[logs, i]) & counting[logs, i]
@@ -149,19 +144,21 @@ def _over_and_over(words: bytes, times: int) -> Array:
     return np.frombuffer(words * times, np.uint64)
 
 
-def _as_words(texts: Sequence[bytes]) -> tuple[Array, Array]:
-    """Texts behind the word of the digits, and which bits count. A long one matches nothing."""
-    import numpy as np
+@functools.lru_cache(1 << 12)
+def _as_words(rank: int) -> tuple[bytes, bytes]:
+    """The word of the digits and what follows, for each usual level, and which bits count.
 
+    A long one matches nothing.
+    """
     room = 8 * (_WORDS - _DIGITS)
     known, bits = b"", b""
-    for text in texts:
+    for level in _USUAL:
+        text = f"] {level} [rank {rank}] ".encode()
         fits = len(text) <= room - 8
         known += (b"\0.".ljust(8, b"\0") + text).ljust(room, b"\0") if fits else b"\xff" * room
         some = b"\0\xff".ljust(8, b"\0") + b"\xff" * len(text)
         bits += some.ljust(room, b"\0") if fits else b"\xff" * room
-    first, second = (np.frombuffer(some, "<u8").reshape(len(texts), -1) for some in (known, bits))
-    return first, second
+    return known, bits
 
 
 def _heads_at(data: bytes | bytearray, starts: Array, usual: _Usual, logs: Array) -> Heads:
@@ -172,17 +169,17 @@ def _heads_at(data: bytes | bytearray, starts: Array, usual: _Usual, logs: Array
     digits, right = _digits(w[:, _DIGITS])
     first = usual.changes(w, logs)
     begun = _begun(data, starts, w, usual, logs, first, (0,))
-    ticks = np.repeat(begun, np.diff(first, append=len(starts)))
-    sound = ticks >= 0
-    sound &= right
+    ticks = np.repeat(begun + 1, np.diff(first, append=len(starts)))  # fine stamps have odd ticks
     ticks += digits
     ranks = usual.ranks[logs] if logs.ndim else np.full(len(starts), usual.ranks[logs])
-    if sound.all():
+    if right.all() and (begun >= 0).all():
         return Heads(starts, ticks, ranks)
+    sound = np.repeat(begun >= 0, np.diff(first, append=len(starts)))
+    sound &= right
     rest = np.flatnonzero(~sound & ((w[:, 0] >> np.uint64(40) & np.uint64(0xFF)) == ord("[")))
     begun = _begun(data, starts, w, usual, logs, rest, range(1, len(_USUAL)))
     sound[rest] = right[rest] & (begun >= 0)
-    ticks[rest] = begun + digits[rest]
+    ticks[rest] = begun + 1 + digits[rest]
     left = rest[~sound[rest]]
     if len(left):
         sound[left], ticks[left], ranks[left] = heads_of_any(data, starts[left])
@@ -209,7 +206,7 @@ def _begun(
 
 
 def _digits(word: Array) -> tuple[Array, Array]:
-    """The ticks that the last digits of a stamp add, `S.ffffff`, and whether they are digits."""
+    """The ticks of the last digits of a stamp, `S.ffffff`, and whether they are digits."""
     import numpy as np
 
     u = np.uint64
@@ -218,18 +215,16 @@ def _digits(word: Array) -> tuple[Array, Array]:
     high |= digits
     high &= u(0xF0F0_F0F0_F0F0_F0F0)
     digits += (digits & u(0xFF)) * u(0xFF)  # the first goes where the dot was
-    # Two digits, then four, then eight to a number.
-    for factor, shift, bits in (
-        (10, 8, 0x00FF_00FF_00FF_00FF),
-        (100, 16, 0x0000_FFFF_0000_FFFF),
-        (10_000, 32, 0xFFFF_FFFF),
+    # Two digits to a number, then four, then eight, of which each is two ticks.
+    for ones, tens, shift, bits in (
+        (1, 10, 8, 0x00FF_00FF_00FF_00FF),
+        (1, 100, 16, 0x0000_FFFF_0000_FFFF),
+        (2, 20_000, 32, 0),
     ):
-        upper = digits >> u(shift)
-        digits *= u(factor)
-        digits += upper
-        digits &= u(bits)
-    digits <<= u(1)
-    digits += u(1)
+        digits *= u(ones + (tens << shift))
+        digits >>= u(shift)
+        if bits:
+            digits &= u(bits)
     return digits.view(np.int64), high == 0
 
 
@@ -238,33 +233,26 @@ def _line_starts(a: Array) -> Array:
     import numpy as np
 
     found = [np.zeros(0, np.int64)]
-    for begin in range(BEFORE - 1, len(a) - BEHIND - 1, _BLOCK):
-        match = a[begin : min(begin + _BLOCK, len(a) - BEHIND - 1)] == ord("\n")
-        found.append(_where(match) + (begin + 1))
+    match = np.empty(_BLOCK, bool)
+    end = len(a) - BEHIND - 1
+    for begin in range(BEFORE - 1, end, _BLOCK):
+        block = a[begin : min(begin + _BLOCK, end)]
+        found.append(_where(np.equal(block, ord("\n"), out=match[: len(block)]), begin + 1))
     return np.concatenate(found)
 
 
-@functools.cache
-def _places() -> Array:
-    """The place of the only bit of a number of 16 bits."""
+def _where(match: Array, first: int) -> Array:
+    """Where some of many truths are, counted from a number, of which 32 are looked at at once."""
     import numpy as np
 
-    places = np.zeros(1 << 16, np.uint8)
-    places[1 << np.arange(16)] = range(16)
-    return places
-
-
-def _where(match: Array) -> Array:
-    """Where some of many truths are, of which 16 are looked at at once."""
-    import numpy as np
-
-    whole = len(match) & ~15
-    bits = np.packbits(match[:whole], bitorder="little").view("<u2")
+    whole = len(match) & ~31
+    bits = np.packbits(match[:whole], bitorder="little").view("<u4")
     at = np.flatnonzero(bits != 0)
     one = bits[at]
-    if (one & (one - np.uint16(1))).any():  # two of them
-        return np.flatnonzero(match)
-    at <<= 4
-    at += _places()[one]
-    rest = np.flatnonzero(match[whole:]) + whole
+    if (one & (one - np.uint32(1))).any():  # two of them
+        return np.flatnonzero(match) + first
+    at <<= 5
+    at += one.astype(np.float32).view(np.uint32) >> np.uint32(23)  # the exponent: which bit it is
+    at += first - 127
+    rest = np.flatnonzero(match[whole:]) + (whole + first)
     return np.concatenate((at, rest)) if len(rest) else at
