@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from notata import checksums, corrections, messages, streams
@@ -139,15 +140,13 @@ class Log:
             buffer: Where it was read into.
             begin: Where it begins in that.
             end: Where it ends.
-            heads: The heads of records in it.
+            heads: The heads of records in it, by rank 0's clock.
         """
         import numpy as np
 
         starts, ticks, ranks = heads
         own = self.span.rank
         signed: dict[int, bytes] = {}
-        if self._shifts:
-            ticks = self._shifted(ticks, ranks)
         rest = begin < end and not (len(starts) and starts[0] == begin)
         mine = self._rank if self._rank is not None else -1
         if rest:  # of the record that the lines above ended with, or of none
@@ -178,17 +177,25 @@ class Log:
             self.latest = int(ticks[-1])
         return Items(starts, ends, ticks, signed)
 
-    def _shifted(self, ticks: Array, ranks: Array) -> Array:
-        """The ticks on rank 0's clock."""
+    def corrected(self, heads: Heads) -> Heads:
+        """Heads by rank 0's clock."""
         import numpy as np
 
+        if not self._shifts:
+            return heads
         if self.span.rank is not None:
-            return self._shifts.many(ticks, self.span.rank)
-        ticks = ticks.copy()
-        for rank in np.unique(ranks).tolist():
-            mine = ranks == rank
+            return heads._replace(ticks=self._shifts.many(heads.ticks, self.span.rank))
+        ticks = heads.ticks.copy()
+        for rank in np.unique(heads.ranks).tolist():
+            mine = heads.ranks == rank
             ticks[mine] = self._shifts.many(ticks[mine], max(rank, 0))
-        return ticks
+        return heads._replace(ticks=ticks)
+
+    def plain(self, items: Items) -> Items:
+        """What `items` gives where there is nothing odd: see `items_of`."""
+        self._begun = True
+        self.latest = int(items.ticks[-1])
+        return items
 
     def _preamble(self, lines: bytes, rank: int) -> bytes:
         """Lines above the first record: one message, whose first line is to name the rank."""
@@ -215,6 +222,52 @@ def break_before(log: Log) -> bytes:
     return b" " if log.goes_on_within else b"\n"
 
 
+def items_of(
+    logs: Sequence[Log], buffer: bytearray, begins: Sequence[int], ends: Sequence[int]
+) -> Iterator[Items]:
+    """The records in the parts of several logs that were read last.
+
+    Most parts have nothing odd: they are of a rank's own log, begin with a record, and all records
+    name that rank and are in order. Which ones these are is found out for all of them at once.
+
+    Args:
+        logs: The logs.
+        buffer: Where they were read into.
+        begins: Where the part of each begins in it, one byte behind that of the log above.
+        ends: Where it ends.
+
+    Ranks: independent.
+    """
+    import numpy as np
+
+    ranks = [log.span.rank or 0 for log in logs]
+    heads = find_heads(buffer, ends, ranks)
+    cuts = np.searchsorted(heads.starts, [0, *ends])
+    sliced = [Heads(*(column[a:b] for column in heads)) for a, b in pairwise(cuts.tolist())]
+    parts = [log.corrected(part) for log, part in zip(logs, sliced, strict=True)]
+    ticks = np.concatenate([part.ticks for part in parts])
+    some = np.diff(cuts) > 0
+    strange = heads.ranks != np.repeat(ranks, np.diff(cuts))
+    falls = np.append(False, ticks[1:] < ticks[:-1])[: len(ticks)]
+    falls[cuts[:-1][some]] = False
+    odd = {*(np.searchsorted(cuts, np.flatnonzero(strange | falls), "right") - 1).tolist()}
+    behind = np.append(heads.starts[1:], 0)[: len(ticks)]
+    behind[cuts[1:][some] - 1] = np.array(ends)[some]
+    for number, (log, part) in enumerate(zip(logs, parts, strict=True)):
+        begin, end = begins[number], ends[number]
+        if (
+            log.span.rank is not None
+            and number not in odd
+            and some[number]
+            and part.starts[0] == begin
+            and part.ticks[0] >= log.latest
+        ):
+            mine = behind[cuts[number] : cuts[number + 1]]
+            yield log.plain(Items(part.starts, mine, part.ticks, {}))
+        else:
+            yield log.items(buffer, begin, end, part)
+
+
 def parts_of(log: Log) -> Iterator[tuple[int, Items, Array]]:
     """A log by itself, part by part.
 
@@ -231,7 +284,7 @@ def parts_of(log: Log) -> Iterator[tuple[int, Items, Array]]:
         buffer[:BEFORE] = b"\n" * BEFORE
         buffer[BEFORE - 1 : BEFORE] = break_before(log)
         end = BEFORE + log.read(buffer, BEFORE, room)
-        heads = find_heads(buffer, [end], [log.span.rank or 0])
+        heads = log.corrected(find_heads(buffer, [end], [log.span.rank or 0]))
         items = log.items(buffer, BEFORE, end, heads)
         lengths = items.ends - items.starts
         for number, signed in items.signed.items():

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from notata.merging.ahead import ahead
-from notata.merging.anyheads import Heads
-from notata.merging.heads import BEFORE, find_heads
+from notata.merging.heads import BEFORE
 from notata.merging.interleaving import BEHIND, Batch, Interleaver
-from notata.merging.logparts import LEAST, Items, Log, break_before
+from notata.merging.logparts import LEAST, Items, Log, break_before, items_of
 
 WINDOW = 3 << 23  # bytes of all logs that are looked at together
 _LEAST = 1 << 13  # bytes of one log
@@ -53,12 +52,8 @@ class _Held:
         self.log = log
         self.quota = quota  # bytes to hold of it
         self.data: bytes | memoryview = b""
+        self.size = 0  # of the data
         self.items = Items(none, none, none, {})
-
-    @property
-    def size(self) -> int:
-        """Bytes that are held."""
-        return len(self.data)
 
     def until(self, ticks: int) -> tuple[int, int]:
         """How many records come before or at some ticks, and their bytes."""
@@ -70,25 +65,28 @@ class _Held:
         if count:
             begin = int(self.items.ends[count - 1])
             self.data = memoryview(self.data)[begin:]
+            self.size -= begin
             self.items = _moved(_from(self.items, count), -begin)
 
     def keep(self, buffer: bytearray, lent: Items, read: Items) -> None:
         """Hold these records of a buffer, and no others."""
         import numpy as np
 
-        data: list[bytearray] = []
-        moved: list[Items] = []
-        for some in (lent, read):
-            if len(some.starts):
-                begin, end = int(some.starts[0]), int(some.ends[-1])
-                moved.append(_moved(some, sum(map(len, data)) - begin))
-                data.append(buffer[begin:end])
-        starts, ends, ticks = (
-            np.concatenate([lent.ticks[:0], *(some[column] for some in moved)])
-            for column in range(3)
-        )
-        self.items = Items(starts, ends, ticks, {})
-        self.data = b"".join(data)
+        kept = [some for some in (lent, read) if len(some.ticks)] or [read]
+        data, moved = [], []
+        self.size = 0
+        for starts, ends, ticks, _ in kept:
+            begin, end = (int(starts[0]), int(ends[-1])) if len(ticks) else (0, 0)
+            by = self.size - begin
+            data.append(bytes(memoryview(buffer)[begin:end]))
+            moved.append((starts + by, ends + by, ticks.copy()))
+            self.size += end - begin
+        if len(kept) == 1:
+            self.data, self.items = data[0], Items(*moved[0], {})
+        else:
+            self.data = b"".join(data)
+            starts, ends, ticks = (np.concatenate(pair) for pair in zip(*moved, strict=True))
+            self.items = Items(starts, ends, ticks, {})
 
 
 def _batches(logs: Sequence[Log]) -> Iterator[Batch]:
@@ -136,7 +134,11 @@ def _lenders(
     reading = {h.number for h in needy}
     others = (h.log.latest for h in held if not h.log.at_end and h.number not in reading)
     bound = min(others, default=_FAR)
-    found = ((h, *h.until(_FAR if h.number in reading else bound)) for h in held)
+    found = (
+        (h, len(h.items.ticks), h.size) if h.number in reading else (h, *h.until(bound))
+        for h in held
+        if h.size or h.number in reading
+    )
     return [one for one in found if one[1] or one[0].number in reading]
 
 
@@ -151,8 +153,6 @@ def _filled(
     In the buffer the new ones come first, where their heads are found, then those that were held.
     Records that are not written as they are come last, in a buffer that has room for them.
     """
-    import numpy as np
-
     begins, ends, at = [], [], BEFORE
     buffer[:BEFORE] = b"\n" * BEFORE
     for h, room in zip(needy, rooms, strict=True):
@@ -160,7 +160,7 @@ def _filled(
         begins.append(at)
         ends.append(at + h.log.read(buffer, at, room))
         at = ends[-1] + 1
-    heads = find_heads(buffer, ends, [h.log.span.rank or 0 for h in needy]) if needy else None
+    parts = items_of([h.log for h in needy], buffer, begins, ends) if needy else iter(())
     at += BEHIND
     lent: dict[int, Items] = {}
     with memoryview(buffer) as view:
@@ -169,13 +169,8 @@ def _filled(
             lent[h.number] = _moved(_upto(h.items, count), at)
             at += size
     read: dict[int, Items] = {}
-    if heads is None:
-        return buffer, lent, read
     written: list[bytes] = []
-    cuts = np.searchsorted(heads.starts, [0, *ends]).tolist()
-    for h, begin, end, a, b in zip(needy, begins, ends, cuts, cuts[1:], strict=False):
-        mine = Heads(*(column[a:b] for column in heads))
-        items = h.log.items(buffer, begin, end, mine)
+    for h, items in zip(needy, parts, strict=True):
         if items.signed:
             data, items = _rewritten(buffer, items)
             written.append(data)
