@@ -224,14 +224,15 @@ def alike(draw: st.DrawFn) -> bytes:
 @given(
     texts=st.lists(st.lists(alike(), max_size=8), min_size=1, max_size=4),
     ranks=st.tuples(*[st.sampled_from([3, 33, 1234567890])] * 4),
+    between=st.tuples(*[st.sampled_from([b"", b"\n"])] * 4),
     few=st.integers(1, 9),
 )
 def test_heads_that_are_nearly_those_of_the_line_above(
-    texts: list[list[bytes]], ranks: tuple[int, ...], few: int
+    texts: list[list[bytes]], ranks: tuple[int, ...], between: tuple[bytes, ...], few: int
 ) -> None:
     data, ends, expected = b"\n" * BEFORE, [], []
     for number, lines in enumerate(texts):
-        data += b"\n" if number else b""  # one byte between logs
+        data += between[number] if number else b""
         for line in lines:
             (one,) = messages.blocks([line])
             if one.stamp:

@@ -38,8 +38,8 @@ def find_heads(
 
     Args:
         data: `BEFORE` bytes, of which the last is a line break; the lines; and `BEHIND` more bytes.
-        ends: Where each log's lines end, if there are several. One byte behind those of the log
-            above its own begin.
+        ends: Where each log's lines end, if there are several. Those of the next one begin there,
+            or one byte behind.
         ranks: The rank that the records of each log usually name.
 
     Ranks: independent.
@@ -49,8 +49,9 @@ def find_heads(
     if not ends:
         ends, ranks = (len(data) - BEHIND,), (0,)
     starts = _line_starts(np.frombuffer(data, np.uint8)[: ends[-1] + BEHIND])
-    between = np.searchsorted(starts, ends[:-1])
-    starts = np.delete(starts, between[starts[between] == ends[:-1]])
+    between = np.array([end for end in ends[:-1] if data[end] != ord("[")], np.int64)
+    at, behind = (np.searchsorted(starts, between, side) for side in ("left", "right"))
+    starts = np.delete(starts, at[at < behind])
     counts = np.diff(np.searchsorted(starts, ends), prepend=0)
     owners = np.repeat(np.arange(len(ends)), counts)
     usual = _Usual(ranks)

@@ -156,10 +156,12 @@ def _filled(
     begins, ends, at = [], [], BEFORE
     buffer[:BEFORE] = b"\n" * BEFORE
     for h, room in zip(needy, rooms, strict=True):
-        buffer[at - 1 : at] = break_before(h.log)
+        if buffer[at - 1 : at] != break_before(h.log):
+            buffer[at : at + 1] = break_before(h.log)
+            at += 1
         begins.append(at)
-        ends.append(at + h.log.read(buffer, at, room))
-        at = ends[-1] + 1
+        at += h.log.read(buffer, at, room)
+        ends.append(at)
     parts = items_of([h.log for h in needy], buffer, begins, ends) if needy else iter(())
     at += BEHIND
     lent: dict[int, Items] = {}
