@@ -62,7 +62,10 @@ def read_at(descriptor: int, at: int, into: memoryview) -> None:
 
 
 class Spill:
-    """A file without a name, for what can't be read in the order in which it is needed."""
+    """A file without a name, for what can't be read in the order in which it is needed.
+
+    Room that was let go is given again: the system then has its pages at hand.
+    """
 
     def __init__(self, folder: str) -> None:
         """Prepare; the file is made when room in it is first asked for.
@@ -72,7 +75,8 @@ class Spill:
         """
         self._folder = folder
         self._file: IO[bytes] | None = None
-        self._size = 0
+        self._sizes: dict[int, int] = {}  # of each room, by where it begins
+        self._free: list[int] = []
 
     def __enter__(self) -> Spill:
         return self
@@ -87,8 +91,18 @@ class Spill:
             self._file = tempfile.TemporaryFile(  # noqa: SIM115 - closed by __exit__
                 buffering=0, dir=self._folder, prefix=layout.TEMP_PREFIX
             )
-        at, self._size = self._size, self._size + size
+        free = [at for at in self._free if self._sizes[at] >= size]
+        if free:
+            at = min(free, key=lambda at: self._sizes[at])
+            self._free.remove(at)
+        else:
+            at = sum(self._sizes.values())
+            self._sizes[at] = size
         return self._file.fileno(), at
+
+    def let_go(self, at: int) -> None:
+        """Give back the room that begins there."""
+        self._free.append(at)
 
 
 def write_at(descriptor: int, at: int, data: memoryview) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 STREAMS = 64  # compressed pieces open at once, with the memory that decompressing takes
 _TILE = 1 << 24  # bytes that are turned at once from one memory order to the other
+_BLOCK = 1 << 17  # and of them, those that are copied at once
 
 
 class Source(Protocol):
@@ -108,13 +109,24 @@ class _Member:
 class _Spilled:
     """A piece that lies in a file of ours."""
 
-    def __init__(self, descriptor: int, first: int, checksum: str | None = None) -> None:
-        self._descriptor, self._first, self._checksum = descriptor, first, checksum
+    def __init__(self, spill: Spill, size: int) -> None:
+        self._spill = spill
+        self._checksum: str | None = None
+        self._descriptor, self._first = spill.room(size)
 
     def read(self, at: int, into: memoryview) -> None:
         read_at(self._descriptor, self._first + at, into)
 
+    def write(self, at: int, data: memoryview) -> None:
+        write_at(self._descriptor, self._first + at, data)
+
+    def made_of(self, source: Source) -> _Spilled:
+        """Let go of what it was made of, and keep its checksum."""
+        self._checksum = source.end()
+        return self
+
     def end(self) -> str | None:
+        self._spill.let_go(self._first)
         return self._checksum
 
 
@@ -212,21 +224,21 @@ def _check_header(found: npy.Header, part: Part) -> None:
 def _copied(source: Source, piece: Piece, item: int, spill: Spill) -> _Spilled:
     """A piece that can be read in any order, of one that can be read forwards only."""
     size = item * math.prod(piece.shape)
-    descriptor, to = spill.room(size)
+    copy = _Spilled(spill, size)
     buffer = memoryview(bytearray(min(size, _TILE)))
     for at in range(0, size, _TILE):
         part = buffer[: size - at]
         source.read(at, part)
-        write_at(descriptor, to + at, part)
-    return _Spilled(descriptor, to, source.end())
+        copy.write(at, part)
+    return copy.made_of(source)
 
 
 def _turned(source: Source, piece: Piece, item: int, spill: Spill) -> _Spilled:
     """A piece in the other memory order, of one that can be read in any order."""
-    descriptor, into = spill.room(item * math.prod(piece.shape))
+    turned = _Spilled(spill, item * math.prod(piece.shape))
     shape = piece.shape[::-1] if piece.fortran else piece.shape
-    _turn(source, descriptor, into, shape, item)
-    return _Spilled(descriptor, into, source.end())
+    _turn(source, turned, shape, item)
+    return turned.made_of(source)
 
 
 def as_bytes(array: Array) -> memoryview:
@@ -234,13 +246,12 @@ def as_bytes(array: Array) -> memoryview:
     return array.reshape(-1).view("u1").data
 
 
-def _turn(source: Source, descriptor: int, target: int, shape: Shape, size: int) -> None:
+def _turn(source: Source, target: _Spilled, shape: Shape, size: int) -> None:
     """Write an array in Fortran order that is read in C order, tile by tile.
 
     Args:
         source: The array in C order; a tile that is all of it is read in one go.
-        descriptor: The file to write to.
-        target: Where in it.
+        target: Takes it.
         shape: The array's shape.
         size: Bytes of an element.
     """
@@ -253,12 +264,23 @@ def _turn(source: Source, descriptor: int, target: int, shape: Shape, size: int)
         for at, count in _runs(shape, start, extent):
             source.read(at * size, flat[done * size : (done + count) * size])
             done += count
-        turned = as_bytes(np.ascontiguousarray(tile.T))
+        turned = as_bytes(_axes_reversed(tile))
         done = 0
         for at, count in _runs(shape[::-1], start[::-1], extent[::-1]):
-            part = turned[done * size : (done + count) * size]
-            write_at(descriptor, target + at * size, part)
+            target.write(at * size, turned[done * size : (done + count) * size])
             done += count
+
+
+def _axes_reversed(tile: Array) -> Array:
+    """The same in the other memory order, block by block: rows of both then stay in the cache."""
+    import numpy as np
+
+    turned = np.empty(tile.shape[::-1], tile.dtype)
+    step = math.isqrt(max(1, _BLOCK // tile.itemsize))
+    for i in range(0, tile.shape[0], step):
+        for j in range(0, tile.shape[-1], step):
+            turned[j : j + step, ..., i : i + step] = tile[i : i + step, ..., j : j + step].T
+    return turned
 
 
 def _tiles(shape: Shape, most: int) -> Iterator[tuple[Shape, Shape]]:
