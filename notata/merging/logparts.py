@@ -243,15 +243,16 @@ def items_of(
     ranks = [log.span.rank or 0 for log in logs]
     heads = find_heads(buffer, ends, ranks)
     cuts = np.searchsorted(heads.starts, [0, *ends])
-    sliced = [Heads(*(column[a:b] for column in heads)) for a, b in pairwise(cuts.tolist())]
+    starts, ticks, named = heads
+    sliced = [Heads(starts[a:b], ticks[a:b], named[a:b]) for a, b in pairwise(cuts.tolist())]
     parts = [log.corrected(part) for log, part in zip(logs, sliced, strict=True)]
     ticks = np.concatenate([part.ticks for part in parts])
     some = np.diff(cuts) > 0
-    strange = heads.ranks != np.repeat(ranks, np.diff(cuts))
+    strange = named != np.repeat(ranks, np.diff(cuts))
     falls = np.append(False, ticks[1:] < ticks[:-1])[: len(ticks)]
     falls[cuts[:-1][some]] = False
     odd = {*(np.searchsorted(cuts, np.flatnonzero(strange | falls), "right") - 1).tolist()}
-    behind = np.append(heads.starts[1:], 0)[: len(ticks)]
+    behind = np.append(starts[1:], 0)[: len(ticks)]
     behind[cuts[1:][some] - 1] = np.array(ends)[some]
     for number, (log, part) in enumerate(zip(logs, parts, strict=True)):
         begin, end = begins[number], ends[number]

@@ -216,4 +216,4 @@ def _from(items: Items, count: int) -> Items:
 
 
 def _moved(items: Items, by: int) -> Items:
-    return items._replace(starts=items.starts + by, ends=items.ends + by)
+    return Items(items.starts + by, items.ends + by, items.ticks, items.signed)
