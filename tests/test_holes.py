@@ -111,6 +111,62 @@ def test_a_piece_that_can_t_be_read(base: Path, how: str) -> None:
         assert LogReader(run).ranks[2].load_array("x").tolist() == [[2, 2], [2, 2]]
 
 
+def kept_apart(log: Logbook) -> None:
+    log.array("x", [float(log.rank)])
+    log.array("kept", np.arange(50) + log.rank, join="none")
+    log.arrays("b", join="none", u=np.arange(50) + log.rank)
+
+
+FILES_APART = {"kept": "data/kept.npy", "b:u": "data/b.npz"}
+
+
+@pytest.mark.parametrize("name", FILES_APART)
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_a_piece_that_nothing_joins_is_missing_or_cut(base: Path, how: str, name: str) -> None:
+    run = written(base, kept_apart)
+    path = row(run, 1) / FILES_APART[name]
+    path.unlink() if how == "gone" else path.write_bytes(path.read_bytes()[:-3])
+    what = "is missing" if how == "gone" else "bytes, its manifest says"
+    before = tree_of(run)
+    for options in (["--dry-run"], ["--prune"], []):
+        result = command("merge", *options, run)
+        assert result.exit_code == 2
+        (told,) = [line for line in result.stderr.splitlines() if "rank 1" in line]
+        assert f"rank 1's piece of '{name}' " in told
+        assert what in told
+        assert tree_of(run) == before
+    report = refused_then_merged(run, f"rank 1's piece of '{name}' ", what)
+    assert len(report.holes) == 1
+    again = notata.merge(run, allow_missing=True, prune=True)
+    assert again.holes == report.holes  # once, though the pruning finds it too
+    assert len(json.loads((run / "merge.json").read_text())["holes"]) == 1
+    with pytest.raises(NotataError):
+        LogReader(run).ranks[1].load_array(name)
+    assert LogReader(run).ranks[2].load_array(name).tolist() == list(range(2, 52))
+
+
+@pytest.mark.parametrize("name", FILES_APART)
+def test_a_byte_that_flips_where_nothing_joins_is_told_by_the_pruning(
+    base: Path, name: str
+) -> None:
+    run = written(base, kept_apart)
+    path = row(run, 1) / FILES_APART[name]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    notata.merge(run)  # which doesn't read it
+    before = tree_of(run)
+    told = rf"can't be pruned: rank 1's piece of '{name}' is damaged.*--allow-missing"
+    with pytest.raises(MergeError, match=told):
+        notata.merge(run, prune=True)
+    assert tree_of(run) == before
+    report = notata.merge(run, allow_missing=True, prune=True)
+    assert len(report.holes) == 1
+    assert report.note.startswith("nothing to do: merged before, with 1 hole; pruned")
+    (hole,) = json.loads((run / "merge.json").read_text())["holes"]
+    assert (hole["ranks"], hole["name"], hole["what"]) == ("1", name, report.holes[0])
+
+
 def test_a_rank_whose_folder_is_missing(base: Path) -> None:
     run = written(base, rows_of_3)
     shutil.rmtree(row(run, 1))
@@ -366,11 +422,13 @@ def test_damage_is_told_or_does_no_harm(
         else:
             content[at] ^= 1 << data.draw(st.integers(0, 7))
         path.write_bytes(content)
+    # Only the pruning reads pieces that nothing joins.
+    prune = how == "flip" and ("kept" in path.name or "mixed" in path.parts)
     try:
-        report = notata.merge(run)
+        report = notata.merge(run, prune=prune)
     except NotataError:
         with pytest.raises(NotataError):
-            notata.merge(run)  # it is told each time
+            notata.merge(run, prune=prune)  # it is told each time
         report = None
     if report is not None:
         _same_but_for(before, run, path, how)
@@ -384,10 +442,8 @@ def _same_but_for(before: dict[str, object], run: Path, path: Path, how: str) ->
     there before the merge is what was written. That something is gone is known of all but artifacts
     that nothing joins.
     """
-    apart = "kept" in path.name or "mixed" in path.parts  # pieces that nothing joins
-    if not apart:
-        assert path.suffix != ".npy"
-        assert path.suffix != ".npz" or how == "flip"
+    assert path.suffix != ".npy"
+    assert path.suffix != ".npz" or how == "flip"
     assert how != "rank"
     assert path.name not in ("log.txt", "rank.json", "manifest.jsonl") or how == "flip", path
     flipped = how == "flip" and path.suffix in (".txt", ".json")
@@ -397,6 +453,6 @@ def _same_but_for(before: dict[str, object], run: Path, path: Path, how: str) ->
     except NotataError:  # a reader says so
         return
     differing = {key for key in before if after.get(key) != before[key]}
-    if unknowable or apart:
+    if unknowable:
         return
     assert not differing, f"{how} of {path}: {differing}"

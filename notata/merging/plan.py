@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from notata import corrections, gather, layout, mergerecord, npy
 from notata.assembly import Whole, assemble
 from notata.mergerecord import Fingerprints, MergeRecord
-from notata.merging import artifacts, faults, hosts, losses, pruned, record, survey
+from notata.merging import apart, artifacts, faults, hosts, losses, pruned, record, survey
 from notata.merging.output import MISSING, NEVER, Problem
 from notata.merging.output import Output as Output
 from notata.merging.survey import ENDED, Survey
@@ -103,6 +103,7 @@ def make_plan(
     found = survey.survey(run, meta, size, files)
     wholes = assemble(found.pieces, size)
     wrong = [*found.problems, *losses.doubts(found, wholes, merged)]
+    wrong += apart.problems(run, apart.listed(found.pieces), files)
     looked: dict[str, tuple[Output, faults.Found]] = {}
     made: list[Output] = []
     for output in _arrays(found, wholes):

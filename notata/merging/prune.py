@@ -7,19 +7,34 @@ import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
-from notata import files, gather, layout, manifests, mergerecord, npy, pulse
+from notata import checksums, files, gather, layout, manifests, mergerecord, npy, pulse
 from notata.errors import DamagedError, MergeError
 from notata.mergerecord import Fingerprints, MergeRecord
-from notata.merging import record, room, survey, verify
+from notata.merging import apart, record, room, survey, verify
+from notata.merging.output import Problem
 from notata.pieces import Piece
-from notata.ranges import ranks_text
+from notata.ranges import compact, ranks_text
 from notata.runreader import LogReader
 from notata.stored import read_json
 
 
-def prune(run: str) -> tuple[int, int]:
+class Pruned(NamedTuple):
+    """What a pruning did.
+
+    Attributes:
+        gone: How many files were deleted.
+        kept: How many the archive holds.
+        holes: What turned out to be damaged of what it holds, as sentences.
+    """
+
+    gone: int = 0
+    kept: int = 0
+    holes: tuple[str, ...] = ()
+
+
+def prune(run: str, *, allow_missing: bool = False) -> Pruned:
     """Put what nothing joins into `ranks.zip`, and delete the ranks' folders.
 
     Nothing is deleted before the archive and all that was merged are on disk and have been read
@@ -27,9 +42,8 @@ def prune(run: str) -> tuple[int, int]:
 
     Args:
         run: Folder of a run that has just been merged, and that nobody else merges now.
-
-    Returns:
-        How many files were deleted, and how many the archive holds.
+        allow_missing: Whether pieces that nothing joins are kept as they are, and named, where they
+            do not hold what was written.
 
     Raises:
         MergeError: If something is not as the record says, or can't be kept; nothing was deleted.
@@ -40,22 +54,27 @@ def prune(run: str) -> tuple[int, int]:
     found = survey.walk(run)
     if not found:
         _finish(run)
-        return 0, 0
+        return Pruned()
     merged, meta = mergerecord.read(run), LogReader(run).meta
     if meta.get("status") not in survey.ENDED:
         _refuse(run, [f"it has not ended (status {meta.get('status')!r}): its ranks may write on"])
     _refuse(run, list(_at_work(run, meta)))
     _refuse(run, [*_not_as_recorded(run, merged, found), *_can_t_be_kept(run, found)])
-    joined = _joined(run, merged)
+    pieces = _pieces(run)
+    joined = _joined(run, merged, pieces)
     kept = [name for name in found if name not in joined]
     path = os.path.join(run, layout.ARCHIVE)
     room.check(run, sum(found[name][0] for name in kept if not _is_text(name)))
     temporary = os.path.join(run, layout.merge_temporary())
     try:
-        crcs = _write(run, kept, temporary)
+        crcs, sums = _write(run, kept, temporary)
         files.sync(temporary)
         _read_back(temporary, crcs)
         _refuse(run, _lost(path, crcs))
+        holes = list(_unlike(run, merged, pieces, found, sums))
+        if not allow_missing:
+            way_out = "with --allow-missing it is kept as it is"
+            _refuse(run, [f"{hole.text} ({way_out})" for hole in holes])
         if survey.walk(run) != found:
             _refuse(run, ["a rank is still writing: its files changed while they were archived"])
         os.replace(temporary, path)
@@ -66,9 +85,10 @@ def prune(run: str) -> tuple[int, int]:
     files.sync(run)
     stamp = record.stamp_of(run, layout.ARCHIVE)
     listing = survey.digest(meta, {})
-    record.save(run, merged._replace(archive=stamp, listing=listing))
+    told = (*merged.holes, *(hole.told() for hole in holes))
+    record.save(run, merged._replace(archive=stamp, listing=listing, holes=told))
     _finish(run)
-    return len(found), len(kept)
+    return Pruned(len(found), len(kept), tuple(hole.text for hole in holes))
 
 
 def _at_work(run: str, meta: Mapping[str, Any]) -> Iterator[str]:
@@ -103,7 +123,38 @@ def _refuse(run: str, problems: list[str]) -> None:
         raise MergeError(f"{run} can't be pruned: {'; '.join(problems[:3])}", problems)
 
 
-def _joined(run: str, merged: MergeRecord) -> set[str]:
+def _pieces(run: str) -> dict[int, list[Piece]]:
+    """What the manifests list, of ranks whose manifest can be read."""
+    pieces: dict[int, list[Piece]] = {}
+    for rank, folder in gather.rank_folders(run).items():
+        with suppress(DamagedError):  # then none of its pieces is known to be joined
+            pieces[rank] = manifests.read(folder)
+    return pieces
+
+
+def _unlike(
+    run: str,
+    merged: MergeRecord,
+    pieces: Mapping[int, list[Piece]],
+    found: Fingerprints,
+    sums: Mapping[str, str],
+) -> Iterator[Problem]:
+    """Say which pieces that nothing joins are not as written, but for those known as holes."""
+    known = {(hole.get("name"), hole.get("ranks")) for hole in merged.holes}
+    listed = apart.listed(pieces)
+    wrong = list(apart.problems(run, listed, found))
+    told = {(problem.name, problem.ranks) for problem in wrong}
+    for file, own in listed.items():
+        if file in sums:
+            wrong += [
+                problem
+                for problem in apart.unlike(run, file, own, sums[file])
+                if (problem.name, problem.ranks) not in told
+            ]
+    yield from (p for p in wrong if (p.name, compact(p.ranks)) not in known)
+
+
+def _joined(run: str, merged: MergeRecord, listed: Mapping[int, list[Piece]]) -> set[str]:
     """The files whose contents are wholly in what was merged.
 
     That a file was an input is not enough: a bundle may hold what is joined beside what is kept
@@ -112,10 +163,9 @@ def _joined(run: str, merged: MergeRecord) -> set[str]:
     inputs = {name for made in merged.outputs.values() for name in made.inputs}
     left = {name for made in merged.outputs.values() for name in made.left}
     pieces: dict[str, list[Piece]] = {}
-    for rank, folder in gather.rank_folders(run).items():
-        with suppress(DamagedError):  # then none of its pieces is known to be joined
-            for piece in manifests.read(folder):
-                pieces.setdefault(f"{layout.rank_dir(rank)}/{piece.file}", []).append(piece)
+    for rank, own in listed.items():
+        for piece in own:
+            pieces.setdefault(f"{layout.rank_dir(rank)}/{piece.file}", []).append(piece)
     held = _Held(run, merged)
 
     def is_joined(name: str) -> bool:
@@ -180,22 +230,39 @@ def _is_text(name: str) -> bool:
     return name.endswith((".json", ".jsonl", ".txt", ".csv", ".yaml"))
 
 
-def _write(run: str, kept: list[str], path: str) -> Mapping[str, tuple[int, int]]:
-    """Write the archive; gives size and checksum of each member as it was read from its file."""
-    crcs: dict[str, tuple[int, int]] = {}
+def _write(
+    run: str, kept: list[str], path: str
+) -> tuple[Mapping[str, tuple[int, int]], Mapping[str, str]]:
+    """Write the archive.
+
+    Returns:
+        Size and CRC-32 of each member, and the checksum of each file, as they were read from it.
+    """
+    sums: dict[str, str] = {}
     with zipfile.ZipFile(path, "x", allowZip64=True, strict_timestamps=False) as archive:
         for name in kept:
             member, source = name.removeprefix(f"{layout.RANKS}/"), os.path.join(run, name)
-            method = zipfile.ZIP_DEFLATED if _is_text(name) else zipfile.ZIP_STORED
+            entry = zipfile.ZipInfo.from_file(source, member, strict_timestamps=False)
+            entry.compress_type = zipfile.ZIP_DEFLATED if _is_text(name) else zipfile.ZIP_STORED
             lines = _settled(source)
             if lines is None:
-                archive.write(source, member, method)
+                sums[name] = _copy(source, entry, archive)
             else:
-                entry = zipfile.ZipInfo.from_file(source, member, strict_timestamps=False)
-                archive.writestr(entry, lines, method)
-        for info in archive.infolist():
-            crcs[info.filename] = info.file_size, info.CRC
-    return crcs
+                archive.writestr(entry, lines)
+        crcs = {info.filename: (info.file_size, info.CRC) for info in archive.infolist()}
+    return crcs, sums
+
+
+def _copy(source: str, entry: zipfile.ZipInfo, archive: zipfile.ZipFile) -> str:
+    hashed = checksums.hasher()
+    with open(source, "rb", buffering=0) as file, archive.open(entry, "w") as member:
+        while part := file.read(_PART):
+            hashed.update(part)
+            member.write(part)
+    return checksums.text_of(hashed)
+
+
+_PART = 1 << 18  # bytes that are copied at once
 
 
 def _settled(path: str) -> bytes | None:

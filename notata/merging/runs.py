@@ -12,6 +12,7 @@ from notata.merging import commit
 from notata.merging.artifacts import Metric
 from notata.merging.commit import Done, Progress, Way
 from notata.merging.output import Output, bytes_of
+from notata.merging.prune import Pruned
 from notata.merging.prune import prune as prune_run
 from notata.ranges import compact
 
@@ -112,20 +113,20 @@ def merge(
     """
     run = os.fspath(path)
     way = Way(unfinished, allow_missing, timeout, executor, progress)
-    counts: list[tuple[int, int]] = []
-    after = (lambda done: counts.append(_pruned(done))) if prune else None
+    prunings: list[Pruned] = []
+    after = (lambda done: prunings.append(_pruned(done, allow_missing))) if prune else None
     done = commit.carry_out(run, way, after)
     rows = tuple(row for output in done.plan.outputs for row in rows_of(output, done.joined, run))
     idle = not done.joined
-    gone, kept = counts[0] if counts else (0, 0)
+    gone, kept, damaged = prunings[0] if prunings else Pruned()
+    holes = (*_holes(done), *damaged)
     shift = _correction(done)
-    note = _note(done, rows)
+    note = _note(done, rows, len(holes))
     if shift and done.joined:
         note += f"; clocks corrected by up to {shift:.3g} s"
     note += "".join(f"; {told}" for told in done.plan.notes)
     if gone:
         note += f"; pruned {gone} files, {kept} are in ranks.zip"
-    holes = tuple(_holes(done))
     pruned = gone if prune else None
     return Report(run, rows, idle and not gone, note, holes, done.metrics, pruned, shift)
 
@@ -135,19 +136,18 @@ def _correction(done: Done) -> float:
     return float(told["largest"]) if told else 0.0
 
 
-def _pruned(done: Done) -> tuple[int, int]:
+def _pruned(done: Done, allow_missing: bool) -> Pruned:
     if done.plan.unchanged or done.plan.outputs or done.plan.merged.files:
-        return prune_run(done.plan.run)
-    return 0, 0
+        return prune_run(done.plan.run, allow_missing=allow_missing)
+    return Pruned()
 
 
-def _note(done: Done, rows: tuple[Row, ...]) -> str:
+def _note(done: Done, rows: tuple[Row, ...], holes: int) -> str:
     plan = done.plan
     if plan.size == 1:
         return "one rank: nothing to merge"
     if not plan.outputs and not plan.unchanged:
         return "no rank but 0 wrote anything: nothing to merge"
-    holes = len(list(_holes(done)))
     told = f", with {holes} hole{'s' if holes > 1 else ''}" if holes else ""
     if not done.joined:
         return f"nothing to do: merged before{told}"
