@@ -211,6 +211,8 @@ def missing_value(dtype: np.dtype[Any]) -> Array:
 def can_be_missing(dtype: np.dtype[Any]) -> bool:
     """Whether `missing_value` can't be mistaken for an element that somebody wrote.
 
+    Of a record that holds for each of its fields: who reads one of them sees no other.
+
     Example:
         >>> import numpy as np
         >>> [can_be_missing(np.dtype(kind)) for kind in ("<c8", "<M8[s]", "<i4", "<U3")]
@@ -219,7 +221,7 @@ def can_be_missing(dtype: np.dtype[Any]) -> bool:
     Ranks: independent.
     """
     if dtype.names:
-        return any(can_be_missing(dtype[name].base) for name in dtype.names)
+        return all(can_be_missing(dtype[name].base) for name in dtype.names)
     return dtype.kind in "fcmM"
 
 

@@ -30,8 +30,10 @@ TYPES = {
     "c16": np.dtype("<c16"),
     "time": np.dtype("<M8[s]"),
     "partly": np.dtype([("a", "<i4"), ("x", "<f8")]),
+    "within": np.dtype([("t", "<f8"), ("r", [("x", "<f4", (2,)), ("a", "?")])]),
+    "wholly": np.dtype([("x", "<f8"), ("r", [("y", "<c8"), ("t", "<m8[s]")])]),
 }
-NO_MASK = {"f4", "c16", "time", "partly"}
+NO_MASK = {"f4", "c16", "time", "wholly"}
 HOLES: dict[str, Any] = {
     "concat": ((6, 3), np.s_[2:4]),
     "stack": ((3, 2, 3), np.s_[1]),
@@ -44,9 +46,18 @@ def block(rank: int, dtype: np.dtype[Any]) -> Any:
     if dtype.names:
         made = np.zeros((2, 3), dtype)
         for name in dtype.names:
-            made[name] = numbers if made[name].ndim == 2 else numbers[..., None]
+            if dtype[name].names:
+                made[name] = block(rank, dtype[name])
+            else:
+                made[name] = numbers if made[name].ndim == 2 else numbers[..., None]
         return made
     return numbers.astype(dtype)
+
+
+def plain(array: Any) -> list[Any]:
+    """The fields of an array of records, and of records in them; else the array itself."""
+    names = array.dtype.names
+    return [part for name in names for part in plain(array[name])] if names else [array]
 
 
 def write(log: Logbook, order: Any) -> None:
@@ -79,11 +90,15 @@ def test_a_hole_is_told_from_every_value_of_every_type(base: Path, order: str, p
             path = run / f"data/{join}/{name}.mask.npy"
             if name in NO_MASK:
                 assert not path.exists()
-                values = found["x"] if dtype.names else found
-                isnt = np.isnat(values) if name == "time" else np.isnan(values)
-                assert (isnt == missing).all(), (join, name)
+                for values in plain(found):
+                    isnt = np.isnat(values) if values.dtype.kind in "mM" else np.isnan(values)
+                    assert (isnt == missing).all(), (join, name)
             else:
-                assert (found[missing] == np.zeros((), dtype)).all(), (join, name)
+                for values in plain(found[missing]):
+                    if values.dtype.kind in "fc":
+                        assert np.isnan(values).all(), (join, name)
+                    else:
+                        assert (values == np.zeros((), values.dtype)).all(), (join, name)
                 mask = np.load(path)
                 assert mask.dtype == bool
                 assert (mask == missing).all(), (join, name)
