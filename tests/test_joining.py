@@ -7,6 +7,7 @@ import math
 import multiprocessing
 import os
 import resource
+import tempfile
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -97,6 +98,33 @@ def cut(whole: np.ndarray[Any, Any], box: Box) -> np.ndarray[Any, Any]:
     return whole[tuple(slice(a, a + n) for a, n in zip(*box, strict=True))]
 
 
+def spill_measured(patch: pytest.MonkeyPatch) -> list[int]:
+    """The bytes that are asked for beside the files that are made."""
+    asked: list[int] = []
+    room = places.Spill.room
+
+    def counting(self: places.Spill, size: int) -> tuple[int, int]:
+        asked.append(size)
+        return room(self, size)
+
+    patch.setattr(places.Spill, "room", counting)
+    return asked
+
+
+def test_a_merge_takes_away_what_one_left_that_was_killed_while_it_turned_pieces(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = write_as(2, base, lambda log: log.array("T", np.ones((2, 3), order="CF"[log.rank])))
+    (run / "data").mkdir()
+    monkeypatch.setattr(tempfile, "_O_TMPFILE_WORKS", False)  # as on NFS
+    with places.Spill(os.fspath(run / "data")) as spill, monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", lambda *args, **options: None)  # killed just before it
+        spill.room(10)
+    assert len(list(run.rglob(".notata-*"))) == 1
+    notata.merge(run)
+    assert not list(run.rglob(".notata-*"))
+
+
 @settings(max_examples=150)
 @given(made=pieces(), compressed=st.booleans(), streams=st.sampled_from([0, 2, 64]))
 def test_any_pieces_in_any_order_of_memory(
@@ -119,7 +147,9 @@ def test_any_pieces_in_any_order_of_memory(
         make_tiny(patch)
         patch.setattr(sources, "STREAMS", streams)
         run = write_as(max(2, len(boxes)), base, work)
+        spilled = spill_measured(patch)
         found, data = joined(run)
+        assert sum(spilled) == sum(slabs.spill_of(out.wholes[0]) for out in arrays_of(run))
         notata.merge(run)
         loaded = np.load(run / "data/T.npy")
         assert (loaded.dtype, loaded.shape) == (whole.dtype, whole.shape)

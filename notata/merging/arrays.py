@@ -16,7 +16,7 @@ from notata.assembly import Box, Whole
 from notata.merging.ahead import ahead
 from notata.merging.faults import DamagedPiecesError
 from notata.merging.places import write_at, writing
-from notata.merging.slabs import Filler, header_of, parts_of, slabs_of
+from notata.merging.slabs import Filler, header_of, parts_of, slabs_of, spill_of
 from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
 
 _TASK = 16  # slabs that a process takes at once
@@ -140,7 +140,7 @@ def fill_slabs(
     """
     filler = Filler(run, whole, holes, slabs, os.path.dirname(temporary))
     size = npy.dtype_from_text(whole.dtype).itemsize * math.prod(whole.shape)
-    with naming(target, size), writing(temporary) as descriptor:
+    with naming(target, size, spill_of(whole)), writing(temporary) as descriptor:
         for slab in filler:
             write_at(descriptor, at, slab)
             at += len(slab)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor
 from contextlib import suppress
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from notata.mergerecord import MergeRecord
 from notata.merging import hosts, record, room, small, survey
 from notata.merging.artifacts import Metric
 from notata.merging.faults import Damage, DamagedPiecesError
-from notata.merging.joining import Made, join
+from notata.merging.joining import Made, beside_of, join
 from notata.merging.output import Output, Problem
 from notata.merging.plan import Plan, make_plan, ways_out
 from notata.pieces import Identity
@@ -167,7 +167,7 @@ def _carry_out(plan: Plan, way: Way) -> Done:
 
 def _join(plan: Plan, way: Way) -> tuple[dict[str, Made], list[Metric]]:
     run, stale = plan.run, plan.stale
-    room.check(run, sum(room.needed(output) for output in stale))
+    _check_room(run, stale)
     total = sum(output.bytes for output in stale)
     done = 0
 
@@ -209,6 +209,20 @@ def _join(plan: Plan, way: Way) -> tuple[dict[str, Made], list[Metric]]:
         for folder in reversed(folders):
             with suppress(OSError):  # it is empty only if this merge came to nothing
                 os.rmdir(folder)
+
+
+def _check_room(run: str, stale: Sequence[Output]) -> None:
+    """Make sure that there is room for all files, in the order in which they are made."""
+    sizes: list[tuple[int, int]] = []
+    for output in sorted(stale, key=lambda output: output.kind not in _LARGE):
+        beside = beside_of(output)
+        if len(output.wholes) > 1:  # nothing of a bundle's file need be there yet
+            sizes.append((0, beside))
+            beside = 0
+        sizes.append((room.needed(output), beside))
+    needed, in_the_end = room.most(sizes), sum(size for size, _ in sizes)
+    meanwhile = f"({needed - in_the_end} of them only until pieces are joined)"
+    room.check(run, needed, meanwhile if needed > in_the_end else "")
 
 
 def _refused(run: str, told: str) -> MergeError:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 
 from notata import layout
-from notata.merging import arrays, logs
+from notata.merging import arrays, logs, slabs
 from notata.merging.bundles import join_bundle
 from notata.merging.faults import DamagedPiecesError
 from notata.merging.plan import Output
 from notata.merging.tasks import Made, Steps, Task, Told, carry_out, naming, silent
 from notata.pieces import Identity
 
-__all__ = ["Made", "join"]
+__all__ = ["Made", "beside_of", "join"]
 
 _LARGE = 1 << 26  # bytes from which on an output is divided
 _BATCH = 1 << 25  # bytes of small outputs that one process takes at once
@@ -53,7 +53,8 @@ def _join_all(run: str, temporaries: Pairs, progress: Told = silent) -> dict[str
     made = {}
     damage: dict[tuple[int, Identity], str] = {}
     for output, temporary in temporaries:
-        with naming(os.path.join(run, output.file), output.size or output.bytes):
+        target, size = os.path.join(run, output.file), output.size or output.bytes
+        with naming(target, size, beside_of(output)):
             try:
                 made[output.file] = _join(run, output, temporary, progress)
             except DamagedPiecesError as error:  # there may be more, to be told all at once
@@ -61,6 +62,16 @@ def _join_all(run: str, temporaries: Pairs, progress: Told = silent) -> dict[str
     if damage:
         raise DamagedPiecesError(damage)
     return made
+
+
+def beside_of(output: Output) -> int:
+    """Bytes that making a file takes beside it, until it is made.
+
+    Ranks: independent.
+    """
+    if output.kind not in ("array", "bundle"):
+        return 0
+    return max((slabs.spill_of(whole) for whole in output.wholes), default=0)
 
 
 def _join(run: str, output: Output, temporary: str, progress: Told) -> Made:

@@ -88,8 +88,10 @@ class Spill:
     def room(self, size: int) -> tuple[int, int]:
         """A descriptor, and where in it there is room for so many bytes."""
         if self._file is None:
+            # Where no file can be without a name (NFS), it has one for a moment: one that the next
+            # merge takes away, if this one is killed just then.
             self._file = tempfile.TemporaryFile(  # noqa: SIM115 - closed by __exit__
-                buffering=0, dir=self._folder, prefix=layout.TEMP_PREFIX
+                buffering=0, dir=self._folder, prefix=layout.MERGE_PREFIX
             )
         free = [at for at in self._free if self._sizes[at] >= size]
         if free:

@@ -15,7 +15,7 @@ from notata import layout, npy
 from notata.assembly import Box, Part, Whole, intersection
 from notata.errors import HoleError
 from notata.merging.places import Handles, Spill
-from notata.merging.sources import Source, as_bytes, open_piece
+from notata.merging.sources import Source, as_bytes, open_piece, spilled
 from notata.pieces import Shape
 
 if TYPE_CHECKING:
@@ -245,6 +245,20 @@ class Filler:
                 target[_slices(shared, slab[0])] = missing.view(self._dtype)
                 filled += math.prod(shared[1])
         return filled
+
+
+def spill_of(whole: Whole) -> int:
+    """Bytes on disk that joining an array takes beside its file, until it is done.
+
+    Ranks: independent.
+    """
+    most = 0
+    if whole.key is not None:  # else it is of no matter how many are read by turns
+        slabs = slabs_of(whole)
+        filler = Filler("", whole, (), slabs, "")
+        most = max((len(filler._touching(slab)) for slab in slabs), default=0)
+    parts = (part for part in whole.parts if all(part.shape))
+    return sum(spilled(part.piece, whole.fortran, at_once=most) for part in parts)
 
 
 def _position(inner: Box, outer: Box) -> int:

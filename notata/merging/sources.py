@@ -154,7 +154,7 @@ def open_piece(
     def opened() -> Source:
         piece = part.piece
         source = _File(path, part, handles) if piece.key is None else _Member(path, part)
-        turn = piece.fortran != fortran and sum(n > 1 for n in piece.shape) > 1
+        turn = _is_turned(piece, fortran)
         if not turn and (piece.key is None or at_once <= STREAMS):
             return source
         item = npy.dtype_from_text(piece.dtype).itemsize
@@ -165,6 +165,21 @@ def open_piece(
         return _turned(copied, piece, item, spill) if turn else copied
 
     return _Told(opened, part, path)
+
+
+def _is_turned(piece: Piece, fortran: bool) -> bool:
+    return piece.fortran != fortran and sum(n > 1 for n in piece.shape) > 1
+
+
+def spilled(piece: Piece, fortran: bool, *, at_once: int) -> int:
+    """Bytes that `open_piece` puts into its spill.
+
+    Ranks: independent.
+    """
+    size = npy.dtype_from_text(piece.dtype).itemsize * math.prod(piece.shape)
+    if not _is_turned(piece, fortran):
+        return size if piece.key is not None and at_once > STREAMS else 0
+    return size if piece.key is None and size <= _TILE else 2 * size
 
 
 # An archive that is damaged may say that it is encrypted, or patched: RuntimeError.

@@ -128,12 +128,13 @@ def _begun(job: _Job, made: dict[str, Made]) -> list[tuple[_Job, int]]:
 
 
 @contextmanager
-def naming(target: str, size: int) -> Iterator[None]:
+def naming(target: str, size: int, beside: int = 0) -> Iterator[None]:
     """Let an error of a full disk say what there was no room for.
 
     Args:
         target: The file that is being made.
         size: Its bytes.
+        beside: Bytes that are taken beside it meanwhile.
 
     Ranks: independent.
     """
@@ -143,4 +144,5 @@ def naming(target: str, size: int) -> Iterator[None]:
         if error.errno not in NO_ROOM:
             raise
         told = f"{error.strerror} for {size} bytes"
+        told += f", and {beside} more until its pieces are joined" if beside else ""
         raise OSError(error.errno, told, target) from error
