@@ -130,6 +130,34 @@ def test_a_disk_that_is_too_full_for_a_mask(small_disk: Path, untold: bool) -> N
     assert contents(run) == before
 
 
+@pytest.mark.parametrize("untold", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+def test_a_disk_that_is_too_full_for_the_archive(
+    small_disk: Path, before: bool, untold: bool
+) -> None:
+    def work(log: Logbook) -> None:
+        log.array("T", np.full(10_000, log.rank, float))
+        log.array("kept", np.full(130_000, log.rank, float), join="none")
+
+    run = write_as(2, small_disk, work)
+    if before:
+        notata.merge(run)
+    found = contents(run)
+    code = MERGE.replace("merge({run!r})", "merge({run!r}, prune=True)")
+    number, file, told = answer(code.format(run=os.fspath(run), untold=untold), small_disk)
+    assert (number, file) == (errno.ENOSPC, os.fspath(run / "ranks.zip" if untold else run))
+    if untold:
+        assert " for 2080256 bytes" in told
+        assert not list(run.rglob(".notata-*"))
+        now = contents(run)  # it is merged all the same
+        assert all(now[name] == found[name] for name in found if name.startswith("ranks/"))
+    else:
+        both = r"22406[0-9]{2} bytes are needed \(2080256 of them for ranks.zip\)"
+        needed = "2080256 bytes are needed for ranks.zip" if before else both
+        assert re.search(needed + r", \d+ are free", told)
+        assert contents(run) == found
+
+
 def test_a_merged_file_stays_where_the_disk_is_too_full_for_the_next(small_disk: Path) -> None:
     run = write_as(2, small_disk, lambda log: log.array("T", np.full(70_000, log.rank, float)))
     notata.merge(run)

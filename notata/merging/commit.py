@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import BrokenExecutor, Executor
 from contextlib import suppress
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from notata import files, layout, mergerecord
 from notata.errors import DamagedError, MergeError
 from notata.lock import locked
 from notata.mergerecord import MergeRecord
-from notata.merging import hosts, record, room, small, survey
+from notata.merging import archive, hosts, record, room, small, survey
 from notata.merging.artifacts import Metric
 from notata.merging.faults import Damage, DamagedPiecesError
 from notata.merging.joining import Made, beside_of, join
@@ -48,6 +48,7 @@ class Way(NamedTuple):
         timeout: Seconds to wait for another merge; by default `NOTATA_LOCK_TIMEOUT`, or 60.
         executor: Shares the work; None for this process alone.
         progress: Told of the bytes that are done.
+        prune: Whether what nothing joins is to be put into an archive in the end.
     """
 
     unfinished: bool = False
@@ -55,6 +56,7 @@ class Way(NamedTuple):
     timeout: float | None = None
     executor: Executor | None = None
     progress: Progress = lambda done, total: None
+    prune: bool = False
 
 
 def carry_out(run: str, way: Way, after: Callable[[Done], None] | None = None) -> Done:
@@ -167,7 +169,7 @@ def _carry_out(plan: Plan, way: Way) -> Done:
 
 def _join(plan: Plan, way: Way) -> tuple[dict[str, Made], list[Metric]]:
     run, stale = plan.run, plan.stale
-    _check_room(run, stale)
+    _check_room(plan, way)
     total = sum(output.bytes for output in stale)
     done = 0
 
@@ -211,18 +213,29 @@ def _join(plan: Plan, way: Way) -> tuple[dict[str, Made], list[Metric]]:
                 os.rmdir(folder)
 
 
-def _check_room(run: str, stale: Sequence[Output]) -> None:
+def _check_room(plan: Plan, way: Way) -> None:
     """Make sure that there is room for all files, in the order in which they are made."""
     sizes: list[tuple[int, int]] = []
-    for output in sorted(stale, key=lambda output: output.kind not in _LARGE):
+    for output in sorted(plan.stale, key=lambda output: output.kind not in _LARGE):
         beside = beside_of(output)
         if len(output.wholes) > 1:  # nothing of a bundle's file need be there yet
             sizes.append((0, beside))
             beside = 0
         sizes.append((room.needed(output), beside))
-    needed, in_the_end = room.most(sizes), sum(size for size, _ in sizes)
-    meanwhile = f"({needed - in_the_end} of them only until pieces are joined)"
-    room.check(run, needed, meanwhile if needed > in_the_end else "")
+    joined, kept = sum(size for size, _ in sizes), _archived(plan) if way.prune else 0
+    needed, what = room.most(sizes), ""
+    if joined + kept > needed:
+        needed, what = joined + kept, f"({kept} of them for {layout.ARCHIVE})"
+    elif needed > joined:
+        what = f"({needed - joined} of them only until pieces are joined)"
+    room.check(plan.run, needed, what)
+
+
+def _archived(plan: Plan) -> int:
+    """Bytes that a pruning will put into the archive at least."""
+    joined = {name for output in plan.outputs for name in output.inputs.keys() - output.left}
+    found = survey.walk(plan.run)
+    return archive.least(found, found.keys() - joined)
 
 
 def _refused(run: str, told: str) -> MergeError:

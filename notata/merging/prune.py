@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from notata import checksums, files, gather, layout, manifests, mergerecord, npy, pulse
+from notata import files, gather, layout, manifests, mergerecord, npy, pulse
 from notata.errors import DamagedError, MergeError
 from notata.mergerecord import Fingerprints, MergeRecord
-from notata.merging import apart, record, room, survey, verify
+from notata.merging import apart, archive, record, room, survey, verify
 from notata.merging.output import Problem
+from notata.merging.tasks import naming
 from notata.pieces import Piece
 from notata.ranges import compact, ranks_text
 from notata.runreader import LogReader
@@ -64,13 +64,15 @@ def prune(run: str, *, allow_missing: bool = False) -> Pruned:
     joined = _joined(run, merged, pieces)
     kept = [name for name in found if name not in joined]
     path = os.path.join(run, layout.ARCHIVE)
-    room.check(run, sum(found[name][0] for name in kept if not _is_text(name)))
+    size = archive.least(found, kept)
+    room.check(run, size, f"for {layout.ARCHIVE}")
     temporary = os.path.join(run, layout.merge_temporary())
     try:
-        crcs, sums = _write(run, kept, temporary)
-        files.sync(temporary)
-        _read_back(temporary, crcs)
-        _refuse(run, _lost(path, crcs))
+        with naming(path, size):
+            crcs, sums = archive.write(run, kept, temporary)
+            files.sync(temporary)
+        archive.read_back(temporary, crcs)
+        _refuse(run, archive.lost(path, crcs))
         holes = list(_unlike(run, merged, pieces, found, sums))
         if not allow_missing:
             way_out = "with --allow-missing it is kept as it is"
@@ -224,73 +226,3 @@ def _can_t_be_kept(run: str, found: Fingerprints) -> Iterator[str]:
                     yield f"{file} is no plain file: move it away"
                 elif not file.isprintable():
                     yield f"{file!r}: an archive can't hold this name: rename it"
-
-
-def _is_text(name: str) -> bool:
-    return name.endswith((".json", ".jsonl", ".txt", ".csv", ".yaml"))
-
-
-def _write(
-    run: str, kept: list[str], path: str
-) -> tuple[Mapping[str, tuple[int, int]], Mapping[str, str]]:
-    """Write the archive.
-
-    Returns:
-        Size and CRC-32 of each member, and the checksum of each file, as they were read from it.
-    """
-    sums: dict[str, str] = {}
-    with zipfile.ZipFile(path, "x", allowZip64=True, strict_timestamps=False) as archive:
-        for name in kept:
-            member, source = name.removeprefix(f"{layout.RANKS}/"), os.path.join(run, name)
-            entry = zipfile.ZipInfo.from_file(source, member, strict_timestamps=False)
-            entry.compress_type = zipfile.ZIP_DEFLATED if _is_text(name) else zipfile.ZIP_STORED
-            lines = _settled(source)
-            if lines is None:
-                sums[name] = _copy(source, entry, archive)
-            else:
-                archive.writestr(entry, lines)
-        crcs = {info.filename: (info.file_size, info.CRC) for info in archive.infolist()}
-    return crcs, sums
-
-
-def _copy(source: str, entry: zipfile.ZipInfo, archive: zipfile.ZipFile) -> str:
-    hashed = checksums.hasher()
-    with open(source, "rb", buffering=0) as file, archive.open(entry, "w") as member:
-        while part := file.read(_PART):
-            hashed.update(part)
-            member.write(part)
-    return checksums.text_of(hashed)
-
-
-_PART = 1 << 18  # bytes that are copied at once
-
-
-def _settled(path: str) -> bytes | None:
-    """A manifest without lines that only files which are about to go can tell the meaning of."""
-    folder, name = os.path.split(path)
-    if name != layout.MANIFEST or layout.rank_of(os.path.basename(folder)) is None:
-        return None
-    with suppress(DamagedError):
-        return manifests.settled(folder)
-    return None
-
-
-def _read_back(path: str, crcs: Mapping[str, tuple[int, int]]) -> None:
-    with zipfile.ZipFile(path) as archive:
-        bad = archive.testzip()
-        found = {info.filename: (info.file_size, info.CRC) for info in archive.infolist()}
-    if bad is not None or found != crcs:
-        raise MergeError(f"{path} does not hold what was written to it ({bad}); nothing is deleted")
-
-
-def _lost(path: str, crcs: Mapping[str, tuple[int, int]]) -> list[str]:
-    """What an archive of an earlier pruning holds and the new one would not."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            old = {info.filename: (info.file_size, info.CRC) for info in archive.infolist()}
-    except FileNotFoundError:
-        return []
-    except zipfile.BadZipFile as error:
-        return [f"{path} is there, and is no whole archive ({error}): move it away"]
-    gone = [name for name, crc in old.items() if crcs.get(name) != crc]
-    return [f"{path} holds {name}, which is not in {layout.RANKS}/ any more" for name in gone[:5]]

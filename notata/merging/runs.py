@@ -112,7 +112,7 @@ def merge(
     Ranks: independent; call it after the run, from one process.
     """
     run = os.fspath(path)
-    way = Way(unfinished, allow_missing, timeout, executor, progress)
+    way = Way(unfinished, allow_missing, timeout, executor, progress, prune)
     prunings: list[Pruned] = []
     after = (lambda done: prunings.append(_pruned(done, allow_missing))) if prune else None
     done = commit.carry_out(run, way, after)
