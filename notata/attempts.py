@@ -291,7 +291,9 @@ class Attempt:
                 return True
             self._follows = kinship == "unknown"
             self.number += 1
-        return False
+        archive = os.path.join(self._run, layout.ARCHIVE)  # which leaves the newest's claim alone
+        pruned = self._topology.parallel and os.path.lexists(archive)
+        return pruned and self._newest() > self.number
 
     def _told(self) -> str:
         newer = self._record(self.number + 1) or {}

@@ -704,6 +704,31 @@ def test_a_log_that_can_not_be_copied_is_appended_to(
     assert tree(base / "log_a") == [".attempt-2", "log.txt", "metadata.json"]
 
 
+@pytest.mark.parametrize("attempts", [2, 4])
+def test_an_older_attempt_knows_that_it_is_one_after_a_pruning(base: Path, attempts: int) -> None:
+    """Its process was stopped, say, since before the second attempt began."""
+    old = [open_as(rank, 2, base) for rank in range(2)]
+    for log in old:
+        stepping(log, 1)
+    run = old[0].path
+    for number in range(2, attempts + 1):
+        resumed = {"launch": f"launch-{number}", "resume": True}
+        for log in [open_as(rank, 2, base, **resumed) for rank in range(2)]:
+            stepping(log, number)
+            log.mark_complete()
+    assert merge(run, prune=True).pruned
+    assert [name for name in os.listdir(run) if "attempt" in name] == [f".attempt-{attempts}"]
+    before = tree(run), (run / "metadata.json").read_bytes()
+    for log in old:
+        with pytest.raises(OutdatedError, match="attempt 2 goes on"):
+            log.array("late", [1])
+        log.mark_failed("lost node")
+    assert (tree(run), (run / "metadata.json").read_bytes()) == before
+    with pytest.raises(RunExistsError, match="was merged and pruned"):
+        open_as(0, 2, base, launch="another", resume=True)
+    assert merge(run).nothing_to_do
+
+
 # ----- what a killed overwrite leaves -----
 
 

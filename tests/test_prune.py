@@ -64,22 +64,33 @@ def test_merging_and_pruning_at_once_is_the_same(base: Path) -> None:
     assert one == two
 
 
-@pytest.mark.parametrize("size", [3, 40])
-def test_few_files_are_left_whatever_the_number_of_ranks(base: Path, size: int) -> None:
+@pytest.mark.parametrize(("size", "attempts"), [(3, 1), (40, 1), (3, 13)])
+def test_few_files_are_left_whatever_the_number_of_ranks_and_attempts(
+    base: Path, size: int, attempts: int
+) -> None:
     def work(log: notata.Logbook) -> None:
         log.info("here")
         log.array("T", np.zeros(3))
         log.arrays("b", u=[1], v=[2])
         log.array("kept", [log.rank], join="none")
-        log.json("metrics", {"x": log.rank})
+        for name in JSON_NAMES:
+            log.json(name, {"x": log.rank})
         log.text("notes", "x")
 
     run = write_as(size, base, work, params={"a": 1})
+    for number in range(1, attempts):
+        resumed = {"resume": True, "launch": f"launch-{number + 1}", "params": {"a": 1}}
+        for log in [open_as(rank, size, base, **resumed) for rank in range(size)]:
+            work(log)
+            log.mark_complete()
     notata.merge(run, prune=True)
-    left = tree(run)
-    of_the_program = ("data/T.npy", "data/b.npz", "artifacts/metrics.json", "artifacts/notes.txt")
-    assert set(of_the_program) <= set(left)
-    assert len(left) - len(of_the_program) <= 10
+    left = set(tree(run))
+    arrays = {"data/T.npy", "data/b.npz"}
+    # What was gathered of a name, and its table, are artifacts as rank 0's own is.
+    gathered = {f"{name}{end}" for name in JSON_NAMES for end in (".json", *GATHERED)}
+    artifacts = {f"artifacts/{name}" for name in (*gathered, "notes.txt")}
+    assert arrays | artifacts <= left
+    assert len(left - arrays - artifacts) <= 10
     assert {name for name in left if not name.startswith(("data/", "artifacts/"))} == {
         ".merge.lock",
         "log.txt",
@@ -87,7 +98,12 @@ def test_few_files_are_left_whatever_the_number_of_ranks(base: Path, size: int) 
         "metadata.json",
         "params.yaml",
         "ranks.zip",
+        *([f".attempt-{attempts}"] if attempts > 1 else ()),
     }
+
+
+JSON_NAMES = ("metrics", "deep/metrics", "timing")
+GATHERED = (".ranks.json", ".ranks.csv")
 
 
 def test_the_archive_holds_what_nothing_joins_and_nothing_else(base: Path) -> None:

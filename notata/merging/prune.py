@@ -111,13 +111,22 @@ def _at_work(run: str, meta: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _finish(run: str) -> None:
-    """Let the ranks' folders disappear at once, and delete them after."""
+    """Let the ranks' folders disappear at once, and delete them after.
+
+    So do the claims of all attempts but the newest: nobody goes on in a pruned run, and a process
+    of an older attempt knows by the archive and the newest that it is one.
+    """
     aside, ranks = os.path.join(run, layout.PRUNED), os.path.join(run, layout.RANKS)
     shutil.rmtree(aside, ignore_errors=True)
     if os.path.isdir(ranks) and os.path.exists(os.path.join(run, layout.ARCHIVE)):
         os.rename(ranks, aside)
         files.sync(run)
         shutil.rmtree(aside, ignore_errors=True)
+    if os.path.exists(os.path.join(run, layout.ARCHIVE)):
+        claims = {number: name for name in os.listdir(run) if (number := layout.attempt_of(name))}
+        for number in sorted(claims)[:-1]:
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(run, claims[number]))
 
 
 def _refuse(run: str, problems: list[str]) -> None:
