@@ -16,6 +16,7 @@ from simulated import ROOT, write_as
 
 import notata
 from notata import Logbook, checksums, mergerecord
+from notata.merging import joining, logs
 from notata.merging.joining import join
 from notata.merging.plan import make_plan
 
@@ -81,7 +82,11 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for second in range(230_000):
                 clock = f"{second // 3600 % 24:02d}:{second // 60 % 60:02d}:{second % 60:02d}"
                 stamp = f"2026-11-{23 + second // 86_400}T{clock}.{7 * rank + second % 3:06d}"
-                log.write(f"[{stamp}] INFO [rank {rank}] step={second} residual=0.123456\n")
+                text = f"step={second} residual=0.123456 flux=0.1234567890123456789"
+                log.write(f"[{stamp}] INFO [rank {rank}] {text}\n")
+    sizes = {out.file: out.bytes for out in make_plan(os.fspath(run)).outputs}
+    assert min(sizes["data/T.npy"], sizes["log.txt"]) >= joining._LARGE
+    assert logs._beginnings(os.fspath(run), logs.spans_of(os.fspath(run)))  # of further ranges
     return run
 
 
