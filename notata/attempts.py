@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from notata import files, freshness, history, layout, pulse, scheduler
+from notata import files, folders, freshness, history, layout, pulse, scheduler
 from notata.disk import Disk
 from notata.errors import NotResumableError, OutdatedError, RunExistsError
 from notata.history import Entry
@@ -110,7 +110,7 @@ class Attempt:
         began = [job_of(self.metadata())]
         if number > 1:
             began.append(_job_of_record(self._record(number) or {}))
-        elif not os.path.lexists(os.path.join(self._run, layout.METADATA)):
+        elif not freshness.exists(os.path.join(self._run, layout.METADATA)):
             # Killed before it could say whose run it is; else another process may be opening it.
             return not self._topology.is_root or self._age() > pulse.OPENING
         ours = [job.restarts for job in began if (job.id, job.task) == (mine.id, mine.task)]
@@ -147,7 +147,7 @@ class Attempt:
                 f"{self._topology.size}: go on with {size}, choose another run id, or pass "
                 "overwrite=True to replace that run"
             )
-        if os.path.lexists(os.path.join(self._run, layout.ARCHIVE)):
+        if freshness.exists(os.path.join(self._run, layout.ARCHIVE)):
             raise NotResumableError(
                 f"run folder {self._run} was merged and pruned, and can't be gone on with: choose "
                 "another run id, or pass overwrite=True to replace that run"
@@ -209,7 +209,7 @@ class Attempt:
 
         A folder's listing may be some seconds old (NFS), so that the next name is tried, too.
         """
-        names = os.listdir(self._run) if os.path.isdir(self._run) else []
+        names = os.listdir(self._run) if folders.is_dir(self._run) else []
         newest = max((layout.attempt_of(name) or 1 for name in names), default=1)
         while files.read_bytes(self._file(newest + 1)) is not None:
             newest += 1
@@ -283,17 +283,18 @@ class Attempt:
             raise OutdatedError(self._told())
 
     def _is_overtaken(self) -> bool:
-        while freshness.is_there(self._file(self.number + 1)):
-            if not self._follows:
-                return True
-            kinship = self._kinship(self.number + 1)
-            if kinship == "another":
-                return True
-            self._follows = kinship == "unknown"
-            self.number += 1
-        archive = os.path.join(self._run, layout.ARCHIVE)  # which leaves the newest's claim alone
-        pruned = self._topology.parallel and os.path.lexists(archive)
-        return pruned and self._newest() > self.number
+        with self.disk.explaining(self._run):
+            while freshness.is_there(self._file(self.number + 1)):
+                if not self._follows:
+                    return True
+                kinship = self._kinship(self.number + 1)
+                if kinship == "another":
+                    return True
+                self._follows = kinship == "unknown"
+                self.number += 1
+            archive = os.path.join(self._run, layout.ARCHIVE)  # which leaves the newest's claim
+            pruned = self._topology.parallel and freshness.exists(archive)
+            return pruned and self._newest() > self.number
 
     def _told(self) -> str:
         newer = self._record(self.number + 1) or {}

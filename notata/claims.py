@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from notata import files, layout, pulse, scheduler
+from notata import files, freshness, layout, pulse, scheduler
 from notata.attempts import Attempt, current_job, job_of
 from notata.jobs import End, JobId
 from notata.stored import read_json
@@ -66,7 +66,7 @@ class Claims:
 
         Ranks: independent.
         """
-        if not os.path.lexists(run):
+        if not freshness.exists(run):
             return Seen(run, FREE, {})
         metadata = _metadata(run)
         told = metadata.get("status")

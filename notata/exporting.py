@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-from notata import contents, datasets, formats, layout
+from notata import contents, datasets, folders, formats, freshness, layout
 from notata.errors import ExportError, NotataError
 from notata.opened import Opened, open_array
 from notata.reader import LogReader
@@ -71,7 +71,7 @@ def export(
     target = os.fspath(out).rstrip("/") if to == "zarr" else os.fspath(out)
     _refuse_folders(target, to)
     _refuse_inside(target, path)
-    if os.path.lexists(target) and not overwrite:
+    if freshness.exists(target) and not overwrite:
         raise ExportError(
             f"{target} exists: choose another file, or replace it by overwrite=True (--overwrite)"
         )
@@ -175,7 +175,7 @@ def _refuse_folders(target: str, to: str) -> None:
     if not named or (os.path.isdir(target) and not (store and _is_store(target))):
         wanted = "a Zarr store" if to == "zarr" else "a file"
         raise ExportError(f"{target or repr(target)} is a folder: name {wanted} in it")
-    if to == "zarr" and os.path.lexists(target) and not os.path.isdir(target):
+    if to == "zarr" and freshness.exists(target) and not folders.is_dir(target):
         raise ExportError(f"{target} is a file, no Zarr store: choose another name")
 
 
@@ -197,7 +197,7 @@ def _refuse_inside(target: str, run: str) -> None:
 def _missing(folder: str) -> list[str]:
     """The folders on the way that are not there yet, innermost first."""
     found = []
-    while folder and not os.path.lexists(folder):
+    while folder and not freshness.exists(folder):
         found.append(folder)
         folder = os.path.dirname(folder.rstrip("/"))
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -27,6 +28,20 @@ def leading(shown: StrPath, home: str) -> Path:
         leads = False
     found = shown if leads else home
     return found if isinstance(found, Path) else Path(found)
+
+
+def is_dir(path: StrPath) -> bool:
+    """Whether a folder is there, or a link to one.
+
+    Unlike `os.path.isdir` it never takes a folder that can't be looked at for a missing one.
+
+    Raises:
+        OSError: If that can't be told.
+
+    Ranks: independent.
+    """
+    found = freshness.status(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
 
 
 def make_folders(path: StrPath) -> list[str]:
@@ -56,11 +71,11 @@ def _make_or_find(path: str, *passing: int) -> bool:
         _make_folder(path, *passing)
     except FileExistsError:
         # Just made by another node, it may not be found yet, though the server has told of it.
-        if os.path.lexists(path) and not os.path.isdir(path):
+        if freshness.exists(path) and not is_dir(path):
             raise
         return False
     except OSError:
-        if not os.path.isdir(path):
+        if not is_dir(path):
             raise
         return False
     return True

@@ -15,6 +15,8 @@ T = TypeVar("T")
 _STALE = 5.0  # seconds for which another answer is waited for; GlusterFS takes one
 _MISSING = 1.0  # the same for what may be no mistake: a rank that opens a run has little time
 _PAUSE = 0.05
+# Errors that say that there is no such file, nor can be.
+_NOTHING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 _AGAIN = 60.0  # seconds after one in vain until there is another wait: a folder may have many files
 _in_vain = float("-inf")  # when this process last waited so
 
@@ -57,6 +59,42 @@ def patiently(act: Callable[[], T], *others: int) -> T:
             time.sleep(_PAUSE)
 
 
+def exists(path: StrPath) -> bool:
+    """Whether anything has this name, be it a link that leads nowhere.
+
+    What `os.path.exists` takes for a missing file may be one of which the disk, or its server,
+    can't tell just now; to go on as if there was none would do harm.
+
+    Raises:
+        OSError: If that can't be told.
+
+    Ranks: independent.
+    """
+    return status(path, follow=False) is not None
+
+
+def status(path: StrPath, *, follow: bool = True) -> os.stat_result | None:
+    """What the system says of a file or folder, or None where there is none.
+
+    Args:
+        path: Its path.
+        follow: Whether it is that which a link leads to.
+
+    Raises:
+        OSError: If that can't be told.
+
+    Ranks: independent.
+    """
+    try:
+        return patiently(lambda: os.stat(path, follow_symlinks=follow))
+    except ValueError:  # no system has such a name
+        return None
+    except OSError as error:
+        if error.errno not in _NOTHING:
+            raise
+        return None
+
+
 def ask_anew(path: StrPath) -> None:
     """Let this node forget what it remembers of a file that another one may have written to.
 
@@ -76,9 +114,12 @@ def is_there(path: StrPath) -> bool:
     An NFS client remembers for half a minute that a name was missing, unless it has just opened the
     folder and seen that this has changed.
 
+    Raises:
+        OSError: If that can't be told.
+
     Ranks: independent.
     """
     path = os.fspath(path)
     with suppress(OSError):
         os.close(os.open(path[: path.rfind("/") + 1] or ".", os.O_RDONLY | os.O_CLOEXEC))
-    return os.path.lexists(path)
+    return exists(path)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from notata import layout, mergerecord, npy
+from notata import freshness, layout, mergerecord, npy
 from notata.assembly import Box, Part, Whole, flaws, intersection
 from notata.errors import DamagedError, HoleError
 from notata.pieces import Identity
@@ -33,7 +33,7 @@ def run_size(run: str, meta: Mapping[str, Any]) -> int:
     if type(size) is int and size > 0:
         return size
     ranks = (layout.RANKS, layout.ARCHIVE)
-    if parallel is None or not any(os.path.exists(os.path.join(run, name)) for name in ranks):
+    if parallel is None or not any(freshness.exists(os.path.join(run, name)) for name in ranks):
         return 1
     raise DamagedError(
         f"{os.path.join(run, layout.METADATA)} is damaged: parallel.size is {size!r}, not the "

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from notata import files, folders, jsontext, layout, writers
+from notata import files, folders, freshness, jsontext, layout, writers
 from notata.agreement import Record
 from notata.attempts import Attempt
 from notata.errors import NotARunError, RanksDisagreeError, RunExistsError, describe, revive
@@ -52,7 +52,7 @@ def make_run_folder(
         attempt.disk.claim_dir(path)
         attempt.is_new = True
     except FileExistsError:
-        if not os.path.isdir(path):
+        if not folders.is_dir(path):
             raise RunExistsError(f"{path} is a file; choose another run id or base_dir") from None
         alone = topology.comm is None
         if not overwrite and alone and _holds_only_our_ranks(path, topology):
@@ -72,7 +72,7 @@ def make_run_folder(
 
 
 def _taken(path: str) -> str:
-    if os.path.lexists(os.path.join(path, layout.METADATA)):
+    if freshness.exists(os.path.join(path, layout.METADATA)):
         return (
             f"run folder {path} already exists; choose another run id, or pass resume=True to go "
             "on in that run, or overwrite=True to replace it"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from notata import layout
+from notata import folders, freshness, layout
 from notata.errors import DamagedError, NotARunError, RunNotFoundError
 from notata.messages import began
 from notata.pulse import Clock, state
@@ -57,9 +57,9 @@ def find(folder: StrPath) -> list[Entry]:
     Ranks: independent.
     """
     path = Path(folder)
-    if not os.path.exists(path):
+    if not freshness.exists(path):
         raise RunNotFoundError(f"no such folder: {path}")
-    if not path.is_dir():
+    if not folders.is_dir(path):
         raise NotARunError(f"{path} is a file, not a folder of runs")
     clock = Clock(path)
     if holds_run(path):

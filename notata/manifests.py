@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from notata import checksums, files, gather, layout, npy, rankfiles
+from notata import checksums, files, folders, gather, layout, npy, rankfiles
 from notata.errors import ArrayNotFoundError, DamagedError
 from notata.pieces import Identity, Piece
 from notata.ranges import ranks_text
@@ -65,10 +65,10 @@ def read_all(run: str) -> dict[int, list[Piece]]:
 
     Ranks: independent.
     """
-    folders = gather.rank_folders(run)
-    found = {rank: read(folder) for rank, folder in folders.items()}
+    own = gather.rank_folders(run)
+    found = {rank: read(folder) for rank, folder in own.items()}
     for rank in rankfiles.archived_ranks(run):
-        if rank not in folders or not os.path.isdir(folders[rank]):  # pruned meanwhile
+        if rank not in own or not folders.is_dir(own[rank]):  # pruned meanwhile
             found[rank] = read_archived(run, rank)
     return dict(sorted(found.items()))
 

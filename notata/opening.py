@@ -11,6 +11,7 @@ from typing import Any
 from notata import (
     clocks,
     folders,
+    freshness,
     jsontext,
     layout,
     lifecycle,
@@ -178,8 +179,11 @@ class Opened:
         self._log.close()
         if self.attempt.is_new and folders.take_back(self._path, _USUAL):
             return
-        begun = os.path.lexists(os.path.join(self._path, layout.METADATA))
-        if os.path.isdir(self._path) and not begun and not isinstance(error, NotataError):
+        half_made = False
+        with suppress(OSError):  # nobody is told to remove what can't be looked at
+            begun = freshness.exists(os.path.join(self._path, layout.METADATA))
+            half_made = folders.is_dir(self._path) and not begun
+        if half_made and not isinstance(error, NotataError):
             error.add_note(
                 f"notata: the run has not begun, and {self._path} is left half-made: remove it, or "
                 "begin the run anew with overwrite=True"

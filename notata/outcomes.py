@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
-from notata import layout, leftovers, slurm, worklist
+from notata import folders, freshness, layout, leftovers, slurm, worklist
 from notata.errors import NotARunError, RunNotFoundError
 from notata.jobs import Answer
 from notata.leftovers import Task, Unbegun
@@ -116,14 +116,14 @@ def _arrays_at_work(arrays: Iterable[worklist.Array], outcomes: Iterable[Outcome
 
 
 def _paths(folder: str) -> list[str]:
-    if os.path.exists(folder) and not os.path.isdir(folder):
+    if freshness.exists(folder) and not folders.is_dir(folder):
         raise NotARunError(f"{folder} is a file, and no folder of a run or of an experiment")
-    if not os.path.isdir(folder):
+    if not folders.is_dir(folder):
         raise RunNotFoundError(f"no such folder: {folder}")
-    if os.path.lexists(os.path.join(folder, layout.METADATA)):
+    if freshness.exists(os.path.join(folder, layout.METADATA)):
         return [folder]
     runs = os.path.join(folder, layout.RUNS)
-    if not os.path.isdir(runs):
+    if not folders.is_dir(runs):
         raise NotARunError(
             f"{folder} is no experiment: it has no folder {layout.RUNS}/, and is no run either; "
             "`notata ls` lists both"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, cast
 
-from notata import files, layout, mergerecord
+from notata import files, folders, freshness, layout, mergerecord
 from notata.errors import DamagedError
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def files_of(run: str, rank: int) -> RankFiles:
     Ranks: independent.
     """
     folder = os.path.join(run, layout.rank_dir(rank))
-    if not os.path.isdir(folder) and os.path.exists(os.path.join(run, layout.ARCHIVE)):
+    if not folders.is_dir(folder) and freshness.exists(os.path.join(run, layout.ARCHIVE)):
         return Archived(run, rank)
     return Folder(folder)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from notata import aside, files, folders, layout
+from notata import aside, files, folders, freshness, layout
 from notata.attempts import Attempt
 from notata.descriptors import out_of_the_way, was_closed
 from notata.disk import Disk
@@ -155,16 +155,18 @@ class RankFolder:
             there = os.path.join(self.path, layout.RANK_RECORD)
             if self._goes_on:
                 self._take_over()
-            elif self.topology.comm is None and os.path.lexists(there) and not self._is_mine(there):
+            elif self.topology.comm is None and self._is_anothers(there):
                 raise RunExistsError(self._taken(self.path)) from None
         self.claimed = True
         self.note()
 
-    def _is_mine(self, path: str) -> bool:
-        """Whether a record is of this rank's own Logbook, claimed by a forked child of it."""
+    def _is_anothers(self, path: str) -> bool:
+        """Whether a record is there, and not this rank's own Logbook's by a forked child of it."""
+        if not freshness.exists(path):
+            return False
         there, mine = read_json(path) or {}, self.record
         names = ("rank", "host", "pid", "launch", "start_time")
-        return all(there.get(name) == mine[name] for name in names)
+        return any(there.get(name) != mine[name] for name in names)
 
     def take_up(self) -> None:
         """Go on in the folder of the attempts before, if this rank wrote anything in them.
@@ -175,7 +177,7 @@ class RankFolder:
         Ranks: independent.
         """
         self._goes_on = True
-        if self.topology.parallel and os.path.isdir(self.path):
+        if self.topology.parallel and folders.is_dir(self.path):
             self.claim()
 
     def _take_over(self) -> None:

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from notata import layout, markup, stored
+from notata import folders, freshness, layout, markup, stored
 from notata.errors import KeyNotFoundError, NotARunError, RunNotFoundError
 from notata.index import Index
 from notata.runreader import LogReader, status_of
@@ -46,9 +46,9 @@ class ExperimentReader:
         self.path = Path(path)
         self.index_path = self.path / layout.INDEX
         self.runs_path = self.path / layout.RUNS
-        if not self.path.exists():
+        if not freshness.exists(self.path):
             raise RunNotFoundError(f"no such experiment: {self.path}")
-        if not self.runs_path.is_dir():
+        if not folders.is_dir(self.runs_path):
             raise NotARunError(f"{self.path} is no experiment: it has no folder {layout.RUNS}/")
 
     @cached_property
@@ -86,7 +86,7 @@ class ExperimentReader:
         if not isinstance(run_id, str):
             raise TypeError(f"give a run id or a position, not {run_id!r}")
         path = self.runs_path / f"{layout.RUN_PREFIX}{run_id}"
-        if "/" in run_id or not os.path.exists(path / layout.METADATA):
+        if "/" in run_id or not freshness.exists(path / layout.METADATA):
             raise KeyNotFoundError(f"no run {run_id!r} in {self.path}")
         return LogReader(path)
 
@@ -95,7 +95,7 @@ class ExperimentReader:
 
         Ranks: independent.
         """
-        if self.index_path.exists():
+        if freshness.exists(self.index_path):
             yield from read_table(self.index_path)[1]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -156,7 +156,7 @@ class ExperimentReader:
         return f"ExperimentReader({os.fspath(self.path)!r})"
 
     def __str__(self) -> str:
-        there = self.index_path.exists()
+        there = freshness.exists(self.index_path)
         fields, rows = read_table(self.index_path) if there else (["(missing)"], [])
         lines = [
             f"<ExperimentReader '{self.path.name}'>",

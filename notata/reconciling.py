@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from notata import files, history, layout, lifecycle, pulse, writers
+from notata import files, freshness, history, layout, lifecycle, pulse, writers
 from notata.cells import RUN_ID, encode_own
 from notata.index import Index
 from notata.lock import locked
@@ -53,7 +53,7 @@ def reconcile(folder: StrPath) -> Reconciled:
     """
     folder = os.fspath(folder)
     found = survey(folder)
-    is_run = os.path.lexists(os.path.join(folder, layout.METADATA))
+    is_run = freshness.exists(os.path.join(folder, layout.METADATA))
     home = _home(folder) if is_run else os.path.abspath(folder)
     written: list[Outcome] = []
     skipped: list[Outcome] = []
@@ -153,7 +153,7 @@ class _Told(NamedTuple):
 
 def _renew_row(experiment: str, run: str) -> None:
     """Put a run's row into its experiment's table, if there is one that says something else."""
-    if os.path.lexists(os.path.join(experiment, layout.INDEX)):
+    if freshness.exists(os.path.join(experiment, layout.INDEX)):
         row = row_of(run)
         told = _Told(row.run.get("run_status"), row.run.get("failure_reason"))
         if _is_behind(experiment, {row.run_id: told}):

@@ -7,7 +7,19 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from notata import contents, datasets, gather, layout, manifests, markup, pulse, spelling, stored
+from notata import (
+    contents,
+    datasets,
+    folders,
+    freshness,
+    gather,
+    layout,
+    manifests,
+    markup,
+    pulse,
+    spelling,
+    stored,
+)
 from notata.assembly import Whole, assemble
 from notata.errors import NotARunError, RunNotFoundError
 from notata.messages import Record
@@ -48,11 +60,11 @@ class LogReader(Shelf):
         self._run = os.fspath(path)
         home = RunFolder(self._run)
         super().__init__(self._run, home, home)
-        if os.path.exists(os.path.join(self._run, layout.METADATA)):
+        if freshness.exists(os.path.join(self._run, layout.METADATA)):
             return
-        if not os.path.exists(self._run):
+        if not freshness.exists(self._run):
             raise RunNotFoundError(f"no such run: {self.path}")
-        if not os.path.isdir(self._run):
+        if not folders.is_dir(self._run):
             raise NotARunError(f"{self.path} is a file, and no folder of a run")
         # A node that looked before rank 0 wrote may know of no file for half a minute (NFS), unless
         # it lists the folder.
@@ -233,7 +245,7 @@ def _no_run(folder: Path) -> str:
             f"{folder} is no run: rank 0 never opened it, though {len(wrote)} other ranks wrote "
             "there"
         )
-    if os.path.isdir(folder / layout.RUNS):
+    if folders.is_dir(folder / layout.RUNS):
         count = counted(len(stored.run_folders(folder / layout.RUNS, opened=False)), "run")
         return (
             f"{folder} is an experiment of {count}, and no run: `notata ls {folder}` lists them, "

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
-from notata import files, flatyaml, jsontext, layout, npy, spelling, tagged
+from notata import files, flatyaml, folders, freshness, jsontext, layout, npy, spelling, tagged
 from notata.errors import DamagedError, KeyNotFoundError, UnsafeNameError
 from notata.pieces import Identity, ways
 from notata.regions import region_of
@@ -42,8 +42,16 @@ def run_folders(folder: StrPath, *, opened: bool = True) -> list[str]:
     names = sorted(name for name in os.listdir(folder) if name.startswith(layout.RUN_PREFIX))
     paths = [os.path.join(folder, name) for name in names]
     if opened:
-        return [path for path in paths if os.path.exists(os.path.join(path, layout.METADATA))]
-    return [path for path in paths if os.path.isdir(path)]
+        return [p for p in paths if _may(freshness.exists, os.path.join(p, layout.METADATA))]
+    return [path for path in paths if _may(folders.is_dir, path)]
+
+
+def _may(be: Callable[[str], bool], path: str) -> bool:
+    """What can't be looked at counts as a run: whoever reads it hears what is wrong with it."""
+    try:
+        return be(path)
+    except OSError:
+        return True
 
 
 _NO_JSON = (ValueError, RecursionError)  # the latter where brackets are nested too deeply
@@ -124,7 +132,7 @@ def read_params(run: StrPath) -> dict[str, Any]:
     """
     # Most runs have the one snapshot, so that no times need to be compared.
     ext, path = "yaml", os.path.join(run, layout.PARAMS["yaml"])
-    alone = not os.path.lexists(os.path.join(run, layout.PARAMS["json"]))
+    alone = not freshness.exists(os.path.join(run, layout.PARAMS["json"]))
     data = files.read_bytes(path) if alone else None
     if data is None:
         newer = params_format(run)

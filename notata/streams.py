@@ -6,7 +6,7 @@ import heapq
 import os
 from collections.abc import Iterable, Iterator
 
-from notata import corrections, gather, layout, messages
+from notata import corrections, freshness, gather, layout, messages
 
 _CHUNK = 1 << 16
 
@@ -71,7 +71,7 @@ def own_logs(run: str, ranks: Iterable[int]) -> dict[int, str]:
         for rank in sorted(ranks)
         if rank != 0
     }
-    return {rank: path for rank, path in paths.items() if os.path.exists(path)}
+    return {rank: path for rank, path in paths.items() if freshness.exists(path)}
 
 
 def _timed(

@@ -24,7 +24,10 @@ CHANGES = [
 ]
 # What a disk, or a server of files, answers to calls that it does not want; and no locks.
 ERRORS = ("ENOSPC", "EIO", "EDQUOT", "ESTALE")
-REFUSABLE = [*CHANGES, "close", "flock"]
+_OF_LOOKS = ("EIO", "ESTALE")
+# What only looks: a file or folder that this fails on is there all the same.
+LOOKS = ["stat", "lstat", "newfstatat", "statx", "fstat", "read", "pread64", "getdents64", "lseek"]
+REFUSABLE = [*CHANGES, *LOOKS, "close", "flock"]
 # Of so many calls one is tried; make sweep tries each.
 STRIDE = int(os.environ.get("NOTATA_SWEEP", "16"))
 _BY_OPENING = re.compile("O_CREAT|O_TRUNC|O_WRONLY|O_RDWR")
@@ -39,6 +42,14 @@ class Point(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.call} {self.number}: {self.line}"
+
+
+def errors_of(point: Point) -> tuple[str, ...]:
+    """The errors with which a call is refused: all of them where each call is tried, else one."""
+    if point.call == "flock":
+        return ("ENOSYS",)
+    errors = _OF_LOOKS if point.call in LOOKS else ERRORS
+    return errors if STRIDE == 1 else (errors[point.number % len(errors)],)
 
 
 def need_strace() -> None:
@@ -58,6 +69,8 @@ def environment() -> dict[str, str]:
         "NOTATA_HEARTBEAT": "0",
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
+        # Named, the zone is read once, and not looked at again each second.
+        "TZ": os.environ.get("TZ") or ":/etc/localtime",
     }
 
 

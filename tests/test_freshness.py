@@ -82,8 +82,7 @@ def test_a_folder_that_another_node_made_just_now_need_not_be_found_yet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "runs").mkdir()
-    monkeypatch.setattr(os.path, "lexists", lambda path: False)
-    monkeypatch.setattr(os.path, "isdir", lambda path: False)
+    monkeypatch.setattr(freshness, "status", lambda path, **how: None)
     assert folders.make_folders(tmp_path / "runs") == []
 
 

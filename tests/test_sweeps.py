@@ -296,11 +296,13 @@ def test_what_is_there_is_not_read_where_nothing_is_done_again(
     """Ten thousand tasks would else read ten thousand runs each."""
     exp = Experiment("s", base)
     ids(exp, {"k": range(20)})
-    looked, opened, real, look = [], [], os.open, os.path.lexists
+    looked, opened, real, look = [], [], os.open, os.stat
     monkeypatch.setattr(
         os, "open", lambda path, *how: (opened.append(str(path)), real(path, *how))[1]
     )
-    monkeypatch.setattr(os.path, "lexists", lambda path: (looked.append(str(path)), look(path))[1])
+    monkeypatch.setattr(
+        os, "stat", lambda path, **how: (looked.append(str(path)), look(path, **how))[1]
+    )
     logs = exp.sweep({"k": range(22)}, mode)
     assert not [path for path in (*looked, *opened) if "log_s_k" in path]
     fail(Experiment("s", base), k=20)  # another task begins it, and this one has not seen that

@@ -9,7 +9,7 @@ from concurrent.futures import BrokenExecutor, Executor
 from contextlib import suppress
 from typing import NamedTuple
 
-from notata import files, layout, mergerecord
+from notata import files, folders, freshness, layout, mergerecord
 from notata.errors import DamagedError, MergeError
 from notata.lock import locked
 from notata.mergerecord import MergeRecord
@@ -79,7 +79,7 @@ def carry_out(run: str, way: Way, after: Callable[[Done], None] | None = None) -
     if plan.size == 1 or not (after or plan.problems or _has_work(plan)):
         return Done(plan)
     lock = os.path.join(run, layout.MERGE_LOCK)
-    if not os.path.lexists(lock):  # no other merge was at work, so that nothing need be made
+    if not freshness.exists(lock):  # no other merge was at work, so that nothing need be made
         refuse(run, plan.problems)
     with locked(lock, way.timeout):
         _sweep(run, plan.outputs)
@@ -248,7 +248,7 @@ _LARGE = ("array", "bundle", "log")
 def _missing_folders(path: str) -> list[str]:
     """Which of a folder and its parents have to be made, the outermost first."""
     missing: list[str] = []
-    while not os.path.isdir(path):
+    while not folders.is_dir(path):
         missing.insert(0, path)
         path = os.path.dirname(path)
     return missing

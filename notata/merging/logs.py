@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from notata import checksums, corrections, files, gather, layout, messages, streams
+from notata import checksums, corrections, files, freshness, gather, layout, messages, streams
 from notata.merging.logcuts import Cut, find_cuts
 from notata.merging.logparts import Log, Span
 from notata.merging.places import write_at, writing
@@ -33,7 +33,7 @@ def spans_of(run: str) -> list[Span]:
     own = streams.own_logs(run, gather.rank_folders(run))
     shared = os.path.join(run, layout.LOG)
     paths: list[tuple[str, int | None]] = [(path, rank) for rank, path in own.items()]
-    if os.path.exists(shared):
+    if freshness.exists(shared):
         paths.insert(0, (shared, None))
     return [
         Span(path, rank, 0, os.stat(path).st_size, frozenset(own if rank is None else ()))

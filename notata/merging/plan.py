@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from notata import corrections, gather, layout, mergerecord, npy
+from notata import corrections, freshness, gather, layout, mergerecord, npy
 from notata.assembly import Whole, assemble
 from notata.mergerecord import Fingerprints, MergeRecord
 from notata.merging import apart, artifacts, faults, hosts, losses, pruned, record, survey
@@ -248,7 +248,7 @@ def _collisions(run: str, outputs: list[Output], merged: MergeRecord) -> Iterato
             text = f"{file}: two outputs of the merge would have this name"
             yield Problem(text, name=file, hint="give one of the arrays or artifacts another name")
         taken.add(file)
-        there = os.path.lexists(os.path.join(run, file))
+        there = freshness.exists(os.path.join(run, file))
         if output.kind == "log" or file in merged.files or not there:
             continue
         if output.wholes and output.kind != "mask":

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from notata import files, gather, layout, manifests, mergerecord, npy, pulse
+from notata import files, folders, freshness, gather, layout, manifests, mergerecord, npy, pulse
 from notata.errors import DamagedError, MergeError
 from notata.mergerecord import Fingerprints, MergeRecord
 from notata.merging import apart, archive, record, room, survey, verify
@@ -118,7 +118,7 @@ def _finish(run: str) -> None:
     """
     aside, ranks = os.path.join(run, layout.PRUNED), os.path.join(run, layout.RANKS)
     shutil.rmtree(aside, ignore_errors=True)
-    if os.path.isdir(ranks) and os.path.exists(os.path.join(run, layout.ARCHIVE)):
+    if folders.is_dir(ranks) and freshness.exists(os.path.join(run, layout.ARCHIVE)):
         os.rename(ranks, aside)
         files.sync(run)
         shutil.rmtree(aside, ignore_errors=True)
@@ -226,8 +226,8 @@ def _not_as_recorded(run: str, merged: MergeRecord, found: Fingerprints) -> list
 
 def _can_t_be_kept(run: str, found: Fingerprints) -> Iterator[str]:
     """Files that an archive can't hold: links to folders, and names that are no text."""
-    for parent, folders, names in os.walk(os.path.join(run, layout.RANKS)):
-        for name in folders + names:
+    for parent, below, names in os.walk(os.path.join(run, layout.RANKS)):
+        for name in below + names:
             path = os.path.join(parent, name)
             file = os.path.relpath(path, run)
             if not os.path.isdir(path) or os.path.islink(path):

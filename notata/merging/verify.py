@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-from notata import checksums, files, layout, mergerecord
+from notata import checksums, files, freshness, layout, mergerecord
 from notata.errors import MergeError
 from notata.mergerecord import MergeRecord, Stamp
 from notata.runreader import LogReader
@@ -60,7 +60,7 @@ def verify(
         text = f"{os.path.join(run, layout.MERGE_RECORD)} is damaged, or of another version"
         raise MergeError(f"{text}: merge the run again", [text])
     inputs = {name: s for made in record.outputs.values() for name, s in made.inputs.items()}
-    there = {name: s for name, s in inputs.items() if os.path.lexists(os.path.join(run, name))}
+    there = {name: s for name, s in inputs.items() if freshness.exists(os.path.join(run, name))}
     total = sum(stamp.size for stamp in (*_made(record).values(), *there.values()))
     made = _made(record)
     damaged = [*_pending(record), *outputs(run, made, lambda count: progress(count, total))]
