@@ -214,7 +214,8 @@ class Experiment:
             for values, run_id in (named(self.name, params) for params in points_of(grid))
         ]
         durable = durability == disk.NODE
-        sweep = Sweep(self._home, points, topology.find(comm), mode, retry, durable=durable)
+        with disk.Disk().explaining(self._home):
+            sweep = Sweep(self._home, points, topology.find(comm), mode, retry, durable=durable)
         return sweep.opened(lambda p, resume: self._open(*p[:2], resume, comm, durability))
 
     def _is_complete(self, run_id: str) -> bool:

@@ -5,23 +5,22 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from notata import files, frames, freshness, layout
+from notata import files, folders, frames, freshness, inplace, layout
 from notata.bloom import TAIL, Bloom, Table
 from notata.cells import RUN_ID, STATUS, typed
 from notata.columns import Columns, Row
+from notata.disk import Disk
 from notata.errors import DamagedError
 from notata.lock import Held, locked
 from notata.mounts import Mount, lock_doubt, mount_of
 from notata.rows import row_of
 from notata.stored import DAMAGED, run_folders
 from notata.tables import columns, has_row, long_cells, read_table, run_ids
-
-_BEING_WRITTEN = b"#"  # stands in the first place of a table that is half written
 
 
 def _lines(names: list[str], rows: Iterable[Mapping[str, str]]) -> bytes:
@@ -79,10 +78,6 @@ def _entry(header: list[str], row: Row) -> _Entry:
     return _Entry(header, columns, cells, line)
 
 
-def _leave(descriptor: int) -> None:
-    """What is done instead of a sync where nothing was promised."""
-
-
 class Index:
     """The table of an experiment on disk, shared by many processes under a lock."""
 
@@ -135,11 +130,18 @@ class Index:
     @contextmanager
     def _locked(self) -> Iterator[Held]:
         """Hold the table, and see what other nodes wrote to it."""
-        with locked(self._lock) as held:
+        with self._explained(), locked(self._lock) as held:
             if not self._mount.close_to_open:
                 with suppress(FileNotFoundError):
                     freshness.ask_anew(self._path)
             yield held
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Let errors say what to do, those of the table's lock and of the runs' folders too."""
+        disk = Disk()
+        with disk.explaining(os.path.dirname(self._path)), disk.explaining(self._path):
+            yield
 
     def _add(self, row: Row, entry: _Entry, durable: bool) -> None:
         found = self._header()
@@ -151,7 +153,7 @@ class Index:
             entry = _entry(header, row)
         try:
             if entry.line and not self._enter(entry.cells[RUN_ID], table, entry.line):
-                self._append(entry.line, durable)
+                inplace.append(self._path, entry.line, durable=durable)
                 return
             self._rewrite(entry.columns, entry.cells, durable)
         except DamagedError:
@@ -214,16 +216,17 @@ class Index:
 
     def _data(self) -> bytes:
         """The table as it is on disk; empty if there is none."""
-        if not os.path.exists(self._path):
-            return b""
-        # What is being written is waited for. Where this process may not lock, it reads as it can.
-        with suppress(OSError), self._locked():
+        with self._explained():
+            if not freshness.exists(self._path):
+                return b""
+            # What is being written is waited for. A process that may not lock reads as it can.
+            with suppress(OSError), self._locked():
+                return self._whole()
             return self._whole()
-        return self._whole()
 
     def _whole(self) -> bytes:
         data = files.read_bytes(self._path) or b""
-        if data.startswith(_BEING_WRITTEN):
+        if data.startswith(inplace.MARK):
             raise DamagedError(
                 f"{self._path} is half written, and whoever was at it is gone: make it anew with "
                 "notata index, or rebuild_index()"
@@ -254,7 +257,7 @@ class Index:
                 if same and table.tail.endswith(b"\n"):
                     return names, table
                 file.seek(0)
-                if file.read(1) in (b"", _BEING_WRITTEN) or not table.tail.endswith(b"\n"):
+                if file.read(1) in (b"", inplace.MARK) or not table.tail.endswith(b"\n"):
                     return None
                 file.seek(0)
                 lines = _Lines(file)
@@ -284,8 +287,8 @@ class Index:
     def _rebuild(self, told: dict[str, Row], durable: bool = True) -> int:
         """Write the rows of all runs that have ended; those that were told count as they are."""
         ended = ("complete", "failed", DAMAGED)
-        folders = run_folders(self._runs, opened=False) if os.path.isdir(self._runs) else []
-        found = [row for row in map(row_of, folders) if row.run["run_status"] in ended]
+        runs = run_folders(self._runs, opened=False) if folders.is_dir(self._runs) else []
+        found = [row for row in map(row_of, runs) if row.run["run_status"] in ended]
         rows = {row.run_id: row for row in found} | told
         columns = Columns()
         for row in rows.values():
@@ -301,49 +304,5 @@ class Index:
         data = _lines(names, [dict(zip(names, names, strict=True)), *rows])
         with suppress(OSError):
             self._bloom.forget()
-        with self._marked(durable, data[:1]) as descriptor:
-            view, offset = memoryview(data)[1:], 1
-            while view:
-                written = os.pwrite(descriptor, view, offset)
-                view, offset = view[written:], offset + written
-            os.ftruncate(descriptor, len(data))
+        inplace.rewrite(self._path, data, durable=durable)
         self._make_bloom([cells.get(RUN_ID, "") for cells in rows], Table(0, b"").and_(data))
-
-    def _append(self, line: bytes, durable: bool) -> None:
-        if line.count(b"\n") == 1:  # cut off, it lacks its line break, which the next writer sees
-            self._write_at_end(line, durable)
-            return
-        with self._marked(durable):
-            self._write_at_end(line, durable)
-
-    def _write_at_end(self, line: bytes, durable: bool) -> None:
-        # Through an open of its own that reads nothing, or rows of other nodes are lost (NFS).
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        try:
-            files.write_all(descriptor, line)
-            if durable:
-                os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-    @contextmanager
-    def _marked(self, durable: bool, first: bytes | None = None) -> Iterator[int]:
-        """Let the table say in its first byte that it is half written, until the block ends well.
-
-        Then the first byte is that given, or what it was.
-        The next writer makes it anew from the runs if this one dies, or, where it is durable, if
-        its node does.
-        """
-        sync: Callable[[int], None] = os.fsync if durable else _leave
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            files.share(self._path)
-            first = first or os.pread(descriptor, 1, 0)
-            os.pwrite(descriptor, _BEING_WRITTEN, 0)
-            sync(descriptor)
-            yield descriptor
-            sync(descriptor)
-            os.pwrite(descriptor, first, 0)
-            sync(descriptor)
-        finally:
-            os.close(descriptor)

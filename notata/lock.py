@@ -17,7 +17,7 @@ import os
 import time
 from _thread import TIMEOUT_MAX
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from typing import NamedTuple
 
@@ -130,6 +130,8 @@ class _Lock:
             self._wait()
 
     def _try_flock(self) -> FileIO | None:
+        from filelock import unlock_descriptor
+
         me = holders.record(holders.this_process())  # now: once it has the lock, others wait
         try:
             # A file object closes itself, whatever happens to the program between two lines.
@@ -154,6 +156,8 @@ class _Lock:
             raise
         except OSError as error:
             if error.errno not in _REFUSED:
+                with suppress(OSError):  # what an error left open would hold it as well
+                    unlock_descriptor(file.fileno())
                 file.close()
                 raise
             self.refusal = f"flock is refused here: {os.strerror(error.errno)}"

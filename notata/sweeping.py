@@ -10,9 +10,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
 
-from notata import claims, files, folders, layout, pulse, scheduler, slurm, sweeps, writers
+from notata import (
+    claims,
+    files,
+    folders,
+    freshness,
+    layout,
+    pulse,
+    scheduler,
+    slurm,
+    sweeps,
+    writers,
+)
 from notata.agreement import Agreement, Record
 from notata.attempts import current_job
+from notata.disk import Disk
 from notata.errors import NotResumableError, RunExistsError
 from notata.stored import read_json
 from notata.topology import Topology
@@ -129,7 +141,7 @@ class Sweep:
         """
         agreement = Agreement(self._place)
         what = f"choose the next point of {self._experiment}"
-        while answer := agreement.agree(what, {}, self._next, _PATIENCE):
+        while answer := agreement.agree(what, {}, self._chosen, _PATIENCE):
             try:
                 log = open_run(self._points[answer["point"]], answer["resume"])
             except NotResumableError as error:
@@ -148,13 +160,17 @@ class Sweep:
                 print(f"notata: {told}: {error}", file=sys.stderr, flush=True)
         self._left = True
 
-    def _next(self, _: object) -> Record:
+    def _chosen(self, _: object) -> Record:
         """Choose a point; called on rank 0."""
+        with Disk().explaining(self._experiment):
+            return self._next()
+
+    def _next(self) -> Record:
         for behind, queue in self._queues.items():
             while queue:
                 chosen = queue.popleft()
                 run = self._points[chosen].folder
-                if self._only_new and os.path.lexists(run):
+                if self._only_new and freshness.exists(run):
                     continue
                 seen = self._claims.look(run)
                 if seen.state == claims.FREE:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -13,9 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from calls import (
+    REFUSABLE,
+    each,
+    errors_of,
+    fail_at,
+    points_in,
+    python,
+    refused,
+    run,
+)
+from calls import strace as under_strace
 from simulated import ROOT
 
 from notata import Experiment, ExperimentReader, files, turns
+from notata import index as table
 from notata.index import Index
 from notata.rows import row_of
 from notata.stored import read_json
@@ -150,6 +163,73 @@ def test_a_death_at_each_call_is_mended_by_the_next_writer(
     assert mended > 0
 
 
+@needs_strace
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "first"])
+def test_an_error_at_each_call_leaves_the_older_rows(tmp_path: Path, kind: str) -> None:
+    # Python looks again into the folder of a program each time that something comes into it.
+    program = tmp_path / "program" / "program.py"
+    program.parent.mkdir()
+    program.write_text(PROGRAM)
+    whole, log = tmp_path / "whole", tmp_path / "calls"
+    prepared(whole, kind, refused=False)
+    undisturbed = tmp_path / "undisturbed"
+    shutil.copytree(whole, undisturbed)
+    command = python(program, kind, undisturbed)
+    assert run([*under_strace(REFUSABLE, to=log), *command], tmp_path).returncode == 0
+    todo = [p for p in points_in(log, undisturbed, reads=True) if "/s/runs" not in p.line]
+    assert {"flock", "fsync", "newfstatat", "read"} <= {point.call for point in todo}
+    tried = [(point, name) for point in todo for name in errors_of(point)]
+    print(f"{kind}: {len(todo)} calls, {len(tried)} errors")
+    folders = {which: tmp_path / f"{n}" for n, which in enumerate(tried)}
+    missed: list[Any] = []
+
+    def refuse(which: Any) -> Any:
+        point, name = which
+        shutil.copytree(whole, folders[which])
+        options = fail_at(point, name)
+        under = under_strace([point.call], *options, to=f"{folders[which]}.calls")
+        return run([*under, *python(program, kind, folders[which])], tmp_path)
+
+    def look(which: Any, done: Any) -> None:
+        base = folders[which]
+        told = Path(f"{base}.calls")
+        if not refused(told, base) or refused(told, base / "s" / "runs"):
+            missed.append(which)
+            return
+        exp = Experiment("s", base)
+        older = {f"s_k_{k}": (k, "complete") for k in range(3)}
+        meta = read_json(base / "s" / "runs" / "log_s_k_7" / "metadata.json") or {}
+        mine = {"s_k_7": (7, meta["status"])} if meta else {}
+        if done.returncode == 0:
+            assert bool(mine) == (kind != "again")
+            assert meta.get("status") != "initialized", meta
+        else:  # who asks for a row by itself, or opens the experiment, hears of the error
+            assert "OSError" in done.stderr or "Stale file" in done.stderr, done.stderr
+            assert not mine
+        found = values(exp)
+        assert found in (older, older | mine), found
+        if mine and found == older:
+            there = (base / "s" / "runs" / "log_s_k_7" / "log.txt").read_text()
+            assert "no row in" in there
+            assert os.strerror(getattr(errno, which[1])) in there
+        if kind == "again":  # a rebuild must bring all of them from the runs alone
+            exp.index_file.unlink()
+        log = exp.add(k=100)
+        assert log is not None
+        with log:
+            log.json("metrics", {"m": 100})
+        newer = {"s_k_100": (100, "complete")}
+        assert values(exp) in (found | newer, older | mine | newer)
+        assert exp.rebuild_index() == len(older | mine | newer)
+        assert values(exp) == older | mine | newer
+        shutil.rmtree(base)
+
+    each(tried, KINDS.index(kind), refuse, look)
+    assert len(missed) <= max(1, len(tried) // 50), missed
+
+
 @pytest.mark.parametrize("reason", ["one, two", "one,\ntwo\n\nthree"])
 def test_a_torn_append_is_noticed_wherever_it_is_cut(
     base: Path, monkeypatch: pytest.MonkeyPatch, reason: str
@@ -175,11 +255,16 @@ def test_a_torn_append_is_noticed_wherever_it_is_cut(
         os.write(descriptor, data[:cut])
         raise OSError("the disk is full")
 
+    def full(descriptor: int, data: bytes, size: int) -> None:
+        raise OSError("the disk is full")
+
     monkeypatch.setattr(files, "write_all", torn)
     for cut in range(1, len(line)):
         exp.index_file.write_bytes(whole.removesuffix(line))
-        with pytest.raises(OSError, match="the disk is full"):
-            index.add(row)
+        with monkeypatch.context() as still_full:  # else the table is put back as it was
+            still_full.setattr(table, "_overwrite", full)
+            with pytest.raises(OSError, match="the disk is full"):
+                index.add(row)
         assert exp.index_file.read_bytes()[1:] == whole[1 : len(whole) - len(line) + cut]
         index.add(row)  # the next writer
         assert exp.rows() == expected, cut
