@@ -44,28 +44,27 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("how", [AT_ONCE, WITH_JOURNAL])
 @pytest.mark.parametrize("durability", ["process", "close", "node"])
+@pytest.mark.parametrize("kind", ["first", "resumed", "overwrite"])
 def test_what_was_promised_outlives_the_power(
-    power: Power, tmp_path: Path, durability: str, how: int
+    power: Power, tmp_path: Path, kind: str, durability: str, how: int
 ) -> None:
     need_strace()
-    base, told = prepare(power.path / "undisturbed", "first")
+    base, told = prepare(power.path / "undisturbed", kind)
     log = tmp_path / "calls"
-    done = run(
-        [*strace(CHANGES, to=log), *python(VICTIM, "first", base, told, durability)], tmp_path
-    )
+    done = run([*strace(CHANGES, to=log), *python(VICTIM, kind, base, told, durability)], tmp_path)
     assert done.stdout == "done\n", done.stderr
     points = points_in(log, base)
     assert len(points) > 100
-    stride = 1 if STRIDE == 1 else 5 * STRIDE
+    stride = 1 if STRIDE == 1 else (5 if kind == "first" else 10) * STRIDE
     tried = len(points[how % stride :: stride])
-    print(f"{durability}, {how}: {len(points)} points, of which {tried} are tried")
+    print(f"{kind}, {durability}, {how}: {len(points)} points, of which {tried} are tried")
 
     def kill(point: Point) -> tuple[Path, Path]:
         name = f"{point.call}-{point.number}"
-        base, _ = prepare(power.path / name, "first")
+        base, _ = prepare(power.path / name, kind)
         power.settle()
         told = tmp_path / f"told-{name}"  # this disk keeps its power
-        command = python(VICTIM, "first", base, told, durability)
+        command = python(VICTIM, kind, base, told, durability)
         done = run([*strace([point.call]), *kill_at(point), *command], tmp_path)
         assert done.returncode in (-9, 137), done.stdout
         power.cut(how)
@@ -73,7 +72,7 @@ def test_what_was_promised_outlives_the_power(
 
     def look(point: Point, found: tuple[Path, Path]) -> None:
         base, told = found
-        check_after_power_loss(base, told, durability)
+        check_after_power_loss(base, told, durability, kind=kind)
         check_goes_on(base, told)
         shutil.rmtree(base.parent)
 

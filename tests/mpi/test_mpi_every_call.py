@@ -16,9 +16,9 @@ import pytest
 from allverbs import CELLS, verbs
 from calls import (
     CHANGES,
-    ERRORS,
     REFUSABLE,
     Point,
+    errors_of,
     fail_at,
     kill_at,
     need_strace,
@@ -27,7 +27,16 @@ from calls import (
     strace,
 )
 from power import AT_ONCE, powered
-from promises import acknowledged, check, check_after_power_loss, lines, litter, newest, run_in
+from promises import (
+    acknowledged,
+    check,
+    check_after_power_loss,
+    check_table,
+    lines,
+    litter,
+    newest,
+    run_in,
+)
 from simulated import open_as
 
 import notata
@@ -48,9 +57,14 @@ def job(
     options: list[str],
     durability: str = "close",
     *more: str,
+    kind: str = "first",
 ) -> int:
     """Run the program on two ranks, one of them under strace; gives the job's status."""
     base.mkdir(parents=True)
+    for before in range(SIZE) if kind != "first" else ():
+        with open_as(before, SIZE, run_in(base).parent, "s_k_1", launch="launch-0") as log:
+            for call in verbs(log, 0).values():
+                call()
 
     def wrapped(command: list[str]) -> list[str]:
         under = [
@@ -63,7 +77,7 @@ def job(
     done = mpich(
         SIZE,
         VICTIM,
-        *("first", base, told, durability, "mpi", *more),
+        *(kind, base, told, durability, "mpi", *more),
         wrapper=wrapped,
         check=False,
         seconds=60,
@@ -95,23 +109,27 @@ def goes_on(base: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
+@pytest.mark.parametrize("kind", ["first", "resumed", "overwrite"])
 @pytest.mark.parametrize("rank", range(SIZE))
-def test_a_rank_that_dies_at_any_call_loses_nothing(tmp_path: Path, mpich: Any, rank: int) -> None:
+def test_a_rank_that_dies_at_any_call_loses_nothing(
+    tmp_path: Path, mpich: Any, rank: int, kind: str
+) -> None:
     need_strace()
     log = tmp_path / "calls"
     whole = tmp_path / "undisturbed"
     base, told = whole / "base", whole / "told"
-    assert job(mpich, base, told, rank, strace(CHANGES, to=log)) == 0
+    assert job(mpich, base, told, rank, strace(CHANGES, to=log), kind=kind) == 0
     check(base, told, SIZE)
     points = points_in(log, base)
     assert len(points) > (100 if rank == 0 else 60)
-    chosen = points[rank * STRIDE // 2 :: STRIDE]
-    print(f"rank {rank} of {SIZE}: {len(points)} points, of which {len(chosen)} are tried")
+    stride = STRIDE if STRIDE == 1 or kind == "first" else 2 * STRIDE
+    chosen = points[rank * stride // 2 :: stride]
+    print(f"{kind}, rank {rank} of {SIZE}: {len(points)} points, of which {len(chosen)} are tried")
 
     def kill(point: Point) -> tuple[Path, int]:
         folder = tmp_path / f"{point.call}-{point.number}"
         options = [*strace([point.call]), *kill_at(point)]
-        return folder, job(mpich, folder / "base", folder / "told", rank, options)
+        return folder, job(mpich, folder / "base", folder / "told", rank, options, kind=kind)
 
     wrong, missed = [], []
     with ThreadPoolExecutor(2) as pool:
@@ -122,7 +140,9 @@ def test_a_rank_that_dies_at_any_call_loses_nothing(tmp_path: Path, mpich: Any, 
                     missed.append(point)
                     continue
                 assert "close" not in newest(acknowledged(Path(f"{told}.{rank}")))
-                check(base, told, SIZE)
+                check(base, told, SIZE, oldest=1 if kind == "first" else 0)
+                if kind == "first":
+                    check_table(base, told)
                 goes_on(base)
                 shutil.rmtree(folder)
             except Exception as error:
@@ -154,6 +174,7 @@ def check_errors(base: Path, told: Path, rank: int) -> None:
             assert meta["status"] == "complete", meta
         assert said[1 - rank][-1]["status"] == meta["status"]
         check(base, told, SIZE, oldest=0, lossy=True, ended=meta["status"])
+        check_table(base, told, lossy=True)
         goes_on(base)
     assert litter(base) == []
 
@@ -171,19 +192,20 @@ def test_a_rank_is_told_of_an_error_at_any_call_and_so_is_the_other(
     check_errors(base, told, rank)
     points = points_in(log, base, reads=True)
     assert len(points) > (200 if rank == 0 else 100)
+    tried = [(point, error) for point in points for error in errors_of(point)]
     stride = 1 if STRIDE == 1 else 2 * STRIDE
-    chosen = points[rank * stride // 2 :: stride]
-    print(f"rank {rank} of {SIZE}: {len(points)} points, of which {len(chosen)} are tried")
+    chosen = tried[rank * stride // 2 :: stride]
+    print(f"rank {rank} of {SIZE}: {len(tried)} errors, of which {len(chosen)} are tried")
 
-    def refuse(point: Point) -> tuple[Path, int]:
-        folder = tmp_path / f"{point.call}-{point.number}"
-        error = "ENOSYS" if point.call == "flock" else ERRORS[point.number % len(ERRORS)]
+    def refuse(which: tuple[Point, str]) -> tuple[Path, int]:
+        point, error = which
+        folder = tmp_path / f"{point.call}-{point.number}-{error}"
         options = strace([point.call], *fail_at(point, error), to=f"{folder}.calls")
         return folder, job(mpich, folder / "base", folder / "told", rank, options, *how)
 
     wrong, missed = [], []
     with ThreadPoolExecutor(2) as pool:
-        for point, (folder, status) in zip(chosen, pool.map(refuse, chosen), strict=True):
+        for (point, error), (folder, status) in zip(chosen, pool.map(refuse, chosen), strict=True):
             base, told = folder / "base", folder / "told"
             try:
                 if not refused(Path(f"{folder}.calls"), base):
@@ -192,8 +214,8 @@ def test_a_rank_is_told_of_an_error_at_any_call_and_so_is_the_other(
                 assert status == 0
                 check_errors(base, told, rank)
                 shutil.rmtree(folder)
-            except Exception as error:
-                wrong.append(f"{point}\n   {type(error).__name__}: {error}")
+            except Exception as why:
+                wrong.append(f"{error} at {point}\n   {type(why).__name__}: {why}")
     assert not wrong, f"{len(wrong)} of {len(chosen)}\n" + "\n".join(wrong)
     assert len(missed) <= max(1, len(chosen) // 10), missed
 
