@@ -2,11 +2,11 @@
 
 allverbs.py KIND BASE TOLD [OPTION…]
 
-KIND is `first` (a run of an experiment), `resumed` or `overwrite` (of a run that is there). It
-appends a line of JSON to TOLD for each call that returned, or that an OSError left, where the
-option is `tolerant`. `node`, `close` or `process`: the durability. `unsynced`: nothing is synced,
-whatever notata does. `halfway`: it is killed after the first of two versions. With `mpi` it is one
-of several ranks.
+KIND is `first` (a run of an experiment), `resumed` or `overwrite` (of a run that is there), or
+`sweep` (points of an experiment, and then its table, in few verbs each). It appends a line of JSON
+to TOLD for each call that returned, or that an OSError left, where the option is `tolerant`.
+`node`, `close` or `process`: the durability. `unsynced`: nothing is synced, whatever notata does.
+`halfway`: it is killed after the first of two versions. With `mpi` it is one of several ranks.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ import numpy as np
 
 from notata import Experiment, Logbook
 
+# The points of a sweep, and how they end: by leaving their block, or as the run is told.
+GRID = {"k": [1, 2, 3]}
+FAILS, MARKED = 2, 3
 HOW = {"resumed": "resume", "overwrite": "overwrite"}
 CELLS = 600  # of an array on each rank
 
@@ -35,6 +38,10 @@ class Figure:
 
     def savefig(self, file: Any, **options: Any) -> None:
         file.write(self.data)
+
+
+def _record(message: str) -> logging.LogRecord:
+    return logging.makeLogRecord({"msg": message, "levelno": logging.WARNING})
 
 
 def verbs(log: Any, version: int) -> dict[str, Callable[[], object]]:
@@ -52,6 +59,7 @@ def verbs(log: Any, version: int) -> dict[str, Callable[[], object]]:
         "pickle": lambda: log.pickle("object", [v] * 500),
         "plot": lambda: log.plot("p", Figure(v)),
         "params": lambda: log.params(p=v),
+        "params_json": lambda: log.params(ext="json", q=v),
         "meta": lambda: log.meta(note=v),
         "path": lambda: log["artifacts/own/x.txt"],
         "root_array": lambda: log.root.array("energy", np.full(CELLS, v)),
@@ -62,8 +70,28 @@ def verbs(log: Any, version: int) -> dict[str, Callable[[], object]]:
         "note": lambda: log.note(f"noted {v}", logging.ERROR),
         "error": lambda: log.error(f"bad {v}"),
         "logger": lambda: log.logger.warning(f"told {v}"),
+        "handler": lambda: log.handler().handle(_record(f"handled {v}")),
+        "time_left": log.time_left,
+        "agree": lambda: log.size > 1 or log.agree(True),  # for which ranks would wait in vain
         "last": lambda: log.warning(f"end of {v}"),
     }
+
+
+def sweep(exp: Experiment, durability: str, attempt: Callable[..., Any]) -> None:
+    """Do a sweep's points and what concerns its table; what returned is told with its point."""
+    points = exp.sweep(GRID, durability=durability)
+    while (log := attempt("open", lambda: next(points, None))) is not None:
+        k = log.params["k"]
+        with log:
+            attempt("info", lambda k=k: log.info(f"line {k}"), k)
+            attempt("json", lambda k=k: log.json("metrics", {"m": k}), k)
+            if k == FAILS:
+                attempt("mark_failed", lambda: log.mark_failed("wanted"), k)
+            if k == MARKED:
+                attempt("mark_complete", log.mark_complete, k)
+        attempt("close", lambda: exp.record(log), k)
+    attempt("rows", exp.rows)
+    attempt("rebuild_index", exp.rebuild_index)
 
 
 def main(kind: str, base: str, told: str, *options: str) -> None:
@@ -100,6 +128,11 @@ def main(kind: str, base: str, told: str, *options: str) -> None:
             return exp.add(durability=durability, k=1)
         return Logbook("s_k_1", runs, **{HOW[kind]: True}, **more)
 
+    if kind == "sweep":
+        sweep(Experiment("s", base), durability, attempt)
+        os.close(descriptor)
+        print("done")
+        return
     log = attempt("open", opened)
     if log is not None:
         for version in (1, 2):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from allverbs import CELLS, Figure, verbs
+from allverbs import CELLS, FAILS, GRID, Figure, verbs
 
 from notata import Experiment, Logbook, LogReader, exits, layout
 from notata.stored import read_json
@@ -20,10 +23,13 @@ LINES = {
     "note": "noted {}",
     "error": "bad {}",
     "logger": "told {}",
+    "handler": "handled {}",
     "last": "end of {}",
 }
 # Verbs of rank 0 alone.
-OF_ROOT = ("params", "meta", "root_array", "root_json")
+OF_ROOT = ("params", "params_json", "meta", "root_array", "root_json")
+_OF_NO_FILE = ("path", "watch", "tick", "debug", "time_left", "agree")
+_NOTED = ("meta", "params", "params_json")
 SYNCED_LATER = ("info", "path")  # what durability="node" does not sync at once
 
 
@@ -126,9 +132,10 @@ def versions(run: Path, rank: int, size: int) -> dict[str, int]:
             found[verb] = read(path)
     if rank == 0:
         reader = LogReader(run)
-        for verb, key, told in (("meta", "note", reader.meta), ("params", "p", reader.params)):
-            if key in told:
-                found[verb] = told[key]
+        given = reader.params
+        noted = {"meta": reader.meta.get("note"), "params": given.get("p")}
+        noted["params_json"] = given.get("q")
+        found |= {verb: version for verb, version in noted.items() if version is not None}
     return found
 
 
@@ -160,7 +167,7 @@ def check(
                 assert LogReader(run).meta["run_id"] == "s_k_1"
             continue
         found = versions(run, rank, size)
-        expected = {v: n for v, n in got.items() if v in FILES or v in ("meta", "params")}
+        expected = {v: n for v, n in got.items() if v in FILES or v in _NOTED}
         for verb, version in expected.items():
             if rank == 0 or verb not in OF_ROOT:
                 assert version <= found[verb] <= 2, (rank, verb, version, found)
@@ -179,9 +186,15 @@ def check(
             assert LogReader(run).meta["status"] == ended
 
 
-def check_after_power_loss(base: Path, told: Path, durability: str, size: int = 1) -> None:
-    """What is promised of a run whose power was cut."""
+def check_after_power_loss(
+    base: Path, told: Path, durability: str, size: int = 1, kind: str = "first"
+) -> None:
+    """What is promised of a run whose power was cut; one that was there before had been synced."""
     run = run_in(base)
+    if kind == "resumed":
+        assert {text.format(0) for text in LINES.values()} <= lines(run, 0, size)
+        if durability == "node":  # else a file that replaced one may be lost, and that one is gone
+            assert versions(run, 0, size).keys() >= {*FILES, *_NOTED}
     for rank in range(size):
         said = acknowledged(Path(f"{told}.{rank}"))
         got, expected = newest(said), []
@@ -195,34 +208,91 @@ def check_after_power_loss(base: Path, told: Path, durability: str, size: int = 
             expected = kept[: warnings[-1] + 1] if warnings else []
         if durability != "process" and "close" in got:
             if rank == 0:
-                check_closed(base)
+                check_closed(base, kind)
             expected = [a for a in said if a.get("verb") in LINES]
         there = lines(run, rank, size) if expected else set()
         for answer in expected:
             assert LINES[answer["verb"]].format(answer["version"]) in there, (rank, answer)
 
 
-def check_closed(base: Path) -> None:
-    """A run that was closed says so, and has its row."""
+def check_closed(base: Path, kind: str = "first") -> None:
+    """A run that was closed says so, and has its row if it is an experiment's."""
     reader = LogReader(run_in(base))
     assert reader.meta["status"] == "complete"
     assert reader.meta["note"] == 2
-    assert reader.params == {"k": 1, "p": 2}
+    assert reader.params == ({} if kind == "overwrite" else {"k": 1}) | {"p": 2, "q": 2}
+    if kind != "first":
+        return
     assert [(row["p"], row["m"]) for row in Experiment("s", base).rows()] == [(2, 2)]
 
 
 def _is_file(verb: str) -> bool:
-    return verb not in (*LINES, "path", "watch", "tick", "debug", "open", "close")
+    return verb not in (*LINES, "open", "close", *_OF_NO_FILE)
 
 
-def check_table(base: Path, told: Path) -> None:
-    """The table has the rows that were acknowledged, and can be made anew."""
+def check_sweep(base: Path, told: Path) -> dict[str, Any]:
+    """What returned of a sweep's points is there; gives each point's status."""
+    said = acknowledged(Path(f"{told}.0"))
+    runs = {k: base / "s" / "runs" / f"log_s_k_{k}" for k in GRID["k"]}
+    metadata = {k: read_json(run / "metadata.json") or {} for k, run in runs.items()}
+    statuses = {k: meta.get("status") for k, meta in metadata.items()}
+    for answer in said:
+        verb, k = answer["verb"], answer["version"]
+        if verb == "info":
+            assert f"line {k}" in {m.message for m in LogReader(runs[k]).messages()}
+        elif verb == "json":
+            assert LogReader(runs[k]).load_json("metrics") == {"m": k}
+        elif verb in ("mark_failed", "mark_complete", "close"):
+            assert statuses[k] == ("failed" if k == FAILS else "complete"), (k, statuses)
+    closed = {answer["version"] for answer in said if answer["verb"] == "close"}
     exp = Experiment("s", base)
-    ended = (read_json(run_in(base) / "metadata.json") or {}).get("status") == "complete"
-    if "close" in newest(acknowledged(Path(f"{told}.0"))):
+    table = exp.index_file.read_bytes() if exp.index_file.exists() else b""
+    if not table.startswith(b"#"):  # it died while it wrote the table anew
+        assert closed <= {row["k"] for row in exp.rows()}
+    return statuses
+
+
+def check_sweep_goes_on(base: Path, statuses: Mapping[Any, Any]) -> None:
+    """The next sweep of the same grid does what is left, and that alone; then all have a row."""
+    _make_old(base)
+    exp = Experiment("s", base)
+    for again, kept in ((("lost",), ("complete", "failed")), (("lost", "failed"), ("complete",))):
+        left = [k for k, status in statuses.items() if status not in kept]
+        done = []
+        for log in exp.sweep(GRID, retry=again):
+            done.append(log.params["k"])
+            with log:
+                log.json("metrics", {"m": 10 * log.params["k"]})
+        assert sorted(done) == left, (again, done, left)
+        statuses = {k: "complete" if k in left else status for k, status in statuses.items()}
+        _make_old(base)
+    assert list(exp.sweep(GRID, retry=("lost", "failed"))) == []
+    assert exp.rebuild_index() == len(GRID["k"])
+    rows = {row["k"]: (row["m"], row["run_status"]) for row in exp.rows()}
+    assert all(rows[k] in ((k, "complete"), (10 * k, "complete")) for k in GRID["k"]), rows
+    assert rows[FAILS] == (10 * FAILS, "complete")
+
+
+def _make_old(base: Path) -> None:
+    """Have all files of so long ago that whoever wrote them must be gone."""
+    for path in base.rglob("*"):
+        os.utime(path, (time.time() - 7200,) * 2)
+
+
+def check_table(base: Path, told: Path, *, lossy: bool = False) -> None:
+    """The table has the rows that were acknowledged, and can be made anew.
+
+    `lossy`: metrics, or the row, may have been refused.
+    """
+    exp = Experiment("s", base)
+    status = (read_json(run_in(base) / "metadata.json") or {}).get("status")
+    if "close" in newest(acknowledged(Path(f"{told}.0"))) and not lossy:
         assert [row["m"] for row in exp.rows()] == [2]
-    assert exp.rebuild_index() == ended
-    assert [(row["run_id"], row["m"]) for row in exp.rows()] == ([("s_k_1", 2)] if ended else [])
+    expected = [("s_k_1", status)] if status in ("complete", "failed") else []
+    assert exp.rebuild_index() == len(expected)
+    rows = exp.rows()
+    assert [(row["run_id"], row["run_status"]) for row in rows] == expected
+    assert lossy or status != "complete" or [row["m"] for row in rows] == [2]
 
 
 def check_goes_on(base: Path, told: Path, size: int = 1) -> None:
