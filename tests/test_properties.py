@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from richrun import counted
 from ruamel.yaml import YAML
@@ -26,15 +26,6 @@ from simulated import forget_logs, open_as, write_as
 import notata
 from notata import Logbook, LogReader, layout, spelling, writers
 from notata.errors import MergeError, UnsafeNameError, UnsupportedValueError
-
-settings.register_profile(
-    "notata",
-    deadline=None,
-    derandomize=True,
-    max_examples=80,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-settings.load_profile("notata")
 
 
 @contextmanager

@@ -27,8 +27,7 @@ from calls import (
 from calls import strace as under_strace
 from simulated import ROOT
 
-from notata import Experiment, ExperimentReader, files, turns
-from notata import index as table
+from notata import Experiment, ExperimentReader, files, inplace, turns
 from notata.index import Index
 from notata.rows import row_of
 from notata.stored import read_json
@@ -262,7 +261,7 @@ def test_a_torn_append_is_noticed_wherever_it_is_cut(
     for cut in range(1, len(line)):
         exp.index_file.write_bytes(whole.removesuffix(line))
         with monkeypatch.context() as still_full:  # else the table is put back as it was
-            still_full.setattr(table, "_overwrite", full)
+            still_full.setattr(inplace, "_overwrite", full)
             with pytest.raises(OSError, match="the disk is full"):
                 index.add(row)
         assert exp.index_file.read_bytes()[1:] == whole[1 : len(whole) - len(line) + cut]
