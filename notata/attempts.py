@@ -261,7 +261,8 @@ class Attempt:
 
     def look(self) -> None:
         """Look on disk whether this attempt is outdated; what is to stop then is told."""
-        _ = self.outdated
+        with suppress(OSError):  # a log line is written whatever the disk says of other files
+            _ = self.outdated
 
     def is_newest(self) -> bool:
         """Whether no newer attempt goes on in the run, as far as the disk says now."""

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from simulated import ROOT, open_as, program, tree
 
-from notata import Experiment, Logbook, LogReader, merge, vigil
+from notata import Experiment, Logbook, LogReader, freshness, merge, vigil
 from notata.attempts import Job, current_job
 from notata.errors import DamagedError, NotARunError, OutdatedError, RunExistsError
 from notata.messages import stamp_seconds
@@ -638,6 +638,25 @@ def test_ranks_of_the_older_attempt_leave_the_newers_manifest_alone(base: Path) 
     assert run.meta["status"] == run.ranks[1].record["status"] == "complete"
     assert list(run.load_array("T_1")) == [10, 10, 11, 11]
     assert merge(run.path).nothing_to_do is False
+
+
+def test_a_log_line_is_written_where_nobody_can_tell_whose_run_it_is(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Logbook("a", base, resume=True) as log:
+        later = time.time() + 20
+        with monkeypatch.context() as away:
+
+            def no_answer(path: str, **more: Any) -> None:
+                raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+
+            away.setattr(freshness, "status", no_answer)
+            away.setattr(time, "time", lambda: later)
+            log.info("step 1")
+            with pytest.raises(OSError, match="Input/output error"):
+                log.json("metrics", {})
+        log.info("step 2")
+    assert texts(log.path) == ["Logbook initialized", "step 1", "step 2", "Marked complete"]
 
 
 # ----- where other nodes may have the log open -----
