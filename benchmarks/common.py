@@ -132,14 +132,17 @@ def best(count: int, *what: Callable[[], Any], rested: bool = False) -> list[Any
     return [_least(outcomes) for outcomes in zip(*rounds, strict=True)]
 
 
-def rest() -> None:
+REST = 65.0  # seconds
+
+
+def rest(seconds: float = REST) -> None:
     """Wait until the file system has got over files that were deleted or replaced.
 
     ext4 gives the number of a deleted file to no new one for a minute, and looks at all such
     numbers, one by one, whenever it makes a file: after some thousand it takes ten times as long.
     """
     os.sync()
-    time.sleep(65)
+    time.sleep(seconds)
 
 
 def _least(outcomes: Sequence[Any]) -> Any:
@@ -172,6 +175,17 @@ def report(
 
 
 __all__ = [
-    *("PEER", "PEERS", "ROOT", "arguments", "best", "cpu_seconds", "folder", "joined", "peer"),
-    *("picture", "report", "rest", "timed"),
+    *(
+        "PEER",
+        "PEERS",
+        "REST",
+        "ROOT",
+        "arguments",
+        "best",
+        "cpu_seconds",
+        "folder",
+        "joined",
+        "peer",
+    ),
+    *("peer", "picture", "report", "rest", "timed"),
 ]

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from common import PEER, ROOT, cpu_seconds, folder, report, rest
+from common import PEER, REST, ROOT, cpu_seconds, folder, report, rest
 
 WORKER = """
 import os, sys, time
@@ -45,7 +45,6 @@ def go(
     parent: Path, library: Path, processes: int, runs: int, durability: str = "process"
 ) -> dict[str, Any]:
     """Let processes add runs at once; gives the rate, and what stands in the table."""
-    rest()
     base = Path(tempfile.mkdtemp(dir=parent))
     environ = {k: v for k, v in os.environ.items() if not k.startswith("NOTATA_")}
     environ |= {"PYTHONPATH": str(library), "NOTATA_DURABILITY": durability}
@@ -118,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--runs", type=int, default=2000, help="runs of each process")
     parser.add_argument("--rebuild", type=int, default=10_000, help="runs of the rebuilt table")
     parser.add_argument("--goes", type=int, default=2, help="the best of so many counts")
+    parser.add_argument("--rest", type=float, default=REST, help="seconds before each go")
     parser.add_argument("--json", type=Path, help="write the figures into this file")
     parser.add_argument("--full", action="store_true", help="it is so already")
     given = parser.parse_args(arguments)
@@ -125,11 +125,16 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     synced = "notata, synced at close"
     goes: dict[str, list[dict[str, Any]]] = {"notata": [], synced: [], "notata 0.3.0": []}
     with folder(None) as parent:
+        contestants = {
+            "notata 0.3.0": (PEER, "process"),
+            "notata": (ROOT, "process"),
+            synced: (ROOT, "close"),
+        }
         for _ in range(given.goes):
-            size = given.processes, given.runs
-            goes["notata 0.3.0"].append(go(parent, PEER, *size))
-            goes["notata"].append(go(parent, ROOT, *size))
-            goes[synced].append(go(parent, ROOT, *size, "close"))
+            for name, (library, durability) in contestants.items():
+                rest(given.rest)
+                size = given.processes, given.runs
+                goes[name].append(go(parent, library, *size, durability))
     for name, told in goes.items():
         found[name] = max(told, key=lambda one: one["runs_per_second"])
     found["rebuild"] = rebuild(given.rebuild)

@@ -44,6 +44,16 @@ def nothing_goes_on() -> Iterator[None]:
     vigil._tasks.clear()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """Let no test leave variables that make a rank of each process after it."""
+    yield
+    left = [name for name in ("NOTATA_RANK", "NOTATA_SIZE", "NOTATA_LAUNCH") if name in os.environ]
+    for name in left:
+        del os.environ[name]
+    assert not left, f"the test has left {', '.join(left)}"
+
+
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder for runs, not made yet, away from the working directory, which is empty."""

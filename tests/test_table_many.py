@@ -26,8 +26,8 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.slow
-def test_every_row_of_8_processes_is_there(bench: Any) -> None:
-    found = bench.go(ROOT, 8, 60)
+def test_every_row_of_8_processes_is_there(bench: Any, tmp_path: Path) -> None:
+    found = bench.go(tmp_path, ROOT, 8, 60)
     assert (found["runs"], found["rows"], found["broken_rows"]) == (480, 480, 0)
 
 
@@ -35,7 +35,7 @@ def test_every_row_of_8_processes_is_there(bench: Any) -> None:
 def test_the_benchmark_tells_its_figures(bench: Any, tmp_path: Path) -> None:
     """And sees that the table of notata 0.3.0 is broken, which wrote no row for new columns."""
     file = tmp_path / "figures.json"
-    sizes = ["--processes", "2", "--runs", "30", "--rebuild", "50", "--goes", "1"]
+    sizes = ["--processes", "2", "--runs", "30", "--rebuild", "50", "--goes", "1", "--rest", "0"]
     bench.main([*sizes, "--json", str(file)])
     figures = json.loads(file.read_text())
     assert figures["notata"]["rows"] == 60

@@ -2,8 +2,8 @@
 
 rows.py SHARED FIRST STEP PROCESSES RUNS: of all PROCESSES, those numbered FIRST, FIRST + STEP, …
 are this node's. `add NAME` makes their runs, `race NAME COUNT` lets each of them add the same ones,
-`check NAME COUNT` reads the table as any reader does, `rebuild NAME` makes it anew. Each is
-answered by a line of JSON.
+`check NAME COUNT` and `rows NAME COUNT` read the table as any reader does, once so many rows are
+there or some seconds over, `rebuild NAME` makes it anew. Each is answered by a line of JSON.
 """
 
 from __future__ import annotations
@@ -117,6 +117,14 @@ def check(name: str, count: str) -> dict[str, Any]:
         time.sleep(0.5)  # what another node wrote may be seen late, or in part, which is no loss
 
 
+def rows_in_time(name: str, count: str) -> list[dict[str, str]]:
+    """The rows, once so many are seen or some time is over."""
+    patience = time.monotonic() + 10
+    while len(rows := rows_of(name)) < int(count) and time.monotonic() < patience:
+        time.sleep(0.5)
+    return rows
+
+
 def compared(rows: list[dict[str, str]]) -> dict[str, Any]:
     wrong = []
     seen: set[tuple[int, int]] = set()
@@ -153,7 +161,7 @@ def rebuild(name: str) -> dict[str, Any]:
 COMMANDS = {
     "add": add,
     "race": race,
-    "rows": rows_of,
+    "rows": rows_in_time,
     "check": check,
     "warnings": warnings,
     "rebuild": rebuild,

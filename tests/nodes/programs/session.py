@@ -129,7 +129,7 @@ class Session:
             for node in nodes:
                 node.say("race", "race", points)
             told = [node.hear() for node in nodes]
-            return {"told": told, "rows": nodes[1].ask("rows", "race")}
+            return {"told": told, "rows": nodes[1].ask("rows", "race", points)}
 
     def nolock(self) -> dict[str, Any]:
         """The same where a lock excludes within a node only, and the table made anew."""
