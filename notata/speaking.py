@@ -69,21 +69,19 @@ def _speak(
             if time.monotonic() < deadline:
                 time.sleep(0.02)
                 continue  # another rank is at it; if it died over it, it keeps nobody from it
+        said = False
         try:
             if (values := read_json(file)) is not None and may(values):
-                _say(path, values, reason, elapsed, disk)
-                return True
+                end = lifecycle.outcome_fields(lifecycle.FAILED, reason, elapsed)
+                disk.replace(file, writers.json_bytes(mirrored(values | end), "meta"))
+                said = True
         finally:
             with suppress(FileNotFoundError):
                 os.unlink(claim)
+        if said:
+            disk.settle(file)  # last: a launcher may kill this rank over it
+            return True
     return False
-
-
-def _say(path: str, values: dict[str, Any], reason: str, elapsed: float, disk: Disk) -> None:
-    values = mirrored(values | lifecycle.outcome_fields(lifecycle.FAILED, reason, elapsed))
-    file = os.path.join(path, layout.METADATA)
-    disk.replace(file, writers.json_bytes(values, "meta"))
-    disk.settle(file)
 
 
 def note_failure(folder: RankFolder, reason: str, elapsed: float) -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,12 +23,16 @@ PEER = ROOT / ".venv/peers/notata-0.3.0"
 def being(rank: int, size: int, launch: str | None = "launch-1") -> Iterator[None]:
     """Let this process be one rank of several for a while, as a launcher's variables would."""
     told = {"NOTATA_RANK": str(rank), "NOTATA_SIZE": str(size), "NOTATA_LAUNCH": launch}
-    before = {name: os.environ.get(name) for name in told}
-    _set(told)
-    try:
-        yield
-    finally:
-        _set(before)
+    with _one_at_a_time:
+        before = {name: os.environ.get(name) for name in told}
+        _set(told)
+        try:
+            yield
+        finally:
+            _set(before)
+
+
+_one_at_a_time = threading.RLock()  # the variables are those of all threads
 
 
 def _set(values: dict[str, str | None]) -> None:
