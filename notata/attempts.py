@@ -24,6 +24,7 @@ from notata.stored import read_json
 from notata.topology import Topology, hostname, same_launch
 
 _SLACK = 60.0  # seconds that the openings of two ranks of one launch may lie apart
+_SHOWN = 2.0  # seconds in which a file system shows what is in a file whose name it shows
 
 
 class Job(NamedTuple):
@@ -87,7 +88,7 @@ class Attempt:
         self._run, self._topology = run, topology
         self._opened = time.time()
         self._follows = False  # whether rank 0 of this launch may still begin the next one
-        self._outdated = False
+        self._outdated, self._overtaken = False, f"a newer attempt goes on in {run}"
         self._when_outdated: list[Callable[[], object]] = []
 
     # ----- beginning -----
@@ -251,7 +252,8 @@ class Attempt:
             for stop in self._when_outdated:
                 stop()
             with suppress(Exception):
-                print(f"notata: {self._told()}", file=sys.stderr, flush=True)
+                self._overtaken = self._who_goes_on()
+                print(f"notata: {self._overtaken}", file=sys.stderr, flush=True)
         return self._outdated
 
     @property
@@ -281,7 +283,7 @@ class Attempt:
         Ranks: independent.
         """
         if self.outdated:
-            raise OutdatedError(self._told())
+            raise OutdatedError(self._overtaken)
 
     def _is_overtaken(self) -> bool:
         with self.disk.explaining(self._run):
@@ -297,8 +299,12 @@ class Attempt:
             pruned = self._topology.parallel and freshness.exists(archive)
             return pruned and self._newest() > self.number
 
-    def _told(self) -> str:
-        newer = self._record(self.number + 1) or {}
+    def _who_goes_on(self) -> str:
+        """What to say of the newer attempt, whose file may be there before what it says is."""
+        limit = time.monotonic() + _SHOWN
+        while (newer := self._record(self.number + 1)) is None and time.monotonic() < limit:
+            time.sleep(0.02)
+        newer = newer or {}
         job = f", job {newer['job']}" if newer.get("job") else ""
         who = f" (process {newer['pid']} on {newer.get('host')}{job})" if "pid" in newer else ""
         return (

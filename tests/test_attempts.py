@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -581,6 +582,21 @@ def test_the_older_attempt_stops_writing(base: Path) -> None:
         )
         log.mark_complete()
     assert metadata(log.path)["status"] == "complete"
+
+
+def test_a_newer_attempt_is_named_though_its_file_was_there_before_what_it_says(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = Logbook("a", base)
+    claim = old.path / ".attempt-2"
+    claim.touch()  # as GlusterFS shows it for a moment
+    record = {"pid": 17, "host": "n3", "job": "204"}
+    writer = threading.Timer(0.3, lambda: claim.write_text(json.dumps(record)))
+    writer.start()
+    with pytest.raises(OutdatedError, match=r"process 17 on n3, job 204"):
+        old.array("T", np.arange(3.0))
+    writer.join()
+    assert "process 17 on n3, job 204" in capsys.readouterr().err
 
 
 def test_an_older_attempt_that_only_logs_notices_within_ten_seconds(
