@@ -61,8 +61,15 @@ class Talk:
         print(*words, file=self._process.stdin, flush=True)
 
     def hear(self) -> Any:
-        """Wait for its answer."""
+        """Wait for its answer.
+
+        Raises:
+            TimeoutError: If none comes; what all processes are waiting for is printed.
+        """
         assert self._process.stdout is not None
+        if not select.select([self._process.stdout], [], [], LONG + 60)[0]:
+            subprocess.run(["ps", "-eo", "pid,ppid,stat,wchan:32,etimes,args"], check=False)
+            raise TimeoutError(f"no answer from {self._process.args}")
         return json.loads(self._process.stdout.readline())
 
     def ask(self, *words: object) -> Any:
