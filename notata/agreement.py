@@ -23,6 +23,7 @@ from notata.topology import Topology
 DEFAULT_GRACE = 30.0
 _RECORD_BYTES = 1024  # what a rank tells rank 0
 _ANSWER_BYTES = 8192  # what rank 0 answers
+_A_NOTE = 64  # bytes of an error's note that are worth sending
 _EAGER = 0.05  # seconds in which a rank looks again at once, only letting others run between
 _LONGEST_PAUSE = 0.01
 _RECORDS = 7  # the tag of records; those of `clocks`, which may come too late, are others
@@ -308,7 +309,10 @@ def _shortened(value: Any, limit: int) -> Any:
     if isinstance(value, str) and len(value) > limit:
         return value[:limit] + "…"
     if isinstance(value, dict):
-        return {key: _shortened(item, limit) for key, item in value.items()}
+        short = {key: _shortened(item, limit) for key, item in value.items()}
+        if notes := value.get("notes"):  # of an error; the first ones count
+            short["notes"] = [_shortened(note, limit) for note in notes[: limit // _A_NOTE]]
+        return short
     return value
 
 
