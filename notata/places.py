@@ -148,17 +148,33 @@ class RootPlace(Place):
         self._names = names
         self._void = ""
 
+    def path(self, *names: str) -> Path:
+        """A path in the run; on other ranks one in a folder that nobody looks at."""
+        self._keep_out()
+        return super().path(*names)
+
+    def data_path(self, *names: str) -> Path:
+        """The same for arrays."""
+        self._keep_out()
+        return super().data_path(*names)
+
     def before(self, *, data: bool = False) -> None:
         """On other ranks, make a folder for what paths of the root view are used for there."""
+        self._keep_out()
         if self.active:
             super().before()
-        elif self.home != self._void:
-            import shutil
-            import tempfile
 
-            self.home = self._void = tempfile.mkdtemp(prefix="notata-")
-            self.shown = (self.home, self.home)
-            weakref.finalize(self, shutil.rmtree, self.home, ignore_errors=True)
+    def _keep_out(self) -> None:
+        if self.active or self.home == self._void:
+            return
+        import shutil
+        import tempfile
+
+        self.home = self.data_home = self._void = tempfile.mkdtemp(prefix="notata-")
+        self.shown = (self.home, self.home)
+        weakref.finalize(self, shutil.rmtree, self.home, ignore_errors=True)
+        for folder in (layout.DATA, layout.PLOTS, layout.ARTIFACTS):
+            os.mkdir(os.path.join(self.home, folder))
 
     def reserve(self, file: str) -> None:
         """Note that this file holds a whole array.

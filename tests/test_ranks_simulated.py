@@ -350,6 +350,24 @@ def test_the_root_view_acts_on_rank_0_alone(base: Path) -> None:
     assert [m.message for m in reader.messages()].count("once") == 1
 
 
+def test_folders_of_the_root_view_are_the_runs_on_rank_0_alone(base: Path) -> None:
+    def work(log: Logbook) -> None:
+        for folder in (log.root.datadir, log.root.plotdir, log.root.artifactsdir):
+            folder.mkdir(exist_ok=True)
+            (folder / f"of_{log.rank}").write_text("x")
+        with log.root.log_path.open("a") as file:
+            file.write(f"by hand, on rank {log.rank}\n")
+
+    run = write_as(2, base, work)
+    assert [name for name in tree(run) if "of_" in name] == [
+        "artifacts/of_0",
+        "data/of_0",
+        "plots/of_0",
+    ]
+    assert "on rank 0" in (run / "log.txt").read_text()
+    assert "on rank 1" not in (run / "log.txt").read_text()
+
+
 def test_an_array_is_whole_or_in_pieces_not_both(base: Path) -> None:
     log = open_as(0, 2, base)
     log.array("a", [1])
