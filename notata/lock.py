@@ -74,7 +74,8 @@ def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterat
 
     Args:
         path: The lock file; it stays on disk, and names the holder.
-        timeout: Seconds to wait; by default `NOTATA_LOCK_TIMEOUT`, or 60.
+        timeout: Seconds to wait; by default `NOTATA_LOCK_TIMEOUT`, or 60; `inf` is as long as can
+            be.
 
     Yields:
         How the lock is held.
@@ -86,7 +87,7 @@ def locked(path: str | os.PathLike[str], timeout: float | None = None) -> Iterat
 
     Ranks: independent.
     """
-    seconds = timeout_from_environment() if timeout is None else timeout
+    seconds = timeout_from_environment() if timeout is None else min(timeout, TIMEOUT_MAX)
     lock = _Lock(os.fspath(path), time.monotonic() + seconds, seconds)
     # What looks as if there were no turns may be an old view, so that flock() looks again.
     file = None if lock.turns.seen else lock.flock()

@@ -91,8 +91,9 @@ class Turns:
         """Keep a turn alive for the length of a `with` block, and end it."""
         ended = threading.Event()
         beat = threading.Thread(target=_touch, args=(self._file(number), ended), daemon=True)
-        beat.start()
         try:
+            with suppress(RuntimeError):  # no more threads: a turn is kept for a while without
+                beat.start()
             yield
         finally:
             ended.set()

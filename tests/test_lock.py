@@ -222,6 +222,27 @@ def test_an_old_listing_gives_nobody_a_turn(
     assert [file.name for file in folder.iterdir()] == ["000000000007"]
 
 
+def test_a_turn_is_given_back_where_there_are_no_more_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "lock.turns").mkdir()
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        with locked(tmp_path / "lock", 0) as held:
+            assert held.kind == TURNS
+    with locked(tmp_path / "lock", 0):
+        pass
+
+
+def test_a_lock_may_be_waited_for_as_long_as_can_be(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock", float("inf")) as held:
+        assert held.kind == FLOCK
+
+
 # ----- where flock is refused -----
 
 
