@@ -230,6 +230,11 @@ def outcome_fields(status: str, reason: str | None, elapsed: float) -> dict[str,
 
 
 _OPENING = "opening"
+# Fields by which runs are read, gone on with and judged: no program writes over them.
+KEPT = frozenset(
+    {"run_id", "parallel", "attempts", "scheduler", "signals", "start_epoch", "reconciled"}
+    | {"log_lines_lost", _OPENING}
+)
 _OUTCOME = ("status", "end_time", "runtime_sec", "failure_reason")
 
 

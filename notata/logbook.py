@@ -26,8 +26,6 @@ from notata.verbs import Verbs
 if TYPE_CHECKING:
     import logging
 
-_KEPT = {"run_id", "parallel", "attempts"}  # what readers and merge rely on
-
 
 class Logbook(Verbs, Steering):
     """The log of one run: a folder of plain files.
@@ -260,10 +258,13 @@ class Logbook(Verbs, Steering):
         Ranks: independent; rank 0 writes.
         """
         if self.is_root:
-            kept = sorted(_KEPT & fields.keys())
+            kept = sorted(lifecycle.KEPT & fields.keys())
             if kept:
-                raise UnsafeNameError(f"metadata {', '.join(kept)}: notata keeps these itself")
-            self._session.metadata.update(fields)
+                what = "this field" if len(kept) == 1 else "these fields"
+                raise UnsafeNameError(
+                    f"metadata {', '.join(kept)}: notata keeps {what} itself; choose another name"
+                )
+            self._session.note_facts(fields)
             if "status" in fields:
                 reason = fields.get("failure_reason")
                 self._session.note_status(str(fields["status"]), reason and str(reason))

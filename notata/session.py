@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from notata import (
@@ -98,6 +98,13 @@ class Session(Opened):
             self._watchdog.stop()
             self._watchdog = None
 
+    def note_facts(self, fields: Mapping[str, Any]) -> None:
+        """Put fields into the metadata: as durably, once the run is closed, as its outcome.
+
+        Ranks: root only.
+        """
+        self.metadata.update(fields, durable=self._closed and self.disk.at_close)
+
     def agree(self, flag: bool) -> bool:
         """Learn whether the flag is set on any rank.
 
@@ -148,9 +155,11 @@ class Session(Opened):
             except OSError as error:  # raised once all else is done: the run has ended as it says
                 trouble.append(error)
         except RanksMissingError as error:
+            _note(error, trouble)
             self._close_alone(mine, str(error))
             raise
         except BaseException as error:  # of a signal, while this rank waited
+            _note(error, trouble)
             if self._agreement.gave_up or not isinstance(error, Exception):
                 self._close_impatiently(error)
             raise
@@ -164,6 +173,7 @@ class Session(Opened):
         if outcome.get("new"):
             self._ended()  # only now: the other ranks don't wait for it
         if trouble:
+            _note(trouble[0], trouble[1:])
             raise trouble[0]
         return outcome
 
@@ -300,3 +310,9 @@ class Session(Opened):
             self._lost_told = lost[0]
         self._decided = True
         return verdict | {"params": records[0]["params"], "new": new}
+
+
+def _note(error: BaseException, trouble: Sequence[BaseException]) -> None:
+    """Add to an error what went wrong before it, which would not be raised else."""
+    for other in trouble:
+        error.add_note(f"notata: besides, {type(other).__name__}: {other}")

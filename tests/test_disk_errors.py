@@ -20,6 +20,7 @@ from calls import need_strace, run, strace
 from simulated import open_as
 
 from notata import Experiment, Logbook, LogReader, disk, files, layout
+from notata.agreement import Agreement
 
 BIG = 300_000  # bytes of what is written; the disk that is full has 256 KiB in all
 
@@ -247,6 +248,28 @@ def test_a_rank_counts_a_line_that_is_refused_when_its_log_is_closed(
         patch.setattr(os, "close", refuse)
         log.mark_complete()
     assert LogReader(log.path).ranks[1].record["log_lines_lost"] == log._log.lost == 1
+
+
+def test_an_error_of_closing_tells_what_was_wrong_before(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_as(0, 2, base).mark_complete()
+    log = open_as(1, 2, base)
+    log.info("before")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "rank.json")
+
+    def gone(*_: object, **__: object) -> None:
+        raise ConnectionError("rank 0 is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("notata.disk.Disk.replace", full)
+        patch.setattr(Agreement, "agree", gone)
+        with pytest.raises(ConnectionError, match="rank 0 is gone") as caught:
+            log.mark_complete()
+    (note,) = caught.value.__notes__
+    assert note.startswith("notata: besides, OSError: [Errno 28] No space left on device")
 
 
 def test_a_log_that_can_not_be_synced_is_counted_as_lost(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from simulated import open_as
 
-from notata import Experiment, Logbook, disk, layout, notices
+from notata import Experiment, Logbook, LogReader, disk, index, layout, notices
 from notata.errors import SettingError
 
 # Each verb, and what durability="node" syncs before it returns: contents, then names.
@@ -120,6 +120,19 @@ def test_close_syncs_the_row_of_the_table(base: Path, syncs: Syncs) -> None:
     above = ["s", "runs", base.parent.name]
     assert found[0] == run_files + Counter(table + above + 2 * ["log_s_k_0"])
     assert found[1] == run_files + Counter(["index.csv", *2 * ["log_s_k_1"]])
+
+
+def test_what_the_metadata_get_after_the_end_is_synced_as_they_were(
+    base: Path, syncs: Syncs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index, "lock_doubt", lambda mount: "mounted with nolock")
+    for durability, synced in (("process", False), ("close", True)):
+        run = Experiment(durability, base).add(durability=durability)
+        assert run is not None
+        run.mark_complete()
+        assert "lock" in LogReader(run.path).meta
+        run.meta(after="the end")
+        assert (syncs[-2:] == ["(new)", run.path.name]) == synced, syncs
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -404,6 +404,15 @@ def test_meta_is_merged_into_the_metadata(base: Path) -> None:
     assert metadata(log)["status"] == "complete"
 
 
+@pytest.mark.parametrize("name", ["scheduler", "signals", "run_id", "start_epoch"])
+def test_fields_by_which_runs_are_judged_are_refused(base: Path, name: str) -> None:
+    log = Logbook("a", base)
+    before = (log.path / "metadata.json").read_bytes()
+    with pytest.raises(UnsafeNameError, match=f"{name}: notata keeps this field itself; choose"):
+        log.meta(**{"lr": 0.1, name: "cosine"})
+    assert (log.path / "metadata.json").read_bytes() == before
+
+
 def test_a_refused_meta_field_names_its_key_and_changes_nothing(base: Path) -> None:
     log = Logbook("a", base)
     before = (log.path / "metadata.json").read_bytes()
