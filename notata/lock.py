@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from notata import files, flocking, holders, layout
 from notata.errors import LockTimeoutError, SettingError
-from notata.turns import Turns, untouched
+from notata.turns import Turns, last_touch
 
 DEFAULT_TIMEOUT = 60.0
 FLOCK, TURNS = "flock", "turns"
@@ -192,7 +192,7 @@ class _Lock:
             return False
         holder = holders.parse(data)
         gone = None if holder is None else holder.gone
-        return untouched(self.path) < _FLOCK_GONE_AFTER if gone is None else not gone
+        return last_touch(self.path)[1] < _FLOCK_GONE_AFTER if gone is None else not gone
 
     @property
     def _left(self) -> float:

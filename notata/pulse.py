@@ -1,7 +1,7 @@
 """Does a run still live: the sign that its process gives, and how readers judge it.
 
 While a run is open, rank 0 touches `metadata.json` once a minute. The touch names no time, so that
-the file server's clock stamps it.
+NFS stamps it by the file server's clock; Lustre does by the node's own.
 """
 
 from __future__ import annotations

@@ -8,7 +8,9 @@ stolen: of two processes that find a dead holder, one makes the next number.
 
 A holder is known to be gone if it ran on this node and is no more. One on another node, or of
 another user where those can't be seen, is taken for gone once its file was not touched for 45 s.
-It touches that every 5 s while it lives, and both are told by the file server's clock.
+It touches that every 5 s while it lives. NFS stamps both by the server's clock; Lustre by those of
+the two nodes, which may differ, so that nobody is taken for gone whose file was not watched, too,
+and stayed as it was for longer than two touches.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from notata.holders import Holder
 
 GONE_AFTER = 45.0  # seconds; less than a lock's default time limit, so that nobody waits in vain
 _TOUCH = 5.0
+_WATCHED = 11.0  # seconds
 
 
 class Turns:
@@ -36,6 +39,10 @@ class Turns:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._look_again = 0.0  # when to look next how old a file is, which makes one itself
+        self._watched: tuple[int, float] | None = (
+            None  # the turn that is watched, and its last touch
+        )
+        self._since = 0.0  # when that was first seen
 
     @property
     def seen(self) -> bool:
@@ -134,21 +141,28 @@ class Turns:
             return gone
         if time.monotonic() < self._look_again:
             return False
-        self._look_again = time.monotonic() + 1.0
-        return untouched(self._file(number)) > GONE_AFTER
+        now = time.monotonic()
+        self._look_again = now + 1.0
+        touched, silent = last_touch(self._file(number))
+        if self._watched != (number, touched):
+            self._watched, self._since = (number, touched), now
+        return silent > GONE_AFTER and now - self._since >= _WATCHED
 
 
-def untouched(path: str) -> float:
-    """Seconds since a file was last touched, by the clock of the file server; 0 if it is no more.
+def last_touch(path: str) -> tuple[float, float]:
+    """When a file was last touched, and how many seconds ago that was: 0 if it is no more.
+
+    Both are told by the clocks that stamp files there, never by that of this process.
 
     Ranks: independent.
     """
     probe = os.path.join(os.path.dirname(path), layout.temporary())
     try:
         with open(path, "rb") as file, open(probe, "xb") as now:
-            return os.fstat(now.fileno()).st_mtime - os.fstat(file.fileno()).st_mtime
+            touched = os.fstat(file.fileno()).st_mtime
+            return touched, os.fstat(now.fileno()).st_mtime - touched
     except OSError:
-        return 0.0
+        return 0.0, 0.0
     finally:
         with suppress(OSError):
             os.unlink(probe)

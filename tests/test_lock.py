@@ -174,10 +174,35 @@ def test_who_can_not_be_asked_is_gone_after_a_silence(
         pytest.fail("two at once")
     old -= 21
     os.utime(turn, (old, old))
+    with pytest.raises(LockTimeoutError), locked(tmp_path / "lock", 0.1):
+        pytest.fail("it was not watched for long enough")
+    monkeypatch.setattr(turns, "_WATCHED", 0.0)
     with locked(tmp_path / "lock", 0) as held:
         assert held.kind == TURNS
     assert [file.name for file in folder.iterdir()] == ["000000000008"]
     assert not [name for name in os.listdir(folder) if name.startswith(".notata")]
+
+
+def test_a_holder_whose_clock_is_far_behind_is_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Lustre, where a node's own clock stamps what it touches."""
+    folder = tmp_path / "lock.turns"
+    folder.mkdir()
+    data = json.loads(holders.record(holders.this_process())) | {"node": "another", "host": "n2"}
+    turn = folder / "000000000007"
+    turn.write_text(json.dumps(data) + "\n")
+    clock = [1000.0]
+    monkeypatch.setattr("notata.turns.time.monotonic", lambda: clock[0])
+    waiting = turns.Turns(str(folder))
+    for touch in range(20):
+        behind = time.time() - 3600 + 5 * touch
+        os.utime(turn, (behind, behind))
+        clock[0] += 5
+        assert waiting.take() is None
+    for seconds, expected in ((5, None), (4, None), (3, 8)):
+        clock[0] += seconds
+        assert waiting.take() == expected
 
 
 def test_a_holder_at_work_gives_signs_of_life(
@@ -192,7 +217,7 @@ def test_a_holder_at_work_gives_signs_of_life(
         while turn.stat().st_mtime == 0:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        assert turns.untouched(str(turn)) < 60
+        assert turns.last_touch(str(turn))[1] < 60
 
 
 def test_an_old_listing_gives_nobody_a_turn(

@@ -129,6 +129,7 @@ def test_a_death_at_each_call_is_mended_by_the_next_writer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, refused: bool
 ) -> None:
     monkeypatch.setattr(turns, "GONE_AFTER", 0.5)  # for one that died before it said who it was
+    monkeypatch.setattr(turns, "_WATCHED", 0.5)
     todo = points(tmp_path, kind, refused=refused)
     assert len(todo) >= 4, todo
     names = {call for call, _ in todo}
