@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -43,34 +42,59 @@ class ExperimentReader:
     """
 
     def __init__(self, path: StrPath) -> None:
-        self.path = Path(path)
-        self.index_path = self.path / layout.INDEX
-        self.runs_path = self.path / layout.RUNS
+        self._shown, self._home = Path(path), os.path.abspath(path)
+        self._listed: list[str] | None = None
         if not freshness.exists(self.path):
             raise RunNotFoundError(f"no such experiment: {self.path}")
         if not folders.is_dir(self.runs_path):
             raise NotARunError(f"{self.path} is no experiment: it has no folder {layout.RUNS}/")
 
-    @cached_property
-    def runs(self) -> list[Path]:
-        """The folders of the runs, sorted, as they were when this was first asked for.
+    @property
+    def path(self) -> Path:
+        """Folder of the experiment, as it was given, or absolute once that leads elsewhere.
 
         Ranks: independent.
         """
-        return list(map(Path, self._folders))
+        return folders.leading(self._shown, self._home)
 
-    @cached_property
+    @property
+    def index_path(self) -> Path:
+        """Its table.
+
+        Ranks: independent.
+        """
+        return self.path / layout.INDEX
+
+    @property
+    def runs_path(self) -> Path:
+        """The folder of its runs.
+
+        Ranks: independent.
+        """
+        return self.path / layout.RUNS
+
+    @property
+    def runs(self) -> list[Path]:
+        """The folders of the runs that are there now, sorted.
+
+        Ranks: independent.
+        """
+        return list(map(Path, self._folders()))
+
     def _folders(self) -> list[str]:
-        return stored.run_folders(os.fspath(self.runs_path))
+        self._listed = stored.run_folders(os.path.join(self._home, layout.RUNS))
+        return self._listed
 
     def __iter__(self) -> Iterator[LogReader]:
-        return map(LogReader, self._folders)
+        return map(LogReader, self._folders())
 
     def __len__(self) -> int:
-        return len(self._folders)
+        return len(self._folders())
 
     def __getitem__(self, run_id: str | int) -> LogReader:
-        """The run of an id, or of a position.
+        """The run of an id, or of a position among those that were there at the last look.
+
+        A look is a `len`, a loop or `runs`; a folder of many runs is not listed for each position.
 
         Raises:
             IndexError: If there is no such position.
@@ -80,9 +104,10 @@ class ExperimentReader:
         Ranks: independent.
         """
         if isinstance(run_id, int):
-            if not 0 <= run_id < len(self):
-                raise IndexError(f"run {run_id} of {len(self)} in {self.path}")
-            return LogReader(self._folders[run_id])
+            there = self._listed if self._listed is not None else self._folders()
+            if not 0 <= run_id < len(there):
+                raise IndexError(f"run {run_id} of {len(there)} in {self.path}")
+            return LogReader(there[run_id])
         if not isinstance(run_id, str):
             raise TypeError(f"give a run id or a position, not {run_id!r}")
         path = self.runs_path / f"{layout.RUN_PREFIX}{run_id}"
@@ -110,7 +135,7 @@ class ExperimentReader:
 
         Ranks: independent.
         """
-        return Index(str(self.path)).rows()
+        return Index(self._home).rows()
 
     def to_dataframe(self) -> Any:
         """The table as a pandas DataFrame, a row a run, as `Experiment.to_dataframe` gives it.
@@ -121,7 +146,7 @@ class ExperimentReader:
 
         Ranks: independent.
         """
-        return Index(str(self.path)).frame()
+        return Index(self._home).frame()
 
     @property
     def params(self) -> dict[str, dict[str, Any]]:

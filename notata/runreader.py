@@ -57,9 +57,9 @@ class LogReader(Shelf):
     """
 
     def __init__(self, path: StrPath) -> None:
-        self._run = os.fspath(path)
-        home = RunFolder(self._run)
-        super().__init__(self._run, home, home)
+        self._leads_to = os.path.abspath(path)  # the program may change its directory
+        home = RunFolder(self._leads_to)
+        super().__init__(path, home, home)
         if freshness.exists(os.path.join(self._run, layout.METADATA)):
             return
         if not freshness.exists(self._run):
@@ -72,12 +72,24 @@ class LogReader(Shelf):
             raise NotARunError(_no_run(self.path))
 
     @property
+    def path(self) -> Path:
+        """The run's folder, as it was given, or absolute once that leads elsewhere.
+
+        Ranks: independent.
+        """
+        return folders.leading(self._shown, self._leads_to)
+
+    @property
+    def _run(self) -> str:
+        return os.fspath(self.path)
+
+    @property
     def run_id(self) -> str:
         """The run's id, from the name of its folder.
 
         Ranks: independent.
         """
-        return layout.run_id_of(self.path.resolve().name)
+        return layout.run_id_of(os.path.basename(os.path.realpath(self._leads_to)))
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -188,7 +200,7 @@ class LogReader(Shelf):
 
         Ranks: independent.
         """
-        return datasets.dataset(self.path, names, dims)
+        return datasets.dataset(Path(self._leads_to), names, dims)
 
     def messages(
         self, level: str | int = 0, ranks: int | Iterable[int] | None = None

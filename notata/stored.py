@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
 
@@ -201,7 +200,7 @@ class Shelf:
         self._shown = path
         self._home, self._own = home, own
 
-    @cached_property
+    @property
     def path(self) -> Path:
         """The folder that they are in.
 

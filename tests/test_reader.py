@@ -444,3 +444,49 @@ def test_readers_and_writers_say_what_they_are_of(base: Path) -> None:
     assert repr(run.ranks[0]) == f"LogReader('{base / 'log_x'}').ranks[0]"
     Experiment("sweep", base)
     assert repr(ExperimentReader(base / "sweep")) == f"ExperimentReader('{base / 'sweep'}')"
+
+
+# ----- a program that changes its directory, and an experiment that grows -----
+
+
+def test_readers_stay_with_what_they_were_given(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = base.parent / "elsewhere"
+    elsewhere.mkdir()
+    exp = Experiment("s", base)
+    for k in range(2):
+        with run_of(exp, k=k) as log:
+            log.array("T", [k])
+            log.json("metrics", {"m": k})
+    monkeypatch.chdir(base)
+    run, many = LogReader("s/runs/log_s_k_1"), ExperimentReader("s")
+    assert (run.path, many.index_path) == (Path("s/runs/log_s_k_1"), Path("s/index.csv"))
+    monkeypatch.chdir(elsewhere)
+    assert (run.run_id, run.params, run.arrays) == ("s_k_1", {"k": 1}, ["T"])
+    assert run.load_array("T").tolist() == run.ranks[0].load_array("T").tolist() == [1]
+    assert [m.message for m in run.messages()][-1] == "Marked complete"
+    assert run.load_json("metrics") == {"m": 1}
+    assert [row["m"] for row in many.rows()] == [0, 1]
+    assert len(many) == len(list(many.index())) == 2
+    assert many["s_k_0"].params == many[0].params == {"k": 0}
+    assert run.path == base / "s/runs/log_s_k_1"
+    assert many.runs_path == base / "s/runs"
+
+
+def test_an_experiment_that_grows_is_read_as_it_is(base: Path) -> None:
+    exp = Experiment("s", base)
+    run_of(exp, k=0).mark_complete()
+    reader = ExperimentReader(base / "s")
+    assert len(reader) == 1
+    run_of(exp, k=1).mark_complete()
+    with pytest.raises(IndexError):
+        reader[1]  # a position of the last look
+    assert len(reader) == len(list(reader)) == len(reader.params) == 2
+    assert reader[1].params == {"k": 1}
+
+
+def run_of(exp: Experiment, **params: int) -> Logbook:
+    log = exp.add(**params)
+    assert log is not None
+    return log
