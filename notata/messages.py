@@ -125,6 +125,24 @@ def began(meta: Mapping[str, Any]) -> float | None:
     return float(told) if abs(told) < _ENDLESS else None  # NaN isn't either
 
 
+def abroad(meta: Mapping[str, Any]) -> float:
+    """Seconds by which a run's stamps are ahead of this machine's local time.
+
+    That is of another time zone, of which all are whole quarters of an hour.
+
+    Args:
+        meta: Its metadata; 0 where they don't tell.
+
+    Ranks: independent.
+    """
+    told = meta.get("start_epoch")
+    try:
+        ahead = stamp_seconds(str(meta.get("start_time"))) - float(told or "")
+        return 900.0 * round(ahead / 900)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+
+
 LONG_AGO = -1  # the ticks of lines before the first record: before all others
 
 

@@ -59,6 +59,27 @@ def test_all_ranks_are_one_stream(base: Path) -> None:
     assert result.stdout.splitlines()[3] == "    very hot"
 
 
+@pytest.mark.parametrize("zone", ["America/Los_Angeles", "Asia/Kathmandu", "UTC"])
+def test_since_means_the_same_in_another_time_zone(tmp_path: Path, zone: str) -> None:
+    from datetime import UTC, datetime, timedelta
+
+    script = "from notata import Logbook\nwith Logbook('a') as log: log.info('x')"
+    subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "TZ": zone, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    run, now = tmp_path / "outputs/log_a", datetime.now(UTC)
+    for since, count in (
+        ("10m", 3),
+        ((now - timedelta(minutes=10)).isoformat(), 3),
+        ((now + timedelta(minutes=10)).isoformat(), 0),
+    ):
+        lines = notata("log", run, "--since", since, "--json").stdout.splitlines()
+        assert len(lines) == count, (zone, since)
+
+
 @pytest.mark.parametrize("prune", [False, True])
 def test_the_same_once_it_is_merged(base: Path, prune: bool) -> None:
     run = lockstep(base)

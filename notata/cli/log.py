@@ -98,7 +98,7 @@ def _wish(reader: LogReader, options: dict[str, Any]) -> _Wish:
     return _Wish(
         _checked("--ranks", options["ranks"], lambda text: ranks_of(text, reader.size)),
         _checked("--level", options["level"], _level),
-        _checked("--since", options["since"], _since) or 0,
+        _checked("--since", options["since"], lambda text: _since(text, reader)) or 0,
         _checked("--grep", options["grep"], re.compile),
     )
 
@@ -110,18 +110,22 @@ def _checked(option: str, value: Any, make: Callable[[Any], Any]) -> Any:
         raise click.BadParameter(str(error), param_hint=option) from None
 
 
-def _since(text: str) -> int:
-    """The ticks of a time, or of so long ago."""
-    from datetime import datetime
+def _since(text: str, reader: LogReader) -> int:
+    """The ticks of a time, or of so long ago, in the local time of where the run ran."""
+    from datetime import datetime, timedelta
 
-    from notata.messages import ticks
+    from notata import layout
+    from notata.messages import abroad, ticks
+    from notata.stored import read_json
 
+    meta = read_json(os.path.join(reader.path, layout.METADATA)) or {}
+    ahead = timedelta(seconds=abroad(meta))
     try:
         when = datetime.fromisoformat(text)
-        when = when.astimezone().replace(tzinfo=None) if when.tzinfo else when
+        when = when.astimezone().replace(tzinfo=None) + ahead if when.tzinfo else when
     except ValueError:
         try:
-            when = datetime.fromtimestamp(time.time() - duration_of(text))
+            when = datetime.fromtimestamp(time.time() - duration_of(text)) + ahead
         except (ValueError, OverflowError, OSError):
             raise ValueError(
                 f"{text!r} is neither a time, such as 2026-11-23T03:00, nor a duration, such as 10m"
