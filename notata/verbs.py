@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Never, Self
 
@@ -15,6 +15,21 @@ from notata.errors import UnsupportedValueError
 from notata.messages import DEBUG, ERROR, INFO, WARNING
 
 _HIGHEST_PROTOCOL = 5
+
+
+class _Worded:
+    """A message and what goes into it, put together only if it is logged."""
+
+    def __init__(self, msg: object, args: tuple[object, ...]) -> None:
+        self._msg, self._args = msg, args
+
+    def __str__(self) -> str:
+        one = self._args[0] if len(self._args) == 1 else None
+        values = one if one and isinstance(one, Mapping) else self._args
+        try:
+            return str(self._msg) % values
+        except (TypeError, ValueError, KeyError):  # no message ends a program
+            return f"{self._msg} {' '.join(map(repr, self._args))}"
 
 
 class Verbs(ArrayVerbs):
@@ -65,36 +80,41 @@ class Verbs(ArrayVerbs):
         """
         self._write(level, message)
 
-    def debug(self, msg: object) -> None:
+    def debug(self, msg: object, *args: object) -> None:
         """Log a message for those who look for a fault; dropped unless `level="DEBUG"`.
 
         Ranks: independent.
         """
-        self._write(DEBUG, msg)
+        self._write(DEBUG, _Worded(msg, args) if args else msg)
 
-    def info(self, msg: object) -> None:
+    def info(self, msg: object, *args: object) -> None:
         """Log a message. It is in the file when the call returns.
+
+        Args:
+            msg: The text.
+            args: Values that take the places of `%g` and the like in it, as in the standard
+                library; `debug`, `warning` and `error` take them, too.
 
         Example:
             >>> log.info(f"step={100} residual={3.2e-6:.2e}")
 
         Ranks: independent.
         """
-        self._write(INFO, msg)
+        self._write(INFO, _Worded(msg, args) if args else msg)
 
-    def warning(self, msg: object) -> None:
+    def warning(self, msg: object, *args: object) -> None:
         """Log a warning.
 
         Ranks: independent.
         """
-        self._write(WARNING, msg)
+        self._write(WARNING, _Worded(msg, args) if args else msg)
 
-    def error(self, msg: object) -> None:
+    def error(self, msg: object, *args: object) -> None:
         """Log an error; the run goes on.
 
         Ranks: independent.
         """
-        self._write(ERROR, msg)
+        self._write(ERROR, _Worded(msg, args) if args else msg)
 
     # ----- plots and artifacts -----
 

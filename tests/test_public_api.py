@@ -98,9 +98,7 @@ def test_parameters_of_the_published_library_are_there_in_their_order(
         # By position too: ours come behind theirs, or by name alone.
         positional = [p[0] for p in ours[name] if p[1] == "POSITIONAL_OR_KEYWORD"]
         assert positional[: len(named)] == [p[0] for p in named], name
-        assert [p[1] for p in wanted if p[1].startswith("VAR_")] == [
-            p[1] for p in ours[name] if p[1].startswith("VAR_")
-        ], name
+        assert {p[1] for p in wanted if p[1].startswith("VAR_")} <= {p[1] for p in ours[name]}, name
         compared += 1
     assert compared > 25
 
