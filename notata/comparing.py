@@ -300,13 +300,9 @@ def _others(one: Array, other: Array) -> Difference:
 
     one, other = np.atleast_1d(one), np.atleast_1d(other)
     try:
-        same = one == other
-        if one.dtype.kind in "mM":
-            same |= np.isnat(one) & np.isnat(other)
+        same = _alike(one, other)
     except (TypeError, ValueError):
         same = np.zeros(one.shape, bool)
-    if not isinstance(same, np.ndarray):
-        same = np.full(one.shape, bool(same))
     wrong = np.flatnonzero(~same)
     if not wrong.size:
         return Difference("", "", "", 0)
@@ -314,6 +310,21 @@ def _others(one: Array, other: Array) -> Difference:
     return Difference(
         "", "", "", int(wrong.size), where=where, values=(one[where].item(), other[where].item())
     )
+
+
+def _alike(one: Array, other: Array) -> Array:
+    """Where two arrays of one shape hold the same; what is missing in both is the same."""
+    import numpy as np
+
+    if one.dtype.names and one.dtype.names == other.dtype.names:
+        alike: Array = np.ones(one.shape, bool)
+        for name in one.dtype.names:
+            field = _alike(one[name], other[name])
+            alike &= field.reshape(*one.shape, -1).all(axis=-1)  # a field may be an array
+        return alike
+    same = np.broadcast_to(one == other, one.shape)
+    kinds = {one.dtype.kind, other.dtype.kind}
+    return same | (one != one) & (other != other) if kinds <= set("fcmM") else same
 
 
 def _is_worse(part: Difference, found: Difference) -> bool:

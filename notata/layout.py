@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -218,7 +219,14 @@ def data_file(name: str, key: str | None) -> str:
 
 
 def _check_length(part: str, what: str) -> None:
-    size = len(os.fsencode(part))
+    try:
+        size = len(os.fsencode(part))
+    except UnicodeEncodeError:
+        spelled = sys.getfilesystemencoding()
+        raise UnsafeNameError(
+            f"{ascii(what)[1:-1]} can't be the name of a file in this locale ({spelled}); set "
+            "LC_ALL=C.UTF-8, or PYTHONUTF8=1, or use ASCII letters"
+        ) from None
     if size > NAME_BYTES:
         raise UnsafeNameError(f"{what} is {size} bytes long; a file name can have {NAME_BYTES}")
 

@@ -53,7 +53,10 @@ def make_run_folder(
         attempt.is_new = True
     except FileExistsError:
         if not folders.is_dir(path):
-            raise RunExistsError(f"{path} is a file; choose another run id or base_dir") from None
+            what = "a file"
+            if os.path.islink(path):
+                what = f"a link to {os.readlink(path)}, where no folder is"
+            raise RunExistsError(f"{path} is {what}; choose another run id or base_dir") from None
         alone = topology.comm is None
         if not overwrite and alone and _holds_only_our_ranks(path, topology):
             return []

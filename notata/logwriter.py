@@ -304,15 +304,23 @@ class LogWriter:
 
     def handler(self) -> logging.Handler:
         """A standard handler whose records go into this log, as long as it is open."""
-        return _handler(lambda level, text: None if self.closed else self.write(level, text))
+        return _handler(self.write, lambda: self.closed)
 
 
-def _handler(write: Callable[[int, str], object]) -> logging.Handler:
-    """A standard handler that gives its records to a function as level and text."""
+def _handler(
+    write: Callable[[int, str], object], over: Callable[[], bool] = bool
+) -> logging.Handler:
+    """A standard handler that gives its records to a function as level and text, until it is over.
+
+    In a sweep one such handler may stay behind for each run: then it wants no more records.
+    """
     import logging
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
+            if over():
+                self.setLevel(sys.maxsize)
+                return
             try:
                 write(record.levelno, self.format(record))
             except Exception:  # as every handler of the standard library does

@@ -9,6 +9,7 @@ import logging
 import os
 import pickle
 import re
+import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import pytest
 import yaml
 from calls import need_strace, run, strace
-from simulated import program, tree
+from simulated import ROOT, program, tree
 
 from notata import Experiment, Logbook, LogReader
 from notata.errors import (
@@ -290,6 +291,48 @@ def test_the_logger_writes_into_the_run(base: Path) -> None:
     assert lines(log)[1:] == ["INFO step 3 of many"]
 
 
+def test_messages_take_values_as_those_of_the_standard_library(base: Path) -> None:
+    log = Logbook("a", base, level="INFO")
+    log.info("residual %g at step %d", 0.5, 3)
+    log.warning("%(what)s grows", {"what": "it"})
+    log.error("50 % of", "two")
+    log.info("100 %")
+    log.root.info("%s", "from the root")
+    assert lines(log)[1:] == [
+        "INFO residual 0.5 at step 3",
+        "WARNING it grows",
+        "ERROR 50 % of 'two'",
+        "INFO 100 %",
+        "INFO from the root",
+    ]
+
+    class Unseen:
+        def __str__(self) -> str:
+            raise AssertionError("what is not logged is not put together")
+
+    log.debug("%s", Unseen())
+
+
+def test_handlers_of_runs_that_have_ended_cost_nothing(base: Path) -> None:
+    solver, formatted = logging.Logger("solver"), []
+
+    class Formatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            formatted.append(record)
+            return super().format(record)
+
+    for k in range(5):
+        with Logbook(f"r{k}", base) as log:
+            handler = log.handler()
+            handler.setFormatter(Formatter())
+            solver.addHandler(handler)
+            for _ in range(3):
+                solver.info("x")
+    assert len(formatted) == 15
+    wanted = [handler for handler in solver.handlers if handler.level <= logging.CRITICAL]
+    assert wanted == [handler]
+
+
 def test_the_handler_takes_records_of_other_loggers_while_the_run_is_open(base: Path) -> None:
     solver = logging.Logger("solver")
     log = Logbook("x", base_dir=base)
@@ -387,6 +430,34 @@ def test_a_refused_parameter_names_its_key_and_changes_nothing(base: Path) -> No
         log.params(n=2, grid={"z": 1j})
     assert log.params["n"] == 1
     assert (log.path / "params.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("value", [np.float32, np.dtype("f4"), dict])
+def test_a_class_is_no_parameter(base: Path, value: object) -> None:
+    log = Logbook("a", base)
+    with pytest.raises(UnsupportedValueError, match=r"net.*dtype"):
+        log.params(net={"dtype": value})
+
+
+def test_a_name_that_the_locale_can_not_spell_says_so(base: Path) -> None:
+    script = r"from notata import Logbook; Logbook('a').text('\xfc', 'x')"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=base.parent,
+        env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "UnsafeNameError: name '\\xfc'" in done.stderr
+    assert "in this locale (ascii); set LC_ALL=C.UTF-8" in done.stderr
+
+
+def test_a_link_to_nowhere_is_no_file(base: Path) -> None:
+    base.mkdir(exist_ok=True)
+    (base / "log_a").symlink_to("/scratch/purged")
+    with pytest.raises(RunExistsError, match="log_a is a link to /scratch/purged, where no folder"):
+        Logbook("a", base)
 
 
 def test_a_refused_parameter_at_opening_leaves_no_run(base: Path) -> None:
