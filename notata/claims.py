@@ -215,6 +215,6 @@ def _was_warned(metadata: Mapping[str, Any]) -> bool:
     """Whether a signal came in the newest attempt at a run."""
     attempts, signals = metadata.get("attempts"), metadata.get("signals")
     newest = attempts[-1] if isinstance(attempts, list) and attempts else metadata
-    last = signals[-1] if isinstance(signals, list) and signals else None
+    told = [one for one in signals if isinstance(one, dict)] if isinstance(signals, list) else []
     began = str(newest.get("start_time")) if isinstance(newest, dict) else ""
-    return isinstance(last, dict) and str(last.get("time", "")) >= began
+    return any(str(one.get("time", "")) >= began for one in told)

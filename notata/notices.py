@@ -5,19 +5,21 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from notata import deadline, layout, lifecycle, messages, scheduler, speaking
+from notata import deadline, layout, lifecycle, messages, scheduler, signalled, speaking
 from notata.lifecycle import Metadata
 from notata.logwriter import LogWriter
 from notata.messages import now
+from notata.parking import held
 from notata.rankfolder import RankFolder
 from notata.signals import WARNINGS, Listener
 from notata.stored import read_json
 
-_MOST = 20  # of one run; SIGXCPU comes every second
 _HEAD_START = 0.15  # seconds that rank 0 has to say how the run ended; launchers soon kill
 
 
@@ -72,6 +74,8 @@ class Notices:
         self._elapsed = elapsed
         self._told: list[dict[str, Any]] = []
         self._earlier: list[Any] = []  # what the attempts before have noted
+        self._others: dict[int, list[dict[str, Any]]] = {}  # what other ranks told, on rank 0
+        self._lock = threading.RLock()  # held until the metadata say what was noted
         self._listener: Listener | None = None
 
     @property
@@ -97,9 +101,41 @@ class Notices:
         if self._listener is not None:
             self._listener.stop()
 
+    def packed(self) -> list[list[Any]]:
+        """What was noted until now, as rank 0 is told it.
+
+        Ranks: independent.
+        """
+        if self._listener is not None:
+            self._listener.settle()
+        return signalled.packed(self._told)
+
+    @contextmanager
+    def hearing(self, records: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+        """What the metadata are to say of all ranks' signals; meanwhile rank 0 notes none.
+
+        Args:
+            records: What each rank told when all closed the run; `signals`, as `packed` made it.
+
+        Ranks: root only.
+        """
+        told = {
+            rank: signalled.unpacked(record["signals"])
+            for rank, record in enumerate(records)
+            if rank and "signals" in record
+        }
+        with held(self._lock):
+            self._others |= told
+            yield {"signals": self._known()} if told else {}
+
+    def _known(self) -> list[Any]:
+        parallel = self._folder.topology.parallel
+        mine = [one | {"ranks": "0"} for one in self._told] if parallel else self._told
+        return self._earlier + signalled.joined(mine, self._others)
+
     def _note(self, number: int, ends: bool) -> None:
         """Write a signal down; if the process ends of it, that the run has failed, too."""
-        if len(self._told) >= _MOST and not ends:
+        if len(self._told) >= signalled.MOST_OF_A_RANK and not ends:
             return
         name, left = signal.Signals(number).name, deadline.seconds_left()
         limited = math.isfinite(left)
@@ -119,7 +155,8 @@ class Notices:
             blamed = reason and (lifecycle.blamed(0, reason) if place.parallel else reason)
             end = lifecycle.outcome_fields(lifecycle.FAILED, blamed, self._elapsed())
             says = ends and self._is_untold()
-            self._metadata.update({"signals": self._earlier + self._told} | (end if says else {}))
+            with held(self._lock):
+                self._metadata.update({"signals": self._known()} | (end if says else {}))
         if place.parallel and (self._folder.claimed or not place.is_root):
             end = {"status": lifecycle.FAILED, "failure_reason": reason, "end_time": now()}
             self._folder.note(signals=self._told, **(end if ends else {}))

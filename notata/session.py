@@ -252,6 +252,8 @@ class Session(Opened):
         told = mine | {"pieces": self.folder.pieces, "folder": self.folder.claimed}
         told["params"] = self._params_digest()
         told |= {"lost": self._log.lost} if self._log.lost else {}
+        noted = self.notices.packed()
+        told |= {"signals": noted} if noted else {}
         what = f"close run {self._run_id!r}"
         later = 0.0 if self.topology.is_root else _LATER
         patience = _PATIENCE + later if mine["status"] == lifecycle.COMPLETE else None
@@ -302,10 +304,11 @@ class Session(Opened):
             facts["log_lines_lost"] = sum(lost)
         said = (self.status, self.metadata.values.get("failure_reason"))
         new = said != (verdict["status"], verdict["reason"])
-        if new:
-            self._set_outcome(verdict, facts)
-        else:
-            self.metadata.update(facts)  # told inside the block already; now for all ranks
+        with self.notices.hearing(records) as signals:
+            if new:
+                self._set_outcome(verdict, facts | signals)
+            else:  # told inside the block already; now for all ranks
+                self.metadata.update(facts | signals)
         if any(lost):
             self._lost_told = lost[0]
         self._decided = True

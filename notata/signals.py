@@ -77,6 +77,14 @@ class Listener:
             _listeners.append(self)
             _ears.open(self.numbers)
 
+    def settle(self) -> None:
+        """Wait until what has come was heard, if anything has.
+
+        Ranks: independent.
+        """
+        if self.warned and self in _listeners:
+            _ears.settle()
+
     def stop(self) -> None:
         """Undo what the last listener of a signal needs no more.
 
@@ -87,8 +95,7 @@ class Listener:
         Ranks: independent.
         """
         if self in _listeners:
-            if self.warned:
-                _ears.settle()
+            self.settle()
             _listeners.remove(self)
             _ears.close()
 

@@ -11,7 +11,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from notata import layout, rankfiles, stored
+from notata import layout, rankfiles, signalled, stored
 from notata.ranges import expand, ranks_text
 
 _MOST = 4  # that are named: where more are silent, ranks were killed without being asked
@@ -85,7 +85,7 @@ def fell_silent(run: stored.StrPath, meta: Mapping[str, Any]) -> str | None:
         files = rankfiles.files_of(os.fspath(run), rank)
         record = stored.json_object(files.read(layout.RANK_RECORD))
         if record is None and rank == 0:  # it has none unless it wrote an array
-            record = {"signals": meta.get("signals")}
+            record = {"signals": signalled.came_to(0, meta.get("signals"))}
         told = record or {}
         if end := _signal_that_ended(told):
             signals.add(end)

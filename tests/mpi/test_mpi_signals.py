@@ -7,8 +7,9 @@ import time
 
 import pytest
 
-from notata import LogReader
+from notata import LogReader, merge
 from notata.messages import stamp_seconds
+from notata.ranges import expand
 
 pytestmark = pytest.mark.mpi
 
@@ -33,7 +34,18 @@ def test_a_rank_in_a_blocking_receive_notes_a_signal_at_once(launch, tmp_path):
     assert noted["time_left"] == pytest.approx(int(match[1]), abs=0.6)
     assert abs(end - noted["time_left"] - stamp_seconds(noted["time"])) < 2
     assert run.ranks[2].record == {}
+    assert run.meta["signals"] == [noted | {"ranks": "1"}]
     assert run.meta["status"] == "complete"
+
+
+def test_signals_of_all_ranks_are_in_the_metadata_once_the_run_is_closed(launch, tmp_path):
+    done = launch(RANKS, "signals", "all_warned", tmp_path, NOTATA_END_TIME=str(time.time() + 3000))
+    (mine,) = done.told[0]["said"]  # at once
+    assert (mine["signal"], mine["ranks"]) == ("SIGUSR1", "0")
+    run = LogReader(tmp_path / "log_a")
+    (own,) = (one for one in run.ranks[2].record["signals"] if one["signal"] == "SIGUSR2")
+    told = sorted(run.meta["signals"], key=lambda one: one["signal"])
+    assert told == [mine | {"ranks": "0-2"}, own | {"ranks": "2"}]
 
 
 def test_sigterm_in_a_blocking_receive_ends_the_rank(launch, tmp_path):
@@ -44,6 +56,9 @@ def test_sigterm_in_a_blocking_receive_ends_the_rank(launch, tmp_path):
     assert (record["status"], record["failure_reason"]) == ("failed", "ended by SIGTERM")
     assert run.meta["status"] == "failed"
     assert "ended by SIGTERM" in run.meta["failure_reason"]
+    merge(tmp_path / "log_a", unfinished=True)  # of ranks that closed it together with none
+    ranks = [one["ranks"] for one in run.meta["signals"] if one["signal"] == "SIGTERM"]
+    assert 1 in {rank for told in ranks for rank in expand(told)}
 
 
 def test_all_ranks_leave_in_the_same_step(launch, tmp_path):

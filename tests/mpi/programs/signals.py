@@ -3,6 +3,7 @@
 signals.py MODE OUT
 """
 
+import json
 import os
 import signal
 import threading
@@ -33,6 +34,24 @@ def blocked(out):
             WORLD.send("now", dest=1)
         if log.rank == 1:
             tell(before=log.should_stop, got=WORLD.recv(source=0), after=log.should_stop)
+        WORLD.Barrier()
+
+
+def all_warned(out):
+    """Every rank is warned at once, rank 2 twice; rank 0 looks what the metadata say before."""
+    with Logbook("a", base_dir=out) as log:
+        WORLD.Barrier()
+        for number in (signal.SIGUSR1, signal.SIGUSR2)[: 1 + (log.rank == 2)]:
+            os.kill(os.getpid(), number)
+            end = time.monotonic() + 20
+            while not log.should_stop and time.monotonic() < end:
+                time.sleep(0.01)
+        path, said = log.path / "metadata.json", {}
+        end = time.monotonic() + 20
+        while log.rank == 0 and "signals" not in said and time.monotonic() < end:
+            said = json.loads(path.read_text())
+            time.sleep(0.01)
+        tell(said=said.get("signals"))
         WORLD.Barrier()
 
 
@@ -103,5 +122,5 @@ def off_the_main_thread(out):
     tell(after=state() == before)
 
 
-modes = (blocked, ended, leaving, one_stays_away, one_breaks, off_the_main_thread)
+modes = (blocked, all_warned, ended, leaving, one_stays_away, one_breaks, off_the_main_thread)
 main({mode.__name__: mode for mode in modes})
