@@ -255,8 +255,9 @@ class Opened:
         """Go on in what this rank wrote before, and hear whether all ranks can."""
         failure: Exception | None = None
         try:
-            self.attempt.join(number)
-            self._take_up()
+            with self.disk.explaining(self._path):  # here, as rank 0 would say that it was its own
+                self.attempt.join(number)
+                self._take_up()
         except Exception as error:
             failure = error
         told = lifecycle.opening_record(self._path, self._params_digest(), failure)

@@ -319,4 +319,5 @@ class RankFolder:
                 os.close(descriptor)
             except OSError as error:
                 if not was_closed(error):
+                    self.disk.explain(error, os.path.join(self.path, layout.MANIFEST))
                     raise

@@ -269,26 +269,38 @@ class Session(Opened):
 
     def _note_end(self, mine: Record, trouble: list[BaseException]) -> Record:
         """Put this rank's verdict into its own record; the verdict fails if that fails."""
+        mine = self._but_for(self._let_go, mine, trouble)
+        return self._but_for(lambda: self._write_end(mine), mine, trouble)
+
+    def _but_for(
+        self, step: Callable[[], object], mine: Record, trouble: list[BaseException]
+    ) -> Record:
+        """This rank's verdict after a step; others wait to hear of it, whatever it met there."""
         try:
-            self.folder.close()  # NFS may have no room for its last lines, and says so now
-            self._log.settle(self.disk)
-            self._log.release()
-            self.folder.note(
-                status=mine["status"],
-                failure_reason=mine.get("reason"),
-                end_time=now(),
-                pieces=self.folder.pieces,
-                log_lines_lost=self._log.lost,
-                **self.folder.left(),
-            )
-            self.folder.sync()
-            if mine["status"] == lifecycle.FAILED and self.topology.comm is None:
-                speaking.note_failure(self.folder, str(mine.get("reason")), self.elapsed)
-        except Exception as error:  # the other ranks wait to hear of this one, whatever it met
+            step()
+        except Exception as error:
             trouble.append(error)
             if mine["status"] == lifecycle.COMPLETE:
-                mine = mine | failure.verdict(error)
+                return mine | failure.verdict(error)
         return mine
+
+    def _let_go(self) -> None:
+        self.folder.close()  # NFS may have no room for its last lines, and says so now
+        self._log.settle(self.disk)
+        self._log.release()
+
+    def _write_end(self, mine: Record) -> None:
+        self.folder.note(
+            status=mine["status"],
+            failure_reason=mine.get("reason"),
+            end_time=now(),
+            pieces=self.folder.pieces,
+            log_lines_lost=self._log.lost,
+            **self.folder.left(),
+        )
+        self.folder.sync()
+        if mine["status"] == lifecycle.FAILED and self.topology.comm is None:
+            speaking.note_failure(self.folder, str(mine.get("reason")), self.elapsed)
 
     def _decide(self, records: list[Record]) -> Record:
         """Settle the outcome; called on rank 0, with what all ranks told."""

@@ -272,6 +272,29 @@ def test_an_error_of_closing_tells_what_was_wrong_before(
     assert note.startswith("notata: besides, OSError: [Errno 28] No space left on device")
 
 
+def test_a_manifest_that_is_refused_when_it_is_closed_is_named_with_its_rank(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_as(0, 2, base).mark_complete()
+    log = open_as(1, 2, base)
+    log.array("T", [1.0])
+    close = os.close
+
+    def refuse(descriptor: int) -> None:
+        manifest_s = os.readlink(f"/proc/self/fd/{descriptor}").endswith("manifest.jsonl")
+        close(descriptor)
+        if manifest_s:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", refuse)
+        with pytest.raises(OSError, match=r"\(rank 1 on \S+\); free space .*manifest\.jsonl"):
+            log.mark_complete()
+    run = LogReader(log.path)
+    assert run.ranks[1].record["status"] == run.meta["status"] == "failed"
+    assert run.meta["failure_reason"].startswith("rank 1: [Errno 28]")
+
+
 def test_a_log_that_can_not_be_synced_is_counted_as_lost(
     base: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -72,6 +73,16 @@ def test_a_rank_that_cannot_go_on_is_told_to_all(launch, killed):
     meta = LogReader(killed / "log_a").meta
     assert meta["status"] == meta["attempts"][-1]["status"] == "failed"
     assert meta["failure_reason"].startswith("could not be gone on with: rank 2: ")
+
+
+def test_an_error_of_the_disk_is_said_to_be_of_the_rank_that_met_it(launch, killed):
+    manifest = killed / "log_a" / "ranks" / "rank_00002" / "manifest.jsonl"
+    manifest.unlink()
+    manifest.symlink_to("x" * 300)  # no disk takes such a name
+    done = launch(RANKS, "attempts", "one_cannot", killed)
+    for told in done.told.values():
+        assert re.search(r"\(rank 2 on \S+\); give it a", told["resuming"]["error"]["message"])
+        assert "rank 0 on" not in told["resuming"]["error"]["message"]
 
 
 def test_the_ranks_of_an_older_attempt_write_no_more(launch, launch_in, tmp_path):
