@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from notata import (
@@ -258,7 +259,11 @@ class Session(Opened):
         later = 0.0 if self.topology.is_root else _LATER
         patience = _PATIENCE + later if mine["status"] == lifecycle.COMPLETE else None
         claimed = self.folder.claimed
-        outcome = self._agreement.agree(what, told, self._decide, patience)
+        try:
+            outcome = self._agreement.agree(what, told, self._decide, patience)
+        except OSError:  # on rank 0, for all
+            self.status = lifecycle.FAILED
+            raise
         self.status = outcome["status"] if outcome else mine["status"]
         self._agreement.compare_clocks(self.metadata)
         if outcome or claimed:
@@ -302,6 +307,16 @@ class Session(Opened):
         if mine["status"] == lifecycle.FAILED and self.topology.comm is None:
             speaking.note_failure(self.folder, str(mine.get("reason")), self.elapsed)
 
+    def _say_unwritten(self, error: OSError, facts: Mapping[str, Any]) -> None:
+        """Say that the run failed, if the disk takes that, as it did not take the outcome.
+
+        It would seem to live, or to be killed, though its ranks end with this error.
+        """
+        told = str(failure.verdict(error)["reason"])
+        reason = lifecycle.blamed(0, told) if self.topology.parallel else told
+        with suppress(OSError):  # the one that is raised says more
+            self._set_outcome({"status": lifecycle.FAILED, "reason": reason}, facts)
+
     def _decide(self, records: list[Record]) -> Record:
         """Settle the outcome; called on rank 0, with what all ranks told."""
         records = clocks.by_rank_0(records, self.metadata.values.get("parallel", {}))
@@ -316,11 +331,15 @@ class Session(Opened):
             facts["log_lines_lost"] = sum(lost)
         said = (self.status, self.metadata.values.get("failure_reason"))
         new = said != (verdict["status"], verdict["reason"])
-        with self.notices.hearing(records) as signals:
-            if new:
-                self._set_outcome(verdict, facts | signals)
-            else:  # told inside the block already; now for all ranks
-                self.metadata.update(facts | signals)
+        try:
+            with self.notices.hearing(records) as signals:
+                if new:
+                    self._set_outcome(verdict, facts | signals)
+                else:  # told inside the block already; now for all ranks
+                    self.metadata.update(facts | signals)
+        except OSError as error:
+            self._say_unwritten(error, facts)
+            raise
         if any(lost):
             self._lost_told = lost[0]
         self._decided = True

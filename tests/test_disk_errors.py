@@ -295,6 +295,32 @@ def test_a_manifest_that_is_refused_when_it_is_closed_is_named_with_its_rank(
     assert run.meta["failure_reason"].startswith("rank 1: [Errno 28]")
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_run_whose_outcome_was_refused_once_has_failed(
+    base: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    log = open_as(0, size, base) if size > 1 else Logbook("run", base)
+    rename, refused = os.replace, []
+
+    def refuse(source: Any, target: Any, **options: Any) -> None:
+        if os.fspath(target).endswith("metadata.json") and not refused:
+            refused.append(target)
+            raise OSError(errno.EIO, os.strerror(errno.EIO), target)
+        rename(source, target, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refuse)
+        with pytest.raises(OSError, match="Input/output error") as caught:
+            log.mark_complete()
+    meta = LogReader(log.path).meta
+    assert (meta["status"], log.status) == ("failed", "failed")
+    assert meta["failure_reason"] == ("rank 0: " if size > 1 else "") + str(caught.value)
+    assert litter(log.path) == []
+    log.mark_complete()  # once there is room again
+    meta = LogReader(log.path).meta
+    assert (meta["status"], "failure_reason" in meta) == ("complete", False)
+
+
 def test_a_log_that_can_not_be_synced_is_counted_as_lost(
     base: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

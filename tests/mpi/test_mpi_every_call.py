@@ -47,6 +47,7 @@ VICTIM = Path(__file__).parents[1] / "allverbs.py"
 STRIDE = 3 * int(os.environ.get("NOTATA_SWEEP", "16"))
 STRIDE = 1 if STRIDE == 3 else STRIDE
 SIZE = 2
+TRIES = 3  # MPI itself makes some calls as often as it happens, which shifts the count
 
 
 def job(
@@ -129,14 +130,19 @@ def test_a_rank_that_dies_at_any_call_loses_nothing(
     def kill(point: Point) -> tuple[Path, int]:
         folder = tmp_path / f"{point.call}-{point.number}"
         options = [*strace([point.call]), *kill_at(point)]
-        return folder, job(mpich, folder / "base", folder / "told", rank, options, kind=kind)
+        for _ in range(TRIES):
+            shutil.rmtree(folder, ignore_errors=True)
+            status = job(mpich, folder / "base", folder / "told", rank, options, kind=kind)
+            if status != 0:
+                break
+        return folder, status
 
     wrong, missed = [], []
     with ThreadPoolExecutor(2) as pool:
         for point, (folder, status) in zip(chosen, pool.map(kill, chosen), strict=True):
             base, told = folder / "base", folder / "told"
             try:
-                if status == 0:  # MPI itself makes some calls as often as it happens
+                if status == 0:
                     missed.append(point)
                     continue
                 assert "close" not in newest(acknowledged(Path(f"{told}.{rank}")))
@@ -202,11 +208,21 @@ def test_a_rank_is_told_of_an_error_at_any_call_and_so_is_the_other(
     chosen = tried[rank * stride // 2 :: stride]
     print(f"{kind}, rank {rank} of {SIZE}: {len(tried)} errors, of which {len(chosen)} are tried")
 
-    def refuse(which: tuple[Point, str]) -> tuple[Path, int]:
+    def refuse(which: tuple[Point, str]) -> tuple[Path, int | str]:
         point, error = which
         folder = tmp_path / f"{point.call}-{point.number}-{error}"
+        status: int | str = 0
         options = strace([point.call], *fail_at(point, error), to=f"{folder}.calls")
-        return folder, job(mpich, folder / "base", folder / "told", rank, options, *how, kind=kind)
+        for _ in range(TRIES):
+            shutil.rmtree(folder, ignore_errors=True)
+            base, told = folder / "base", folder / "told"
+            try:
+                status = job(mpich, base, told, rank, options, *how, kind=kind)
+            except pytest.fail.Exception as hang:  # maybe of MPI, if a call of its own was refused
+                status = str(hang)
+            if refused(Path(f"{folder}.calls"), base):
+                break
+        return folder, status
 
     wrong, missed = [], []
     with ThreadPoolExecutor(2) as pool:
@@ -214,9 +230,9 @@ def test_a_rank_is_told_of_an_error_at_any_call_and_so_is_the_other(
             base, told = folder / "base", folder / "told"
             try:
                 if not refused(Path(f"{folder}.calls"), base):
-                    missed.append(point)  # MPI itself makes some calls as often as it happens
+                    missed.append(point)
                     continue
-                assert status == 0
+                assert status == 0, status
                 check_errors(base, told, rank, kind, point.call)
                 shutil.rmtree(folder)
             except Exception as why:
@@ -244,12 +260,16 @@ def test_what_was_promised_to_two_ranks_outlives_the_power(
         print(f"rank {rank}, {durability}: {len(points)} points, {len(chosen)} are tried")
         wrong, missed = [], []
         for point in chosen:
-            name = f"{point.call}-{point.number}"
-            base, told = power.path / name, tmp_path / f"told-{name}"
-            power.settle()
             options = [*strace([point.call]), *kill_at(point)]
-            if job(mpich, base, told, rank, options, durability) == 0:
-                missed.append(point)  # MPI itself makes some calls as often as it happens
+            for again in range(TRIES):
+                name = f"{point.call}-{point.number}-{again}"
+                base, told = power.path / name, tmp_path / f"told-{name}"
+                power.settle()
+                if status := job(mpich, base, told, rank, options, durability):
+                    break
+                shutil.rmtree(base)
+            if status == 0:
+                missed.append(point)
                 continue
             power.cut(AT_ONCE)
             try:
