@@ -1,11 +1,13 @@
-"""What goes on beside the program: one daemon thread for all runs, there while something needs it.
+"""What goes on beside the program: daemon threads for all runs, there while something needs them.
 
-It stays for a minute longer, so that a sweep of short runs does not start and end it for each.
+One may touch files, and so may wait for a file server that gives no answer. What must go on then is
+done in the other one, where nothing waits.
 
-It wakes at the times that were asked for, and at once for each byte that comes through its pipe:
-that is how a signal reaches it while the main thread is stuck in a call of C.
+A thread stays for a minute longer, so that a sweep of short runs does not start and end it for
+each. It wakes at the times that were asked for, and at once for each byte that comes through its
+pipe: that is how a signal reaches it while the main thread is stuck in a call of C.
 
-The thread ends before each fork and goes on after it, in the parent alone.
+The threads end before each fork and go on after it, in the parent alone.
 """
 
 from __future__ import annotations
@@ -21,8 +23,10 @@ from collections.abc import Callable
 
 from notata.descriptors import BELLS, out_of_the_way, was_closed
 
-_JOIN = 1.0  # seconds that a fork waits for the thread, which may hang in a dead file server
-_LONGEST = 60.0  # seconds until the thread looks again whether there is anything to do
+FILES, LOOKS = "files", "looks"  # the thread that may touch files, and the one that may not
+
+_JOIN = 1.0  # seconds that a fork waits for a thread, which may hang in a dead file server
+_LONGEST = 60.0  # seconds until a thread looks again whether there is anything to do
 _BELL, _SETTLE = 0, 255  # no signals
 
 
@@ -32,8 +36,11 @@ class Task:
     The method that does it is not held: a task is over, too, when its object is gone.
     """
 
-    def __init__(self, call: Callable[[int], object], seconds: float | None) -> None:
+    def __init__(
+        self, call: Callable[[int], object], seconds: float | None, lane: str = FILES
+    ) -> None:
         self.due = float("inf") if seconds is None else time.monotonic() + seconds
+        self.lane = lane
         self._call = weakref.WeakMethod(call)
         self._seconds = seconds
 
@@ -58,23 +65,22 @@ class Task:
 
         Ranks: independent.
         """
-        global _thread_now
         with _lock:
             _tasks[id(self)] = self
-            if _thread_now is None:
-                _thread_now = _Thread(_pipe())
-            elif self.due < _thread_now.wakes:
-                self.ring(_BELL)
-            return _thread_now.writing
+            if self.lane not in _threads:
+                _threads[self.lane] = _Thread(self.lane, _pipe())
+            elif self.due < _threads[self.lane].wakes:
+                self.ring(_BELL, self.lane)
+            return _threads[self.lane].writing
 
     @staticmethod
-    def ring(byte: int) -> None:
-        """Wake the thread with a byte, if it is there.
+    def ring(byte: int, lane: str = FILES) -> None:
+        """Wake a thread with a byte, if it is there.
 
         Ranks: independent.
         """
         for _ in range(2):
-            thread = _thread_now
+            thread = _threads.get(lane)
             if thread is None:
                 return
             with contextlib.suppress(OSError):
@@ -103,12 +109,13 @@ class Task:
 
 
 class _Thread:
-    """The thread.
+    """A thread.
 
     It is started without the handshake of `threading.Thread`, for which the program would wait.
     """
 
-    def __init__(self, pipe: tuple[int, int]) -> None:
+    def __init__(self, lane: str, pipe: tuple[int, int]) -> None:
+        self._lane = lane
         self.reading, self.writing = pipe
         self.wakes = 0.0  # when it looks at its tasks again by itself
         self._paused = self._lost = False
@@ -135,19 +142,18 @@ class _Thread:
 
     def give_way(self) -> None:
         """Let a thread with a new pipe take the place of this one, whose pipe is gone."""
-        global _thread_now
         with _lock:
             self._lost = True
-            if _thread_now is self:
-                _thread_now = _Thread(_pipe())
+            if _threads.get(self._lane) is self:
+                _threads[self._lane] = _Thread(self._lane, _pipe())
 
     def _run(self) -> None:
         try:
             poll = select.poll()
             poll.register(self.reading, select.POLLIN)
-            while not (self._paused or self._lost) and (_tasks or not self._retire()):
+            while not (self._paused or self._lost) and (self._tasks() or not self._retire()):
                 now = time.monotonic()
-                self.wakes = min([*(task.due for task in list(_tasks.values())), now + _LONGEST])
+                self.wakes = min([*(task.due for task in self._tasks()), now + _LONGEST])
                 ready = poll.poll(max(0.0, self.wakes - now) * 1000)
                 if self._lost:
                     break
@@ -164,13 +170,12 @@ class _Thread:
 
     def _retire(self) -> bool:
         """Give up the place, if there is still nothing to do; not while a fork is under way."""
-        global _thread_now
         if not _lock.acquire(blocking=False):
             return False
         try:
-            if _tasks or _thread_now is not self:
+            if self._tasks() or _threads.get(self._lane) is not self:
                 return False
-            _thread_now = None
+            del _threads[self._lane]
             return True
         finally:
             _lock.release()
@@ -180,8 +185,11 @@ class _Thread:
             with contextlib.suppress(OSError):
                 os.close(descriptor)
 
+    def _tasks(self) -> list[Task]:
+        return [task for task in list(_tasks.values()) if task.lane == self._lane]
+
     def _do(self, data: bytes) -> None:
-        for task in list(_tasks.values()):
+        for task in self._tasks():
             if task.heeds_bytes:
                 for byte in data:
                     task.run(byte)
@@ -192,7 +200,7 @@ class _Thread:
 _lock = threading.RLock()  # a signal handler that forks may find it held by its own thread
 _tasks: dict[int, Task] = {}
 _waiting: list[_thread.LockType] = []
-_thread_now: _Thread | None = None
+_threads: dict[str, _Thread] = {}
 
 
 def _pipe() -> tuple[int, int]:
@@ -203,23 +211,21 @@ def _pipe() -> tuple[int, int]:
 def _before_fork() -> None:
     # Held until after the fork, so that no other thread starts one in between.
     _lock.acquire()
-    if _thread_now is not None:
-        _thread_now.pause(_JOIN)
+    for thread in list(_threads.values()):
+        thread.pause(_JOIN)
 
 
 def _after_fork_in_parent() -> None:
-    global _thread_now
-    if _thread_now is not None:
-        _thread_now = _Thread((_thread_now.reading, _thread_now.writing))
+    for lane, thread in list(_threads.items()):
+        _threads[lane] = _Thread(lane, (thread.reading, thread.writing))
     _lock.release()
 
 
 def _after_fork_in_child() -> None:
-    global _thread_now
     _tasks.clear()
-    if _thread_now is not None:
-        _thread_now.close()
-        _thread_now = None
+    for thread in _threads.values():
+        thread.close()
+    _threads.clear()
     _lock.release()
 
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Any
 
 from notata import layout, vigil
+from notata.aborting import end_job
 from notata.aside import Aside, tidy
 from notata.logwriter import LogWriter
 from notata.rankfolder import RankFolder
@@ -23,6 +24,10 @@ _HEAD_START = 1.0  # seconds that ranks have to write their stacks, and rank 0 t
 # can't is ended.
 _LAST_RESORT, _LOOKS = 4.0, 3
 _PAUSE = 0.1  # seconds between two looks for the stacks of other ranks
+# Seconds that a silent rank has to write down what there is to say. After them a disk that gives no
+# answer keeps nobody from ending the job; nor do, a moment later, standard error and MPI.
+_LAST_WORDS, _MOMENT = 120.0, 5.0
+_NOWHERE = 2**31 - 1  # a descriptor of no file: what faulthandler writes to it can't be waited for
 
 
 def seconds(timeout: Any = None) -> float:
@@ -46,12 +51,15 @@ def seconds(timeout: Any = None) -> float:
 class Watchdog:
     """Has it written down where its process stands when that is silent for too long.
 
-    A log line and a tick are signs of life. They are looked at beside the program, in the thread of
-    `vigil`. Where the program holds Python's lock for all that time, in an extension, that thread
-    can't run: then `faulthandler` writes the stacks, from a thread without Python, into a file that
-    is open from the beginning; to standard error where that can't be made. If the job is to end,
-    it ends this process with status 1, so that the launcher ends the others: later than ranks that
-    can run have written down why, and before they give up waiting for its stacks.
+    A log line and a tick are signs of life. They are looked at beside the program, in a thread of
+    `vigil` that touches no file: a rank that computes on must not be taken for a silent one while a
+    file server pauses. What there is to write is written in the other one.
+
+    Where the program holds Python's lock for all that time, in an extension, neither can run: then
+    `faulthandler` writes the stacks, from a thread without Python, into a file that is open from
+    the beginning; to standard error where that can't be made. If the job is to end, it ends this
+    process with status 1, so that the launcher ends the others: later than ranks that can run have
+    written down why, and before they give up waiting for its stacks.
     """
 
     def __init__(
@@ -78,19 +86,36 @@ class Watchdog:
         self._path = os.path.join(folder.path if place.parallel else folder.run, layout.STACKS)
         self._head_start = _HEAD_START * (1 if place.is_root else 2)
         self._aside: Aside | None = None  # where stacks go that Python can't write
+        self._target = self._open_aside()
         self._seen, self._since = log.signs, time.monotonic()
-        self._told = False
-        self._lock = threading.Lock()  # held while it looks
+        self._noted, self._told = self._seen, False
+        self._stopped = self._ending = False
+        self._lock = threading.Lock()  # never held while a file is touched
+        self._busy = threading.Lock()  # held while files are
         self._pause = min(timeout / 10, _SOONEST)
         self._arm()
-        self._task = vigil.Task(self._look, self._pause)
-        self._task.start()
+        self._tasks = (
+            vigil.Task(self._look, self._pause, vigil.LOOKS),
+            vigil.Task(self._act, self._pause),
+        )
+        for task in self._tasks:
+            task.start()
 
     def spare(self) -> None:
         """Let the job live, whatever comes: this rank waits for the others at the run's end."""
+        self._withdraw()
         with self._lock:
-            self._give_up = None
-            self._arm()
+            if not self._ending:
+                self._arm()
+
+    def _withdraw(self) -> None:
+        """Let the job not be ended; where that has begun, wait for it."""
+        with self._lock:
+            if not self._ending:
+                self._give_up = None
+                return
+        with self._busy:
+            pass
 
     def wait_for_stacks(self) -> None:
         """Wait for those of ranks that can't run Python, which come as these ranks are ended.
@@ -108,10 +133,14 @@ class Watchdog:
 
     def stop(self) -> None:
         """Watch no more."""
-        self._task.stop()
+        self._withdraw()
         with self._lock:
-            self._timeout = float("inf")
-            faulthandler.cancel_dump_traceback_later()
+            self._stopped = True
+            if not self._ending:
+                faulthandler.cancel_dump_traceback_later()
+        for task in self._tasks:
+            task.stop()
+        with self._busy:
             self._note_going_on()
             if self._aside is not None:
                 with suppress(OSError):
@@ -119,27 +148,61 @@ class Watchdog:
                 self._aside = None
 
     def _look(self, _: int) -> None:
+        """See whether there was a sign of life. Nothing here waits for a disk."""
         with self._lock:
-            if self._timeout == float("inf"):
+            if self._stopped:
                 return
-            self._arm()
-            give_up, silent = self._give_up, time.monotonic() - self._since
             if self._log.signs != self._seen:
                 self._seen, self._since = self._log.signs, time.monotonic()
-                self._note_going_on()
-            elif not self._told and silent >= self._timeout:
-                self._told = True
-                self._attempt(self._write, silent)
-            elif self._told and give_up and silent >= self._timeout + self._head_start:
-                give_up(self._where(silent))
+            self._arm()
+            silent = time.monotonic() - self._since
+            if self._give_up is None or silent < self._timeout + _LAST_WORDS:
+                return
+            self._ending = True
+        with suppress(OSError, ValueError, RuntimeError):
+            faulthandler.dump_traceback_later(_MOMENT, file=_NOWHERE, exit=True)
+        place = self._folder.topology
+        why = f"rank {place.rank} gave no sign of life for {silent:.0f} s, and a disk no answer"
+        end_job(place.comm, f"ending the job: {why}")
 
     def _arm(self) -> None:
-        target: Any = self._open_aside() or sys.__stderr__
         ends = self._give_up is not None
         later = _LOOKS * self._pause + _LAST_RESORT if ends else 2 * self._pause
-        seconds = self._timeout + later
         with suppress(OSError, ValueError, AttributeError, RuntimeError):  # no standard error
-            faulthandler.dump_traceback_later(seconds, file=target, exit=ends)
+            # By its number: of a file object `faulthandler` would flush what the program has there.
+            target = self._target or sys.__stderr__.fileno()  # type: ignore[union-attr]
+            faulthandler.dump_traceback_later(self._timeout + later, file=target, exit=ends)
+
+    def _act(self, _: int) -> None:
+        """Write down what there is to say; it may take as long as a file server gives no answer."""
+        if not self._busy.acquire(blocking=False):
+            return  # a fork has left an older thread behind, which still waits
+        try:
+            if not self._stopped:
+                self._target = self._open_aside()
+                self._say(*self._silence())
+        finally:
+            self._busy.release()
+
+    def _silence(self) -> tuple[int, float]:
+        """The number of signs of life, and for how many seconds there was none."""
+        with self._lock:
+            signs = self._log.signs
+            return signs, time.monotonic() - self._since if signs == self._seen else 0.0
+
+    def _say(self, signs: int, silent: float) -> None:
+        if signs != self._noted:
+            self._noted = signs
+            self._note_going_on()
+        elif not self._told and silent >= self._timeout:
+            self._told = True
+            self._attempt(self._write, silent)
+        elif self._told and silent >= self._timeout + self._head_start:
+            with self._lock:
+                give_up = self._give_up
+                self._ending = give_up is not None
+            if give_up is not None:
+                give_up(self._where(silent))
 
     def _open_aside(self) -> int:
         """The descriptor of the file that is made for it; 0 where it can't be."""

@@ -63,16 +63,22 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "runs"
 
 
+FuseServer = tuple[Path, "subprocess.Popen[bytes]"]
+
+
 @pytest.fixture
-def fuse_mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts one folder any number of times, each with locks of the kind that is asked for."""
+def fuse_server(tmp_path: Path) -> Iterator[Callable[[str], FuseServer]]:
+    """Mounts one folder any number of times, each by a server of its own.
+
+    Each has locks of the kind that is asked for.
+    """
     if os.geteuid() != 0 or not os.path.exists("/dev/fuse") or not find_spec("mfusepy"):
         pytest.skip("needs root, /dev/fuse, Debian's fuse3 and mfusepy")
     shown = tmp_path / "shown"
     shown.mkdir()
     with ExitStack() as mounts:
 
-        def mount(kind: str) -> Path:
+        def mount(kind: str) -> FuseServer:
             point = tmp_path / f"mount-{len(os.listdir(tmp_path))}"
             point.mkdir()
             program = [sys.executable, str(Path(__file__).parent / "fuse_locks.py")]
@@ -84,9 +90,15 @@ def fuse_mount(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
                         "FUSE can't be mounted here: Debian's fuse3 is missing, or forbidden"
                     )
                 time.sleep(0.02)
-            return point
+            return point, server
 
         yield mount
+
+
+@pytest.fixture
+def fuse_mount(fuse_server: Callable[[str], FuseServer]) -> Callable[[str], Path]:
+    """The same, for those that need the folders alone."""
+    return lambda kind: fuse_server(kind)[0]
 
 
 def _unmount(server: subprocess.Popen[bytes], point: Path) -> None:

@@ -227,6 +227,28 @@ def test_a_run_that_is_watched_ends_as_others_do(tmp_path: Path, watched: str) -
     assert metadata(tmp_path / "log_a")["status"] == "complete"
 
 
+def test_stacks_of_a_rank_that_can_not_run_python_have_a_file_all_the_same(tmp_path: Path) -> None:
+    done = run(
+        """
+        import ctypes
+        log = Logbook("a", ".")
+        log.watch(0.5)
+        close_all()
+        own = open_own()
+        end = time.monotonic() + 1
+        while time.monotonic() < end:
+            log.tick()
+        ctypes.PyDLL(None).sleep(3)  # holds Python's lock
+        (aside,) = log.path.glob(".notata-stacks/*")
+        assert "most recent call first" in aside.read_text()
+        log.mark_complete()
+        assert_untouched(own)
+        """,
+        tmp_path,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_sigterm_says_why_the_run_ended(tmp_path: Path) -> None:
     done = run(
         """

@@ -24,14 +24,16 @@ LONG_AGO = 1e9
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Begin without the thread that runs of earlier tests, never closed, keep."""
+    """Begin without the threads that runs of earlier tests, never closed, keep."""
     monkeypatch.setattr(vigil, "_LONGEST", 0.05)
     vigil._tasks.clear()
-    thread = vigil._thread_now
-    vigil.Task.ring(0)
-    assert wait_for(lambda: vigil._thread_now is None)
-    if thread is not None:
+    threads = list(vigil._threads.values())
+    for lane in (vigil.FILES, vigil.LOOKS):
+        vigil.Task.ring(0, lane)
+    assert wait_for(lambda: not vigil._threads)
+    for thread in threads:
         thread._ended.acquire()
+    if threads:
         time.sleep(0.3)  # between that and the end for the kernel there is nothing to wait for
 
 
@@ -100,6 +102,23 @@ def test_one_thread_serves_all_runs_and_ends_with_the_last(base: Path) -> None:
     for log in logs:
         log.mark_complete()
     assert wait_for(lambda: system_threads() == before)
+
+
+@pytest.mark.usefixtures("fast")
+def test_all_watchdogs_share_one_thread_more_which_ends_with_the_last(base: Path) -> None:
+    logs = [Logbook(f"n{n}", base) for n in range(5)]
+    assert set(vigil._threads) == {vigil.FILES}
+    before = system_threads()
+    for log in logs:
+        log.watch(600)
+    assert set(vigil._threads) == {vigil.FILES, vigil.LOOKS}
+    assert system_threads() == before + 2  # and the one of faulthandler's timer
+    for log in logs:
+        log.watch(0)
+    assert wait_for(lambda: set(vigil._threads) == {vigil.FILES})
+    assert wait_for(lambda: system_threads() == before)
+    for log in logs:
+        log.mark_complete()
 
 
 def test_a_sign_that_nobody_holds_is_given_no_more(base: Path) -> None:
@@ -187,7 +206,7 @@ log = Logbook("a", "out")
 for _ in range(20):
     child = os.fork()
     if child == 0:
-        assert not vigil._tasks and vigil._thread_now is None
+        assert not vigil._tasks and not vigil._threads
         assert len(os.listdir("/proc/self/task")) == 1
         other = Logbook(f"child_{os.getpid()}", "out")
         assert len(vigil._tasks) >= 1
