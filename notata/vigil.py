@@ -37,12 +37,35 @@ class Task:
     """
 
     def __init__(
-        self, call: Callable[[int], object], seconds: float | None, lane: str = FILES
+        self,
+        call: Callable[[int], object],
+        seconds: float | None,
+        lane: str = FILES,
+        rest: Callable[[], object] | None = None,
     ) -> None:
+        """Prepare.
+
+        Args:
+            call: Does it; given 0, or the byte that has come.
+            seconds: How often; None for each byte.
+            lane: The thread that does it.
+            rest: Called before a fork, for what can't go through one; the call comes after it.
+        """
         self.due = float("inf") if seconds is None else time.monotonic() + seconds
         self.lane = lane
         self._call = weakref.WeakMethod(call)
+        self._rest = None if rest is None else weakref.WeakMethod(rest)
         self._seconds = seconds
+
+    def rest(self) -> None:
+        """Have nothing of it left that a fork would break."""
+        if self._rest is not None and (rest := self._rest()) is not None:
+            rest()
+
+    @property
+    def rested(self) -> bool:
+        """Whether that took anything away."""
+        return self._rest is not None
 
     def run(self, byte: int) -> None:
         """Do it once; what it raises is nobody's."""
@@ -213,9 +236,13 @@ def _before_fork() -> None:
     _lock.acquire()
     for thread in list(_threads.values()):
         thread.pause(_JOIN)
+    for task in list(_tasks.values()):
+        task.rest()
 
 
 def _after_fork_in_parent() -> None:
+    for task in [task for task in list(_tasks.values()) if task.rested]:
+        task.run(0)  # here: the program may hold Python's lock before a thread has begun
     for lane, thread in list(_threads.items()):
         _threads[lane] = _Thread(lane, (thread.reading, thread.writing))
     _lock.release()

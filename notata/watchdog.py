@@ -90,12 +90,14 @@ class Watchdog:
         self._seen, self._since = log.signs, time.monotonic()
         self._noted, self._told = self._seen, False
         self._stopped = self._ending = False
-        self._lock = threading.Lock()  # never held while a file is touched
+        self._pid = os.getpid()
+        # Never held while a file is touched; a signal handler that forks may find it held.
+        self._lock = threading.RLock()
         self._busy = threading.Lock()  # held while files are
         self._pause = min(timeout / 10, _SOONEST)
         self._arm()
         self._tasks = (
-            vigil.Task(self._look, self._pause, vigil.LOOKS),
+            vigil.Task(self._look, self._pause, vigil.LOOKS, rest=self._rest),
             vigil.Task(self._act, self._pause),
         )
         for task in self._tasks:
@@ -103,6 +105,8 @@ class Watchdog:
 
     def spare(self) -> None:
         """Let the job live, whatever comes: this rank waits for the others at the run's end."""
+        if os.getpid() != self._pid:
+            return  # forked off: it is its parent that is watched
         self._withdraw()
         with self._lock:
             if not self._ending:
@@ -133,6 +137,8 @@ class Watchdog:
 
     def stop(self) -> None:
         """Watch no more."""
+        if os.getpid() != self._pid:
+            return
         self._withdraw()
         with self._lock:
             self._stopped = True
@@ -146,6 +152,10 @@ class Watchdog:
                 with suppress(OSError):
                     self._aside.close()
                 self._aside = None
+
+    def _rest(self) -> None:
+        """Set no timer over a fork: the child would wait for the parent's to end, for ever."""
+        faulthandler.cancel_dump_traceback_later()
 
     def _look(self, _: int) -> None:
         """See whether there was a sign of life. Nothing here waits for a disk."""
@@ -179,10 +189,18 @@ class Watchdog:
             return  # a fork has left an older thread behind, which still waits
         try:
             if not self._stopped:
-                self._target = self._open_aside()
+                self._aim(self._open_aside())
                 self._say(*self._silence())
         finally:
             self._busy.release()
+
+    def _aim(self, target: int) -> None:
+        """Have stacks go where they can, where the program has closed what they would go to."""
+        if target != self._target:
+            with self._lock:
+                self._target = target
+                if not (self._stopped or self._ending):
+                    self._arm()
 
     def _silence(self) -> tuple[int, float]:
         """The number of signs of life, and for how many seconds there was none."""

@@ -275,3 +275,49 @@ def test_stacks_that_cannot_be_written_keep_nobody_from_watching(
         said: list[str] = []
         until(lambda: said.append(capfd.readouterr().err) or "stacks.txt" in "".join(said))
         assert watchdogs() == 1
+
+
+@pytest.mark.parametrize("child", ["log.mark_failed('NaN')", "log.watch(300)", "pass"])
+def test_a_forked_child_of_a_rank_that_is_watched_goes_on(tmp_path: Path, child: str) -> None:
+    """`faulthandler` would have it wait for a thread of its parent, whose timer is set again."""
+    code = f"""
+        import ctypes, os, signal
+        from notata import Logbook
+        log = Logbook("x")
+        log.watch(timeout=0.5)
+        for _ in range(3):
+            pid = os.fork()
+            if pid == 0:
+                signal.alarm(30)
+                {child}
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+        ctypes.PyDLL(None).sleep(3)  # holds Python's lock
+        os._exit(0)
+    """
+    done = program(code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    if child != "log.watch(300)":  # which has a file of its own, at the same place
+        ((stand,),) = survey(str(tmp_path / "outputs" / "log_x"), 1).groups
+        assert stand.frames
+
+
+def test_a_program_that_becomes_a_daemon_is_watched_if_it_asks_for_it(tmp_path: Path) -> None:
+    code = """
+        import os, signal, time
+        from notata import Logbook
+        with Logbook("x") as log:
+            log.watch(timeout=600)
+            if os.fork():
+                os._exit(0)
+            signal.alarm(30)
+            log.watch(timeout=0.3)
+            while not (log.path / "stacks.txt").exists():
+                time.sleep(0.05)
+            log.tick()
+    """
+    done = program(code, tmp_path)  # until nobody has its output open
+    assert done.stderr == ""
+    run = tmp_path / "outputs" / "log_x"
+    assert survey(str(run), 1).went_on == [0]
+    assert LogReader(run).meta["status"] == "complete"
