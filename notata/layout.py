@@ -43,6 +43,7 @@ RUN_PREFIX = "log_"
 TEMP_PREFIX = ".notata-"
 SPEAKER = TEMP_PREFIX + "speaker"  # held by the rank that writes metadata.json in rank 0's place
 STACKS_ASIDE = f"{TEMP_PREFIX}stacks"  # the same as stacks.txt, of ranks that can't run Python
+STUCK = f"{RANKS}/{TEMP_PREFIX}stuck-"  # and the attempt: claims to look where all are stuck
 PRUNED = f"{TEMP_PREFIX}pruned"  # the ranks' folders while a pruning deletes them
 NAME_BYTES = 255  # the longest name that ext4, xfs, Lustre, GPFS and NFS take
 

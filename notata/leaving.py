@@ -29,18 +29,27 @@ class Part(Session):
             give_up = self._end_stuck if abort else None
             self._watchdog = Watchdog(timeout, self._log, self.folder, give_up)
 
-    def _end_stuck(self, reason: str) -> None:
-        """End the job of ranks that are stuck; called by the watchdog."""
-        stuck: Record = {"status": lifecycle.FAILED, "reason": reason}
+    def _end_stuck(self, watchdog: Watchdog, silent: float) -> None:
+        """End the job of ranks that are stuck; called by the watchdog.
+
+        One of them looks where all stand, and ends it. The others do so only if that one doesn't,
+        and know nothing then but where they stand themselves.
+        """
+        reason = f"no sign of life for {silent:.0f} s"
         try:
+            collects = speaking.collects(self.folder)
+            reason += f": {watchdog.where(everybody=collects)}"
+            stuck: Record = {"status": lifecycle.FAILED, "reason": reason}
             if self.topology.parallel:
                 self._note_end(stuck, [])
+            if not collects:
+                watchdog.wait_for_collector()
             if self.topology.is_root:
                 self._apply(stuck)
             elif not self.attempt.outdated:
                 speaking.speak_for_root(self._path, reason, self.elapsed, self.disk)
-            if self._watchdog is not None:
-                self._watchdog.wait_for_stacks()
+            if collects:
+                watchdog.wait_for_stacks()
         finally:
             end_job(self.topology.comm, f"ending the job: {reason}")
 

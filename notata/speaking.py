@@ -45,6 +45,23 @@ def speak_for_root(path: str, reason: str, elapsed: float, disk: Disk | None = N
     return _speak(path, _has_not_ended, reason, elapsed, disk or Disk())
 
 
+def collects(folder: RankFolder) -> bool:
+    """Whether this rank, of all that are stuck, is the one that looks where the others stand.
+
+    That is the first that asks, in each attempt at a run. If each of thousands looked, they would
+    ask the disk for millions of files at once.
+
+    Ranks: independent.
+    """
+    if not folder.topology.parallel:
+        return True
+    try:
+        files.create(os.path.join(folder.run, f"{layout.STUCK}{folder.attempt.number}"), b"")
+    except OSError:  # there already, most of the time
+        return False
+    return True
+
+
 _SPEAKING_SECONDS = 2.0  # how long a rank lets another one speak
 
 

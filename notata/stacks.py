@@ -6,7 +6,7 @@ import faulthandler
 import os
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -106,12 +106,21 @@ def note_going_on(path: str) -> None:
     files.append_line(path, aside.going_on())
 
 
-def read(run: str, size: int) -> dict[int, Stand]:
+def last(path: str) -> Stand | None:
+    """The newest stacks in a file of them, if there are any.
+
+    Ranks: independent.
+    """
+    return _last(path, "")
+
+
+def read(run: str, size: int, ranks: Container[int] | None = None) -> dict[int, Stand]:
     """Where each rank stood last, for those that wrote it down in the newest attempt at the run.
 
     Args:
         run: The run's folder.
         size: Number of its ranks.
+        ranks: Those that are looked at; all of them by default.
 
     Ranks: independent.
     """
@@ -121,6 +130,8 @@ def read(run: str, size: int) -> dict[int, Stand]:
     began = _newest_attempt(run)
     found: dict[int, Stand] = {}
     for rank in sorted(paths.keys() | left.keys()):
+        if ranks is not None and rank not in ranks:
+            continue
         both = [_last(paths[rank], began)] if rank in paths else []
         both += [_by_timer(left[rank], rank, began)] if rank in left else []
         # A process that ends while it writes its stacks leaves a head without any.
@@ -206,25 +217,30 @@ class Survey(NamedTuple):
     silent: list[int]
 
 
-def survey(run: str, size: int) -> Survey:
+def survey(run: str, size: int, ranks: Container[int] | None = None) -> Survey:
     """See which ranks of a run stand where.
 
     Args:
         run: The run's folder.
         size: Number of its ranks.
+        ranks: Those that are looked at; all of them by default.
 
     Ranks: independent.
     """
-    stands = read(run, size)
+    asked = range(size) if ranks is None else ranks
+    stands = read(run, size, ranks)
     ended: dict[int, str] = {}
     for rank, folder in gather.rank_folders(run).items():
+        if rank not in asked:
+            continue
         record = read_json(os.path.join(folder, layout.RANK_RECORD)) or {}
         if record.get("status") in ("complete", "failed"):
             why = record.get("failure_reason")
             ended[rank] = f"{record['status']}: {why}" if why else str(record["status"])
     standing = {rank for rank, stand in stands.items() if not stand.went_on}
     went_on = sorted(stands.keys() - standing - ended.keys())
-    silent = [rank for rank in range(size) if rank not in stands and rank not in ended]
+    heard = stands.keys() | ended.keys()
+    silent = [rank for rank in range(size) if rank in asked and rank not in heard]
     elsewhere = {rank: told for rank, told in ended.items() if rank not in standing}
     return Survey(groups(stands), went_on, elsewhere, silent)
 

@@ -23,7 +23,8 @@ _HEAD_START = 1.0  # seconds that ranks have to write their stacks, and rank 0 t
 # Seconds, and looks, that ranks which can run Python have from the first stacks on, before one that
 # can't is ended.
 _LAST_RESORT, _LOOKS = 4.0, 3
-_PAUSE = 0.1  # seconds between two looks for the stacks of other ranks
+_PAUSE, _LONGEST_PAUSE = 0.1, 1.0  # seconds between two looks for the stacks of other ranks
+_COLLECTING = 30.0  # seconds that the rank that looks where all stand may take for reading that
 # Seconds that a silent rank has to write down what there is to say. After them a disk that gives no
 # answer keeps nobody from ending the job; nor do, a moment later, standard error and MPI.
 _LAST_WORDS, _MOMENT = 120.0, 5.0
@@ -67,7 +68,7 @@ class Watchdog:
         timeout: float,
         log: LogWriter,
         folder: RankFolder,
-        give_up: Callable[[str], object] | None,
+        give_up: Callable[[Watchdog, float], object] | None,
     ) -> None:
         """Start to watch.
 
@@ -75,7 +76,7 @@ class Watchdog:
             timeout: Seconds without a sign of life after which the stacks are written.
             log: The rank's log, which counts the signs.
             folder: The folder that this rank alone writes to.
-            give_up: Called with where the ranks stand if there is no sign of life after that
+            give_up: Called with the seconds without any if there is no sign of life after that
                 either; it ends the job.
         """
         from notata import stacks  # now: a rank that is stuck may be so in an import
@@ -121,19 +122,45 @@ class Watchdog:
         with self._busy:
             pass
 
+    def where(self, *, everybody: bool) -> str:
+        """Where ranks stand, in a sentence: all of them, or this one.
+
+        Ranks: independent.
+        """
+        place = self._folder.topology
+        if everybody:
+            stands = self._stacks.read(self._folder.run, place.size)
+            return self._stacks.told(self._stacks.groups(stands))
+        mine = self._stacks.last(self._path)
+        return self._stacks.told([[mine]]) if mine else f"rank {place.rank}"
+
     def wait_for_stacks(self) -> None:
         """Wait for those of ranks that can't run Python, which come as these ranks are ended.
 
         Ranks: independent; called while the job is being ended.
         """
+        deadline, pause = time.monotonic() + self._waits, _PAUSE
+        run, place = self._folder.run, self._folder.topology
+        silent = self._stacks.survey(run, place.size).silent
+        while silent and time.monotonic() < deadline:
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            silent = self._stacks.survey(run, place.size, frozenset(silent)).silent
+        if not silent:
+            tidy(run, place.parallel)
+
+    def wait_for_collector(self) -> None:
+        """Wait until the rank that looks where all stand has had the time to end the job.
+
+        Ranks: independent; called while the job is being ended.
+        """
+        time.sleep(self._waits + _COLLECTING)
+
+    @property
+    def _waits(self) -> float:
+        """Seconds in which ranks that can't run Python are ended."""
         # From its last sign of life until the next look a rank has been silent for a little less.
-        deadline = time.monotonic() + (_LOOKS + 1) * self._pause + _LAST_RESORT
-        place = self._folder.topology
-        while time.monotonic() < deadline:
-            if not self._stacks.survey(self._folder.run, place.size).silent:
-                tidy(self._folder.run, place.parallel)
-                return
-            time.sleep(_PAUSE)
+        return (_LOOKS + 1) * self._pause + _LAST_RESORT
 
     def stop(self) -> None:
         """Watch no more."""
@@ -220,7 +247,7 @@ class Watchdog:
                 give_up = self._give_up
                 self._ending = give_up is not None
             if give_up is not None:
-                give_up(self._where(silent))
+                give_up(self, silent)
 
     def _open_aside(self) -> int:
         """The descriptor of the file that is made for it; 0 where it can't be."""
@@ -255,9 +282,3 @@ class Watchdog:
         if place.parallel:
             self._folder.claim()
         self._stacks.write(self._path, place.rank, hostname(), silent)
-
-    def _where(self, silent: float) -> str:
-        size = self._folder.topology.size
-        stands = self._stacks.groups(self._stacks.read(self._folder.run, size))
-        where = self._stacks.told(stands)
-        return f"no sign of life for {silent:.0f} s: {where}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +51,45 @@ def test_a_rank_that_can_says_why_the_job_is_ended_first(launch: Any, tmp_path: 
     places = {rank.rank: rank.own[0].function for group in found.groups for rank in group}
     assert places.pop(2) == "hangs"
     assert set(places.values()) == {"holds_the_lock"}, found
+
+
+def opened(out: Path) -> dict[int, Counter[str]]:
+    """How often each rank opened which file of another one, for those that did."""
+    lists = {int(path.name[7:]): path.read_text().split() for path in out.glob("opened-*")}
+    assert len(lists) == 5
+    return {rank: Counter(names) for rank, names in lists.items() if names}
+
+
+@pytest.mark.parametrize("mode", ["all_can_run_python", "all_but_rank_0_can_run_python"])
+def test_one_rank_of_all_that_are_stuck_reads_where_the_others_stand(
+    launch: Any, tmp_path: Path, mode: str
+) -> None:
+    done = launch(5, "stuck", mode, tmp_path, check=False, seconds=40)
+    assert done.status != 0
+    run = tmp_path / "log_run"
+    ((collector, files),) = opened(tmp_path).items()
+    if mode != "all_can_run_python":
+        assert collector != 0
+    # Once for the metadata and once to see who is missing, who is looked for again, less and less.
+    assert all(files[f"rank_0000{rank}/stacks.txt"] for rank in range(1, 5) if rank != collector)
+    assert max(files.values()) <= 10
+    meta = LogReader(run).meta
+    assert meta["status"] == "failed"
+    assert " in hangs (" in meta["failure_reason"]
+    found = survey(str(run), 5)
+    places = {stand.rank: stand.own[0].function for group in found.groups for stand in group}
+    assert places.pop(0) == ("hangs" if mode == "all_can_run_python" else "holds_the_lock")
+    assert places == dict.fromkeys(range(1, 5), "hangs")
+
+
+def test_a_job_is_ended_though_the_rank_that_reads_it_all_is_dead(
+    launch: Any, tmp_path: Path
+) -> None:
+    mode = "the_one_that_looks_is_dead"
+    done = launch(5, "stuck", mode, tmp_path, check=False, seconds=60)
+    assert done.status != 0
+    assert opened(tmp_path) == {}
+    meta = LogReader(tmp_path / "log_run").meta
+    assert meta["status"] == "failed"
+    assert meta["failure_reason"].startswith("no sign of life for ")
+    assert " in hangs (" in meta["failure_reason"]
