@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import builtins
 import errno
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, or a limit that is as good
@@ -169,6 +169,15 @@ _BY_NAME: dict[str, type[Exception]] = {
         RankFailed,
     )
 }
+
+
+def note(error: BaseException, before: Iterable[BaseException]) -> None:
+    """Add to an error what went wrong before it, and is not raised for its sake.
+
+    Ranks: independent.
+    """
+    for other in before:
+        error.add_note(f"notata: besides, {type(other).__name__}: {other}")
 
 
 def describe(error: BaseException) -> dict[str, object]:

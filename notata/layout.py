@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -73,10 +72,8 @@ def run_dir(run_id: str) -> str:
     if not run_id:
         raise UnsafeNameError("the run id is empty; give the run a name")
     if "/" in run_id or _CONTROL.search(run_id):
-        raise UnsafeNameError(
-            f"run id {run_id!r} can't be a folder name: it holds a slash or a control character; "
-            "put the folder into base_dir"
-        )
+        why = "it holds a slash or a control character; put the folder into base_dir"
+        raise UnsafeNameError(f"run id {run_id!r} can't be a folder name: {why}")
     _check_length(name, f"run id {run_id[:40]!r}…")
     return name
 
@@ -196,10 +193,8 @@ def inside(name: str, suffix: str = "") -> str:
     parts = name.split("/")
     for part in parts:
         if part in ("", ".", ".."):
-            raise UnsafeNameError(
-                f"name {name!r} would not stay inside the run: use a relative name without empty "
-                "parts, '.' or '..', such as 'states/T_step100'"
-            )
+            how = "use a relative name without empty parts, '.' or '..', such as 'states/T_step100'"
+            raise UnsafeNameError(f"name {name!r} would not stay inside the run: {how}")
         if part.startswith(TEMP_PREFIX):
             raise UnsafeNameError(f"name {name!r}: names that begin with {TEMP_PREFIX!r} are kept")
     for part in (*parts[:-1], parts[-1] + suffix):
@@ -223,11 +218,8 @@ def _check_length(part: str, what: str) -> None:
     try:
         size = len(os.fsencode(part))
     except UnicodeEncodeError:
-        spelled = sys.getfilesystemencoding()
-        raise UnsafeNameError(
-            f"{ascii(what)[1:-1]} can't be the name of a file in this locale ({spelled}); set "
-            "LC_ALL=C.UTF-8, or PYTHONUTF8=1, or use ASCII letters"
-        ) from None
+        told = f"{ascii(what)[1:-1]} can't be the name of a file in this locale"
+        raise UnsafeNameError(f"{told}; set LC_ALL=C.UTF-8, or PYTHONUTF8=1") from None
     if size > NAME_BYTES:
         raise UnsafeNameError(f"{what} is {size} bytes long; a file name can have {NAME_BYTES}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +21,7 @@ from notata import (
 )
 from notata.aborting import end_job
 from notata.agreement import Record
-from notata.errors import RanksMissingError
+from notata.errors import RanksMissingError, note
 from notata.logwriter import LogWriter
 from notata.messages import now
 from notata.opening import Opened
@@ -156,11 +156,11 @@ class Session(Opened):
             except OSError as error:  # raised once all else is done: the run has ended as it says
                 trouble.append(error)
         except RanksMissingError as error:
-            _note(error, trouble)
+            note(error, trouble)
             self._close_alone(mine, str(error))
             raise
         except BaseException as error:  # of a signal, while this rank waited
-            _note(error, trouble)
+            note(error, trouble)
             if self._agreement.gave_up or not isinstance(error, Exception):
                 self._close_impatiently(error)
             raise
@@ -174,7 +174,7 @@ class Session(Opened):
         if outcome.get("new"):
             self._ended()  # only now: the other ranks don't wait for it
         if trouble:
-            _note(trouble[0], trouble[1:])
+            note(trouble[0], trouble[1:])
             raise trouble[0]
         return outcome
 
@@ -344,9 +344,3 @@ class Session(Opened):
             self._lost_told = lost[0]
         self._decided = True
         return verdict | {"params": records[0]["params"], "new": new}
-
-
-def _note(error: BaseException, trouble: Sequence[BaseException]) -> None:
-    """Add to an error what went wrong before it, which would not be raised else."""
-    for other in trouble:
-        error.add_note(f"notata: besides, {type(other).__name__}: {other}")

@@ -450,7 +450,7 @@ def test_a_name_that_the_locale_can_not_spell_says_so(base: Path) -> None:
         check=False,
     )
     assert "UnsafeNameError: name '\\xfc'" in done.stderr
-    assert "in this locale (ascii); set LC_ALL=C.UTF-8" in done.stderr
+    assert "in this locale; set LC_ALL=C.UTF-8" in done.stderr
 
 
 def test_a_link_to_nowhere_is_no_file(base: Path) -> None:
