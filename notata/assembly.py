@@ -72,16 +72,25 @@ def assemble(pieces: Mapping[int, Iterable[Piece]], size: int) -> dict[Identity,
 
     Ranks: independent.
     """
-    # Not by label: an array "b:x" and the key "x" of a bundle "b" are two, and share it.
-    found: dict[Identity, dict[int, Piece]] = {}
-    for rank in sorted(pieces):
-        for piece in pieces[rank]:
-            found.setdefault(piece.identity, {})[rank] = piece
+    found = by_array(pieces)
     return {
         identity: _whole(found[identity], size)
         for identity in sorted(found, key=lambda one: (label_of(one), by_ways(one)))
         if any(piece.join != "none" for piece in found[identity].values())
     }
+
+
+def by_array(pieces: Mapping[int, Iterable[Piece]]) -> dict[Identity, dict[int, Piece]]:
+    """The pieces of each array, by rank, in rank order; the last of a name counts.
+
+    Ranks: independent.
+    """
+    # Not by label: an array "b:x" and the key "x" of a bundle "b" are two, and share it.
+    found: dict[Identity, dict[int, Piece]] = {}
+    for rank in sorted(pieces):
+        for piece in pieces[rank]:
+            found.setdefault(piece.identity, {})[rank] = piece
+    return found
 
 
 def telling(ranked: Mapping[int, Piece]) -> dict[int, Piece]:

@@ -37,13 +37,14 @@ def mend(
         over = {rank for flaw in flaws(whole.shape, boxes, most=_ALL) for rank in flaw.ranks}
         parts = tuple(part for part in parts if part.rank not in over)
         return whole._replace(parts=parts), _gaps(whole.shape, boxes, over)
+    fitting = set(group)
     fixed = {
-        rank: piece if rank in group else _like(piece, model) for rank, piece in ranked.items()
+        rank: piece if rank in fitting else _like(piece, model) for rank, piece in ranked.items()
     }
     if model.join == "stack" or not model.shape:
         fixed |= {rank: model for rank in range(size) if rank not in ranked}
     whole = _assembled(dict(sorted(fixed.items())), size)
-    sound = {rank for rank in group if rank not in bad}
+    sound = {rank for rank in fitting if rank not in bad}
     parts = tuple(part for part in whole.parts if part.rank in sound)
     holes = ((p.start, p.shape) for p in whole.parts if p.rank not in sound and all(p.shape))
     return whole._replace(parts=parts), tuple(holes)

@@ -50,7 +50,7 @@ class Found(NamedTuple):
 def examine(
     run: str,
     output: Output,
-    pieces: Mapping[int, list[Piece]],
+    pieces: Mapping[Identity, Mapping[int, Piece]],
     size: int,
     damage: Damage,
 ) -> Found:
@@ -59,14 +59,14 @@ def examine(
     Args:
         run: Folder of the run.
         output: The output, as manifests tell.
-        pieces: What the manifests list.
+        pieces: What the manifests list, by array and rank.
         size: Number of ranks of the run.
         damage: What is known of pieces that have been read.
 
     Ranks: independent.
     """
     # By label, as problems and holes are: in one file no two arrays share it.
-    ranked = {whole.label: _ranked(whole, pieces) for whole in output.wholes}
+    ranked = {whole.label: pieces.get(whole.identity, {}) for whole in output.wholes}
     bad: dict[str, set[int]] = {label: set() for label in ranked}
     problems: list[Problem] = []
     for problem in [*_files(run, ranked), *_known(ranked, damage)]:
@@ -81,11 +81,6 @@ def examine(
     if not problems:
         return Found(output, ())
     return Found(*_mended(output, ranked, bad, size, problems))
-
-
-def _ranked(whole: Whole, pieces: Mapping[int, list[Piece]]) -> dict[int, Piece]:
-    wanted = whole.identity
-    return {r: piece for r, own in pieces.items() for piece in own if piece.identity == wanted}
 
 
 def _geometry(whole: Whole, ranked: Mapping[int, Piece], size: int) -> Iterator[Problem]:

@@ -61,12 +61,16 @@ def _missing(found: Survey, wholes: Mapping[Identity, Whole]) -> Iterator[Proble
         else:
             continue
         lost |= {rank} if count else set()
-    for whole in wholes.values():
+    for whole, having in _rows(wholes) if lost else ():
         # Where places tell nothing, a rank that lost pieces may have had some of any array.
-        having = {part.rank for part in whole.parts}
-        if whole.join == "concat" and not whole.problems and (ranks := sorted(lost - having)):
+        if not whole.problems and (ranks := sorted(lost - having)):
             text = f"what {ranks_text(ranks)} may have written of {whole.label!r} is missing"
             yield Problem(text, MISSING, tuple(ranks), whole.label)
+
+
+def _rows(wholes: Mapping[Identity, Whole]) -> list[tuple[Whole, set[int]]]:
+    """The arrays of rows that are joined one below the other, with the ranks that have some."""
+    return [(w, {part.rank for part in w.parts}) for w in wholes.values() if w.join == "concat"]
 
 
 def _told(found: Survey, rank: int, name: str) -> int | None:
@@ -112,6 +116,7 @@ def _cut(run: str, log: str, rank: int, size: int, told: int | None) -> Iterator
 def _unclear(found: Survey, wholes: Mapping[Identity, Whole]) -> Iterator[Problem]:
     """Ranks that may have been about to write more, as far as what they left can tell."""
     complete = found.meta.get("status") == "complete"
+    rows = _rows(wholes)
     for rank, own in found.records.items():
         failed = f"rank {rank} failed ({own.get('failure_reason')})"
         if "pieces" not in own and rank not in (found.counted or ()):
@@ -129,8 +134,8 @@ def _unclear(found: Survey, wholes: Mapping[Identity, Whole]) -> Iterator[Proble
                 hint="merge what it finished with --unfinished",
             )
         elif own.get("status") == "failed":
-            for whole in wholes.values():
-                if whole.join == "concat" and rank not in {part.rank for part in whole.parts}:
+            for whole, having in rows:
+                if rank not in having:
                     yield Problem(
                         f"{failed} without a piece of {whole.label!r}",
                         RANK_UNCLEAR,
@@ -140,14 +145,13 @@ def _unclear(found: Survey, wholes: Mapping[Identity, Whole]) -> Iterator[Proble
                     )
     # Geometry tells whether a placed piece is missing. Rows that are joined one below the other
     # make a whole without it too.
-    rows = [whole.label for whole in wholes.values() if whole.join == "concat"]
     absent = [rank for rank in range(found.size) if rank not in found.folders]
     if found.counted is None and rows and absent:
         together = found.meta["parallel"].get("communicator")
         why = "as not all ranks closed the run," if together else "without a communicator"
         yield Problem(
             f"{ranks_text(absent)} left nothing, and {why} nobody counted their pieces of "
-            f"{', '.join(map(repr, rows))}",
+            f"{', '.join(repr(whole.label) for whole, _ in rows)}",
             RANK_UNCLEAR,
             tuple(absent),
             hint="pass --unfinished if they were silent",

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from notata import corrections, freshness, gather, layout, mergerecord, npy
-from notata.assembly import Whole, assemble
+from notata.assembly import Whole, assemble, by_array
 from notata.mergerecord import Fingerprints, MergeRecord
 from notata.merging import apart, artifacts, faults, hosts, losses, pruned, record, survey
 from notata.merging.output import MISSING, NEVER, Problem
 from notata.merging.output import Output as Output
 from notata.merging.survey import ENDED, Survey
-from notata.pieces import Identity
+from notata.pieces import Identity, Piece
 from notata.runreader import LogReader
 
 
@@ -106,8 +106,9 @@ def make_plan(
     wrong += apart.problems(run, apart.listed(found.pieces), files)
     looked: dict[str, tuple[Output, faults.Found]] = {}
     made: list[Output] = []
+    pieces = by_array(found.pieces)  # once: each array asks for its own
     for output in _arrays(found, wholes):
-        examined = _examined(found, output, merged, before, damage or {})
+        examined = _examined(found, output, pieces, merged, before, damage or {})
         looked[output.file] = output, examined
         wrong += examined.problems
         if any(problem.excuses == NEVER for problem in examined.problems):
@@ -161,6 +162,7 @@ def _fingerprints(found: Survey, names: Iterable[str]) -> Fingerprints:
 def _examined(
     found: Survey,
     output: Output,
+    pieces: Mapping[Identity, Mapping[int, Piece]],
     merged: MergeRecord,
     before: Plan | None,
     damage: faults.Damage,
@@ -170,12 +172,13 @@ def _examined(
     fresh = record.is_fresh(run, file, output.inputs, merged)
     if fresh and not merged.holes and not merged.outputs[file].left:
         return faults.Found(output._replace(fresh=True), ())
-    known = {which: text for which, text in damage.items() if which[1] in output.identities}
+    held = output.identities
+    known = {which: text for which, text in damage.items() if which[1] in held}
     seen = before.looked.get(file) if before is not None and not known else None
     if seen is not None and (seen[0].wholes, seen[0].inputs) == (output.wholes, output.inputs):
         examined = seen[1]
     else:
-        examined = faults.examine(run, output, found.pieces, found.size, known)
+        examined = faults.examine(run, output, pieces, found.size, known)
     same = fresh and merged.outputs[file].left == examined.output.left
     return examined._replace(output=examined.output._replace(fresh=same))
 

@@ -1,0 +1,86 @@
+"""Planning a merge looks at each piece a few times, however many arrays and ranks there are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from simulated import write_as
+
+from notata import Logbook, manifests
+from notata.assembly import Part, assemble
+from notata.mergerecord import MergeRecord
+from notata.merging import losses, plan, survey
+from notata.pieces import Identity, Piece
+
+
+def _asked(monkeypatch: pytest.MonkeyPatch, run: Path) -> int:
+    """How often a plan asks a piece which array it is of."""
+    count = 0
+    told = Piece.identity.fget  # type: ignore[attr-defined]
+
+    def identity(piece: Piece) -> Identity:
+        nonlocal count
+        count += 1
+        return told(piece)  # type: ignore[no-any-return]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Piece, "identity", property(identity))
+        planned = plan.make_plan(str(run))
+    assert not planned.problems
+    assert [o.file for o in planned.outputs if o.kind == "array"]
+    return count
+
+
+def test_a_plan_asks_each_piece_a_few_times_whatever_else_there_is(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(count: int, log: Logbook) -> None:
+        for number in range(count):
+            log.array(f"x{number}", [log.rank], start=log.rank, shape=3)
+
+    few = write_as(3, base, lambda log: work(5, log), "few")
+    many = write_as(3, base, lambda log: work(20, log), "many")
+    asked = _asked(monkeypatch, few), _asked(monkeypatch, many)
+    assert asked[1] == 4 * asked[0] <= 4 * 5 * 3 * 8
+
+
+class _Counted(tuple[Part, ...]):
+    """Parts of a whole that count how often all of them are looked through."""
+
+    __slots__ = ()
+    looked = 0
+
+    def __iter__(self) -> Iterator[Part]:
+        type(self).looked += 1
+        return super().__iter__()
+
+
+def test_failed_ranks_do_not_each_look_through_all_pieces(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size, arrays = 12, 5
+
+    def work(log: Logbook) -> None:
+        log.info("here")
+        for number in range(arrays if log.rank % 2 else 0):
+            log.array(f"x{number}", [log.rank])
+
+    run = write_as(size, base, work)
+    for path in run.glob("ranks/rank_*/rank.json"):
+        told = json.loads(path.read_text()) | {"status": "failed", "failure_reason": "no room"}
+        path.write_text(json.dumps(told))
+    meta = json.loads((run / "metadata.json").read_text()) | {"status": "failed"}
+    found = survey.survey(str(run), meta, size, survey.walk(str(run)))
+    wholes = {
+        which: whole._replace(parts=_Counted(whole.parts))
+        for which, whole in assemble(manifests.read_all(str(run)), size).items()
+    }
+    monkeypatch.setattr(_Counted, "looked", 0)
+    told = list(losses.doubts(found, wholes, MergeRecord()))
+    without = {(p.ranks, p.name) for p in told if "without a piece of" in p.text}
+    names = {f"x{number}" for number in range(arrays)}
+    assert {(r, n) for (r,), n in without if r} == {(r, n) for r in range(2, 12, 2) for n in names}
+    assert _Counted.looked == arrays
