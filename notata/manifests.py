@@ -189,7 +189,7 @@ def _listed(data: bytes, path: str) -> _Listed:
 
 def _put(held: dict[str, _Held], piece: Piece) -> None:
     together = held.setdefault(piece.file, {})
-    if any(other.write != piece.write for other in together.values()):
+    if together and next(iter(together.values())).write != piece.write:  # all of them share one
         together.clear()  # the file was replaced, with all that it held
     together[piece.identity] = piece
 

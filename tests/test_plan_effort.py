@@ -1,4 +1,4 @@
-"""Planning a merge looks at each piece a few times, however many arrays and ranks there are."""
+"""Reading manifests and planning a merge look at each piece a few times, however many."""
 
 from __future__ import annotations
 
@@ -84,3 +84,38 @@ def test_failed_ranks_do_not_each_look_through_all_pieces(
     names = {f"x{number}" for number in range(arrays)}
     assert {(r, n) for (r,), n in without if r} == {(r, n) for r in range(2, 12, 2) for n in names}
     assert _Counted.looked == arrays
+
+
+class _Number(int):
+    """A number that counts how often it is compared."""
+
+    compared = 0
+
+    def __ne__(self, other: object) -> bool:
+        type(self).compared += 1
+        return int.__ne__(self, int(other))  # type: ignore[call-overload]
+
+    __hash__ = int.__hash__
+
+
+def test_each_line_of_a_bundle_is_compared_with_one_other(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 40
+
+    def work(log: Logbook) -> None:
+        log.arrays("b", **{f"older{number}": [number] for number in range(3)})
+        log.arrays("b", **{f"k{number:02}": [number] for number in range(count)})
+
+    run = write_as(2, base, work)
+    told = Piece.from_line
+
+    def from_line(line: bytes) -> Piece:
+        piece = told(line)
+        return piece._replace(write=_Number(piece.write))
+
+    monkeypatch.setattr(Piece, "from_line", from_line)
+    monkeypatch.setattr(_Number, "compared", 0)
+    pieces = manifests.read(str(run / "ranks/rank_00001"))
+    assert [piece.key for piece in pieces] == [f"k{number:02}" for number in range(count)]
+    assert _Number.compared <= 3 * (3 + count)  # as what is to come, and twice as what is there
