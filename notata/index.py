@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from notata import files, folders, frames, freshness, inplace, layout
+from notata import files, frames, freshness, inplace, layout
 from notata.bloom import TAIL, Bloom, Table
 from notata.cells import RUN_ID, STATUS, typed
 from notata.columns import Columns, Row
@@ -18,9 +18,13 @@ from notata.disk import Disk
 from notata.errors import DamagedError
 from notata.lock import Held, locked
 from notata.mounts import Mount, lock_doubt, mount_of
-from notata.rows import row_of
-from notata.stored import DAMAGED, run_folders
+from notata.rows import Ended
 from notata.tables import columns, has_row, long_cells, read_table, run_ids
+
+# What is read while the table is locked, when it is made anew: others wait for it. Where more runs
+# end each time than these, they are read under the lock in the last round.
+_FEW = 32
+_ROUNDS = 4
 
 
 def _lines(names: list[str], rows: Iterable[Mapping[str, str]]) -> bytes:
@@ -146,7 +150,7 @@ class Index:
     def _add(self, row: Row, entry: _Entry, durable: bool) -> None:
         found = self._header()
         if found is None:
-            self._rebuild({row.run_id: row}, durable)
+            self._mend(row, durable)
             return
         header, table = found
         if header is not entry.header:
@@ -157,7 +161,7 @@ class Index:
                 return
             self._rewrite(entry.columns, entry.cells, durable)
         except DamagedError:
-            self._rebuild({row.run_id: row}, durable)
+            self._mend(row, durable)
 
     def _enter(self, run_id: str, before: Table, line: bytes) -> bool:
         """Note that a run is about to get a row, this line; gives whether it has one already.
@@ -236,6 +240,9 @@ class Index:
     def rebuild(self) -> int:
         """Make the table anew from the runs that have ended, and those with damaged metadata.
 
+        Most runs are read while others may use the table, which would else wait for a minute where
+        there are thousands: a run that ends meanwhile would give up, and get no row.
+
         Returns:
             The number of rows.
 
@@ -244,8 +251,15 @@ class Index:
 
         Ranks: root only.
         """
-        with self._locked():
-            return self._rebuild({})
+        ended, rounds = Ended(self._runs), 0
+        while True:
+            rounds += 1
+            with self._locked():
+                unsure = ended.unsure(files.read_bytes(self._path) or b"")
+                if len(unsure) <= _FEW or rounds == _ROUNDS:
+                    ended.read(unsure)
+                    return self._put(ended.rows)
+            ended.read(unsure)
 
     def _header(self) -> tuple[list[str], Table] | None:
         """The column names of a table that is whole, else None; read through a fresh open."""
@@ -284,16 +298,22 @@ class Index:
         kept = [columns.moved(other) for other in old if other[RUN_ID] != cells[RUN_ID]]
         self._write(columns, [*kept, cells], durable)
 
-    def _rebuild(self, told: dict[str, Row], durable: bool = True) -> int:
-        """Write the rows of all runs that have ended; those that were told count as they are."""
-        ended = ("complete", "failed", DAMAGED)
-        runs = run_folders(self._runs, opened=False) if folders.is_dir(self._runs) else []
-        found = [row for row in map(row_of, runs) if row.run["run_status"] in ended]
-        rows = {row.run_id: row for row in found} | told
+    def _mend(self, told: Row, durable: bool) -> None:
+        """Make the table anew where it is missing or half written; the row that is told counts.
+
+        The lock is held all the while: others who end can't add to such a table either, but would
+        each read all runs as well.
+        """
+        ended = Ended(self._runs)
+        ended.read(ended.unsure(b""))
+        self._put(({row.run_id: row for row in ended.rows} | {told.run_id: told}).values(), durable)
+
+    def _put(self, rows: Collection[Row], durable: bool = True) -> int:
+        """Write a table of these rows; gives how many there are."""
         columns = Columns()
-        for row in rows.values():
+        for row in rows:
             columns.include(row)
-        self._write(columns, [columns.cells(row) for row in rows.values()], durable)
+        self._write(columns, [columns.cells(row) for row in rows], durable)
         if durable:
             files.sync(os.path.dirname(self._path))
         return len(rows)

@@ -42,7 +42,15 @@ def run_folders(folder: StrPath, *, opened: bool = True) -> list[str]:
     paths = [os.path.join(folder, name) for name in names]
     if opened:
         return [p for p in paths if _may(freshness.exists, os.path.join(p, layout.METADATA))]
-    return [path for path in paths if _may(folders.is_dir, path)]
+    return [path for path in paths if may_be_folder(path)]
+
+
+def may_be_folder(path: str) -> bool:
+    """Whether a folder is there, as far as that can be told: what can't be looked at may be one.
+
+    Ranks: independent.
+    """
+    return _may(folders.is_dir, path)
 
 
 def _may(be: Callable[[str], bool], path: str) -> bool:

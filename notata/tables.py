@@ -113,6 +113,30 @@ def run_ids(data: bytes, path: StrPath) -> list[str]:
     return [row[at] for row in rows if at < len(row)]
 
 
+def cells_by_run(data: bytes, path: StrPath) -> dict[str, frozenset[object]]:
+    """What stands in each run's row, as something to compare: empty cells count for nothing.
+
+    Args:
+        data: The table's bytes.
+        path: Its name, for an error.
+
+    Raises:
+        DamagedError: If it is no CSV, has no column of runs, or its last line is not whole.
+
+    Ranks: independent.
+    """
+    header, rows = _lines(data, path)
+    if RUN_ID not in header or not data.endswith(b"\n"):
+        raise DamagedError(f"{os.fspath(path)} is not whole")
+    at = len(header) - 1 - header[::-1].index(RUN_ID)
+    return {
+        row[at]: frozenset(cell for cell in zip_longest(header, row[: len(header)]) if cell[1])
+        | frozenset(row[len(header) :])
+        for row in rows
+        if at < len(row)
+    }
+
+
 def has_row(data: bytes, run_id: str) -> bool:
     r"""Whether a line of a table begins with a run's id, without reading its rows.
 
