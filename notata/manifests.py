@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from notata import checksums, files, folders, gather, layout, npy, rankfiles
+from notata import checksums, files, folders, freshness, gather, layout, npy, rankfiles
+from notata.assembly import Whole, assemble
 from notata.errors import ArrayNotFoundError, DamagedError
 from notata.pieces import Identity, Piece
 from notata.ranges import ranks_text
 
 _Held = dict[Identity, Piece]  # what a file holds
+_State = tuple[int, int, int] | None  # a file's inode, size and time of change
 
 
 class _Open(NamedTuple):
@@ -53,11 +55,7 @@ def read(folder: str) -> list[Piece]:
     Ranks: independent.
     """
     path = f"{folder}/{layout.MANIFEST}"
-    listed = _parsed(files.read_bytes(path) or b"", path)
-    pieces = list(listed.pieces)
-    for either in listed.open:
-        pieces += _settled(folder, either)
-    return pieces
+    return _all_of(folder, _parsed(files.read_bytes(path) or b"", path))
 
 
 def read_all(run: str) -> dict[int, list[Piece]]:
@@ -81,6 +79,69 @@ def read_archived(run: str, rank: int) -> list[Piece]:
     path = os.path.join(run, layout.rank_dir(rank), layout.MANIFEST)
     listed = _parsed(rankfiles.files_of(run, rank).read(layout.MANIFEST) or b"", path)
     return [*listed.pieces, *(piece for either in listed.open for piece in either.done)]
+
+
+class Manifests:
+    """All ranks' manifests as one reader sees them: each is read again once it is another one.
+
+    Each is opened all the same, as that is when NFS asks the server.
+    """
+
+    def __init__(self, run: str) -> None:
+        """Nothing is read yet.
+
+        Args:
+            run: The run's folder.
+        """
+        self._run = run
+        self._known: dict[int, tuple[_State, list[Piece]]] = {}
+        self._nothing: list[Piece] = []  # one for all: who compares sees that it is the same
+        self._wholes: tuple[int, list[list[Piece]], dict[Identity, Whole]] | None = None
+
+    def wholes(self, size: int) -> Mapping[Identity, Whole]:
+        """The arrays that the pieces make.
+
+        Args:
+            size: Number of ranks of the run.
+
+        Raises:
+            DamagedError: If a manifest is none.
+
+        Ranks: independent.
+        """
+        pieces, made = self._pieces(), self._wholes
+        now = [*pieces.values()]
+        same = made is not None and made[0] == size and len(made[1]) == len(now)
+        if made is None or not same or any(a is not b for a, b in zip(made[1], now, strict=True)):
+            made = self._wholes = size, now, assemble(pieces, size)
+        return made[2]
+
+    def _pieces(self) -> dict[int, list[Piece]]:
+        own = gather.rank_folders(self._run)
+        known, found = self._known, {}
+        for rank, folder in own.items():
+            found[rank] = self._read(folder, known.get(rank))
+        for rank in rankfiles.archived_ranks(self._run):
+            if rank not in own or not folders.is_dir(own[rank]):  # pruned meanwhile
+                there = known.get(rank, (None, []))
+                state = rankfiles.archive_state(self._run)
+                same = state is not None and there[0] == state
+                found[rank] = there if same else (state, read_archived(self._run, rank))
+        self._known = found
+        return {rank: pieces for rank, (_, pieces) in sorted(found.items())}
+
+    def _read(
+        self, folder: str, known: tuple[_State, list[Piece]] | None
+    ) -> tuple[_State, list[Piece]]:
+        path = f"{folder}/{layout.MANIFEST}"
+        state, data = _unless(path, None if known is None else known[0])
+        if data is None and known is not None:
+            return known
+        if not data:
+            return state, self._nothing
+        listed = _parsed(data, path)
+        # What a file between two lines holds may be another tomorrow, though no line comes.
+        return None if listed.open else state, _all_of(folder, listed)
 
 
 def kept_apart(run: str) -> dict[str, list[int]]:
@@ -132,6 +193,26 @@ def settled(folder: str) -> bytes | None:
     path = f"{folder}/{layout.MANIFEST}"
     listed = _parsed(files.read_bytes(path) or b"", path)
     return bytes_of(read(folder)) if listed.open else None
+
+
+def shortened(data: bytes, path: str) -> bytes:
+    """A manifest that says the same in as few lines as can be; no file is asked what it holds.
+
+    Args:
+        data: The manifest.
+        path: Its name, for an error.
+
+    Raises:
+        DamagedError: If a line other than a torn last one is not of a manifest.
+
+    Ranks: independent.
+    """
+    listed = _listed(data, path)
+    lines = [bytes_of(listed.pieces)]
+    for either in listed.open:
+        lines.append(bytes_of(either.done))
+        lines.append(bytes_of(piece._replace(begun=True) for piece in either.begun))
+    return b"".join(lines)
 
 
 def bytes_of(pieces: Iterable[Piece]) -> bytes:
@@ -199,7 +280,26 @@ def _is_torn(line: bytes) -> bool:
     return not line.endswith(b"}")
 
 
+def _unless(path: str, known: _State) -> tuple[_State, bytes | None]:
+    """What tells a manifest from others, and what it holds, or None if that is what is known."""
+
+    def read() -> tuple[_State, bytes | None]:
+        with open(path, "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            state = status.st_ino, status.st_size, status.st_mtime_ns
+            return state, None if state == known else file.readall()
+
+    try:
+        return freshness.patiently(read)
+    except (FileNotFoundError, NotADirectoryError):
+        return None, b""
+
+
 # ----- files that tell -----
+
+
+def _all_of(folder: str, listed: _Listed) -> list[Piece]:
+    return [*listed.pieces, *(piece for one in listed.open for piece in _settled(folder, one))]
 
 
 def _settled(folder: str, either: _Open) -> tuple[Piece, ...]:

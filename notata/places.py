@@ -117,11 +117,11 @@ class RankPlace(Place):
 
     def begin(self, pieces: Sequence[Piece]) -> None:
         """Let the rank's manifest say what an older file gives way to."""
-        self._folder.begin(pieces)
+        self._folder.manifest.begin(pieces)
 
     def enter(self, pieces: Sequence[Piece]) -> None:
         """Enter the pieces into the rank's manifest."""
-        self._folder.add(pieces)
+        self._folder.manifest.add(pieces)
 
 
 class RootPlace(Place):

@@ -147,6 +147,17 @@ def archived_ranks(run: str) -> list[int]:
     return sorted(rank for rank in found if rank is not None)
 
 
+def archive_state(run: str) -> tuple[int, int, int] | None:
+    """What tells an archive from others: its inode, size and time of change; None without any.
+
+    Ranks: independent.
+    """
+    try:
+        return _identity(os.path.join(run, layout.ARCHIVE))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 # ----- opened once, as long as nobody replaces them -----
 
 

@@ -6,18 +6,16 @@ import json
 import os
 import threading
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 from notata import aside, files, folders, freshness, layout
 from notata.attempts import Attempt
-from notata.descriptors import out_of_the_way, was_closed
 from notata.disk import Disk
 from notata.errors import RunExistsError
+from notata.manifestwriter import ManifestWriter
 from notata.messages import now, stamp_seconds
 from notata.parking import held
-from notata.pieces import Piece
 from notata.stored import read_json
 from notata.topology import Topology, hostname, process_start, same_launch
 
@@ -63,6 +61,7 @@ class RankFolder:
         topology: This process's place.
         attempt: This process's attempt at the run.
         disk: The disk, as this process uses it.
+        manifest: The rank's manifest.
         opening: How many times this process has opened the run: as many on all ranks of a launch;
             1 in a run of one rank, whose openings nobody else has to know.
     """
@@ -82,8 +81,8 @@ class RankFolder:
         self.topology = topology
         self.attempt = Attempt(run, topology, disk)
         self.disk = self.attempt.disk
-        self._counts: dict[str, int] = {}  # of pieces in each file
-        self._manifest = -1
+        path = os.path.join(self.path, layout.MANIFEST)
+        self.manifest = ManifestWriter(path, self.disk, self.attempt.is_newest)
         self._replacing = False  # whether the run that is there, if one is, gives way
         self._goes_on = False  # whether it is gone on with
         self._lock = threading.RLock()  # signals and a watchdog note something, too
@@ -101,11 +100,6 @@ class RankFolder:
     def record(self) -> dict[str, Any]:
         """What the rank's record says."""
         return self._who() | self._record
-
-    @property
-    def pieces(self) -> int:
-        """How many pieces the rank's files hold."""
-        return sum(self._counts.values())
 
     def root_has_begun(self) -> bool:
         """Whether rank 0 of this launch has begun the run, where no communicator tells.
@@ -185,10 +179,7 @@ class RankFolder:
         from notata import manifests
 
         pieces = manifests.read(self.path)
-        if pieces:
-            lines = manifests.bytes_of(pieces)
-            self.disk.replace(os.path.join(self.path, layout.MANIFEST), lines)
-        self._counts = dict(Counter(piece.file for piece in pieces))
+        self.manifest.take_over(pieces, manifests.bytes_of(pieces))
 
     def _taken(self, path: str) -> str:
         return (
@@ -261,45 +252,6 @@ class RankFolder:
         """
         self.disk.settle(os.path.join(self.path, layout.RANK_RECORD))
 
-    def begin(self, pieces: Sequence[Piece]) -> None:
-        """Say which pieces are about to take the place of older ones in a file.
-
-        Whoever finds the file after a kill then knows that it may hold either. A file that the
-        manifest doesn't list counts for nothing until it does.
-
-        Ranks: independent.
-        """
-        if any(piece.file in self._counts for piece in pieces):
-            self._enter([piece._replace(begun=True) for piece in pieces])
-
-    def add(self, pieces: Sequence[Piece]) -> None:
-        """Enter the pieces of a file that is on disk into the manifest.
-
-        Ranks: independent.
-        """
-        self._enter(pieces)
-        self._counts |= {piece.file: len(pieces) for piece in pieces}
-
-    def _enter(self, pieces: Sequence[Piece]) -> None:
-        path = os.path.join(self.path, layout.MANIFEST)
-        lines = b"".join(piece.line() for piece in pieces)
-        try:
-            self._append(path, lines)
-        except OSError as error:
-            if not was_closed(error):
-                raise
-            self._append(path, lines)  # the program has closed it, with all that it knew nothing of
-
-    def _append(self, path: str, lines: bytes) -> None:
-        if self._manifest < 0:
-            self._manifest = out_of_the_way(self.disk.open_append(path))
-        try:
-            self.disk.append(self._manifest, path, lines)
-        except OSError:  # a line may be cut off: whoever opens the file again ends it
-            with suppress(OSError):
-                self.close()
-            raise
-
     def open_log(self, path: str) -> int:
         """Open the rank's log to append to, claiming the folder first.
 
@@ -313,11 +265,4 @@ class RankFolder:
 
         Ranks: independent.
         """
-        if self._manifest >= 0:
-            descriptor, self._manifest = self._manifest, -1
-            try:
-                os.close(descriptor)
-            except OSError as error:
-                if not was_closed(error):
-                    self.disk.explain(error, os.path.join(self.path, layout.MANIFEST))
-                    raise
+        self.manifest.close()

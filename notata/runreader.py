@@ -20,7 +20,7 @@ from notata import (
     spelling,
     stored,
 )
-from notata.assembly import Whole, assemble
+from notata.assembly import Whole
 from notata.errors import NotARunError, RunNotFoundError
 from notata.messages import Record
 from notata.phrases import counted
@@ -60,6 +60,7 @@ class LogReader(Shelf):
         self._leads_to = os.path.abspath(path)  # the program may change its directory
         home = RunFolder(self._leads_to)
         super().__init__(path, home, home)
+        self._manifests = manifests.Manifests(self._leads_to)
         if freshness.exists(os.path.join(self._run, layout.METADATA)):
             return
         if not freshness.exists(self._run):
@@ -138,8 +139,8 @@ class LogReader(Shelf):
         """
         return sorted({*self.stored(), *map(label_of, self._wholes())})
 
-    def _wholes(self) -> dict[Identity, Whole]:
-        return assemble(manifests.read_all(self._run), self.size)
+    def _wholes(self) -> Mapping[Identity, Whole]:
+        return self._manifests.wholes(self.size)
 
     def load_array(self, name: spelling.Name, region: Any = None) -> Array:
         """Load an array, from the merged file or, where that is missing or older, from the pieces.

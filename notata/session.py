@@ -250,7 +250,7 @@ class Session(Opened):
                 end_job(place.comm, f"on_failure='abort': ending the job. {told}")
 
     def _agree_to_close(self, mine: Record) -> Record:
-        told = mine | {"pieces": self.folder.pieces, "folder": self.folder.claimed}
+        told = mine | {"pieces": self.folder.manifest.pieces, "folder": self.folder.claimed}
         told["params"] = self._params_digest()
         told |= {"lost": self._log.lost} if self._log.lost else {}
         noted = self.notices.packed()
@@ -299,7 +299,7 @@ class Session(Opened):
             status=mine["status"],
             failure_reason=mine.get("reason"),
             end_time=now(),
-            pieces=self.folder.pieces,
+            pieces=self.folder.manifest.pieces,
             log_lines_lost=self._log.lost,
             **self.folder.left(),
         )

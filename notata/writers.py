@@ -84,8 +84,7 @@ def _converted(value: Any, where: str, depth: int) -> Plain:
         return _mapping(value, where, depth)
     if isinstance(value, list | tuple | range):
         return [_plain(item, f"{where}[{i}]", depth) for i, item in enumerate(value)]
-    is_class = isinstance(value, type)  # numpy.float32 has both names, too
-    if not is_class and getattr(value, "dtype", None) is not None and hasattr(value, "tolist"):
+    if getattr(value, "dtype", None) is not None and hasattr(type(value), "tolist"):
         return _from_array(value, where, depth)
     if _is_date(value):
         return str(value.isoformat())

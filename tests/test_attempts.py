@@ -636,10 +636,10 @@ def test_ranks_of_the_older_attempt_leave_the_newers_manifest_alone(base: Path) 
         stepping(log, 1)
     new = [open_as(rank, 2, base, launch="launch-2", resume=True) for rank in (0, 1)]
     # An older process that had passed its last look at the disk appends to the file it has open.
-    old[1]._session.folder.add([])
+    old[1]._session.folder.manifest.add([])
     folder = old[1]._session.folder
     manifest = base / "log_run" / "ranks" / "rank_00001" / "manifest.jsonl"
-    assert os.fstat(folder._manifest).st_ino != manifest.stat().st_ino
+    assert os.fstat(folder.manifest._descriptor).st_ino != manifest.stat().st_ino
     kept = manifest.read_bytes()
     for log in old:
         with pytest.raises(OutdatedError, match="attempt 2 goes on"):
