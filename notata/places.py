@@ -72,6 +72,9 @@ class Place:
         """
         self.attempt.check()
 
+    def wrote(self, *names: str) -> None:
+        """Called with plots and artifacts that were written here, by name relative to `home`."""
+
     def reserve(self, file: str) -> None:
         """Called with the file of each array before it is written."""
 
@@ -110,6 +113,10 @@ class RankPlace(Place):
         super().before()
         if data or self.home == self.data_home:
             self._folder.claim()
+
+    def wrote(self, *names: str) -> None:
+        """Let the rank's record say what they hold, if the rank has said already how it ended."""
+        self._folder.changed(*names)
 
     def reserve(self, file: str) -> None:
         """Note that this file holds a piece."""

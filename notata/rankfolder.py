@@ -9,7 +9,7 @@ from collections import Counter
 from contextlib import suppress
 from typing import Any
 
-from notata import aside, files, folders, freshness, layout
+from notata import aside, asleft, folders, freshness, layout
 from notata.attempts import Attempt
 from notata.disk import Disk
 from notata.errors import RunExistsError
@@ -88,6 +88,7 @@ class RankFolder:
         self._lock = threading.RLock()  # signals and a watchdog note something, too
         self._pid = os.getpid()  # a forked child writes for the rank
         self._record: dict[str, Any] = {"run_id": run_id}
+        self._left: dict[str, asleft.Left] | None = None  # once the rank has said how it ended
         self.opening = 1
         if not topology.parallel:  # there is no such record, nor another rank
             return
@@ -218,19 +219,36 @@ class RankFolder:
             data = json.dumps(self._record, indent=2, sort_keys=True).encode()
             self.disk.replace(os.path.join(self.path, layout.RANK_RECORD), data)
 
-    def left(self) -> dict[str, int]:
-        """How much the rank has written beside its pieces, for its record at the end.
+    def note_end(self, **fields: Any) -> None:
+        """Put into the rank's record how it ended, and what it leaves beside its pieces.
 
         Rank 0 writes that into the run's own folders.
 
         Ranks: independent.
         """
-        if self.topology.rank == 0:
-            return {}
-        return {
-            "log_bytes": files.size_of(os.path.join(self.path, layout.LOG)),
-            "json_files": folders.count_json(os.path.join(self.path, layout.ARTIFACTS)),
-        }
+        if self.topology.rank == 0 or self.attempt.outdated:
+            self.note(**fields)
+            return
+        self.claim()  # which may be the first that is written of a rank that fails
+        fields["json_files"] = folders.count_json(os.path.join(self.path, layout.ARTIFACTS))
+        sizes = asleft.found(self.path)
+        log = sizes.get(layout.LOG)
+        fields["log_bytes"] = log.size if log else 0
+        if asleft.takes_long(sizes):  # whoever kills it meanwhile is to find how it ended
+            self.note(**fields)
+        self._left = asleft.read(self.path, sizes)
+        self.note(**fields, files=asleft.to_plain(self._left))
+
+    def changed(self, *names: str) -> None:
+        """Called with files that were written: a record that says what they held says so anew.
+
+        Ranks: independent.
+        """
+        if self._left is None:
+            return
+        with held(self._lock):
+            self._left |= {name: asleft.read_one(self.path, name) for name in names}
+            self.note(files=asleft.to_plain(self._left))
 
     def _who(self) -> dict[str, Any]:
         return {

@@ -295,13 +295,12 @@ class Session(Opened):
         self._log.release()
 
     def _write_end(self, mine: Record) -> None:
-        self.folder.note(
+        self.folder.note_end(
             status=mine["status"],
             failure_reason=mine.get("reason"),
             end_time=now(),
             pieces=self.folder.manifest.pieces,
             log_lines_lost=self._log.lost,
-            **self.folder.left(),
         )
         self.folder.sync()
         if mine["status"] == lifecycle.FAILED and self.topology.comm is None:

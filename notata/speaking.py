@@ -121,7 +121,8 @@ def note_failure(folder: RankFolder, reason: str, elapsed: float) -> None:
     if place.is_root or folder.attempt.outdated:
         return
     note, told = os.path.join(run, layout.RANK_FAILED), lifecycle.blamed(place.rank, reason)
-    record = folder.record | {"failure_reason": told, "opening": folder.opening, "at": time.time()}
+    record = {name: value for name, value in folder.record.items() if name != "files"}
+    record |= {"failure_reason": told, "opening": folder.opening, "at": time.time()}
     data = json.dumps(record, indent=2, sort_keys=True).encode()
     try:
         folder.disk.create(note, data)

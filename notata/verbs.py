@@ -146,6 +146,7 @@ class Verbs(ArrayVerbs):
             layout.inside(name, f".{ext}")
         self._place.before()
         writers.save_figure(self._disk, self._path(layout.PLOTS), name, fig, dpi, formats)
+        self._place.wrote(*(f"{layout.PLOTS}/{name}.{ext}" for ext in formats))
         self._log.write(INFO, f"Saved plot {name} ({'/'.join(formats)}) in {layout.PLOTS}")
 
     def text(self, name: spelling.Name, content: str) -> None:
@@ -192,6 +193,7 @@ class Verbs(ArrayVerbs):
             file = layout.inside(name, ".pkl")
             self._place.before()
             writers.save_pickle(self._disk, self._path(layout.ARTIFACTS, file), obj, protocol)
+            self._place.wrote(f"{layout.ARTIFACTS}/{file}")
             self._log.write(INFO, f"Saved pickle {name} in {layout.ARTIFACTS}/{file}")
 
     def bytes(self, name: spelling.Name, data: Any) -> None:
@@ -220,6 +222,7 @@ class Verbs(ArrayVerbs):
         file = layout.inside(name, suffix)
         self._place.before()
         self._disk.replace(self._path(layout.ARTIFACTS, file), data)
+        self._place.wrote(f"{layout.ARTIFACTS}/{file}")
         self._log.write(INFO, f"Saved {kind} {name} in {layout.ARTIFACTS}/{file}")
 
     def __getitem__(self, relative: str | os.PathLike[str]) -> Path:

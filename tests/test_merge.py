@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulated import answer, open_as, tree, write_as
+from simulated import answer, forget_logs, open_as, tree, write_as
 
 import notata
 from notata import Logbook, LogReader, gather, manifests, npy
@@ -491,6 +491,7 @@ def test_pieces_are_not_opened_while_the_merged_array_is_made_of_them(
 
 def test_torn_lines_stay_with_their_rank(base: Path) -> None:
     run = write_as(3, base, rows)
+    forget_logs(run)
     logs = [run / "log.txt", *(run / f"ranks/rank_{rank:05d}/log.txt" for rank in (1, 2))]
     head = b"[2026-11-23T03:00:00.000005] INFO [rank 2] "
     logs[0].write_bytes(logs[0].read_bytes() + b"[2026-11-23T03:00:00.000001] INFO [ra")

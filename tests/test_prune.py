@@ -419,7 +419,14 @@ def test_what_was_merged_is_verified(base: Path) -> None:
     verdict = notata.merging.verify(run)
     made = json.loads((run / "merge.json").read_text())
     assert (verdict.damaged, verdict.changed) == ((), ())
-    assert verdict.checked == len(made["inputs"]) + len(made["outputs"])
+    # Of what nothing joins, ranks other than 0 noted at their end what it held.
+    noted = {
+        os.path.relpath(path.parent / name, run)
+        for path in run.glob("ranks/*/rank.json")
+        for name in json.loads(path.read_text()).get("files", {})
+    }
+    assert len(noted - made["inputs"].keys()) == 7
+    assert verdict.checked == len(made["inputs"].keys() | noted) + len(made["outputs"])
 
 
 @pytest.mark.parametrize("how", ["flip", "cut", "gone"])

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from notata import checksums, layout, npy
 from notata.assembly import Box, Whole
 from notata.merging.ahead import ahead
-from notata.merging.faults import DamagedPiecesError
+from notata.merging.faults import Damaged, DamagedPiecesError
 from notata.merging.places import write_at, writing
 from notata.merging.slabs import Filler, header_of, parts_of, slabs_of, spill_of
 from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
@@ -67,7 +67,7 @@ def _checksum(run: str, name: str) -> str:
 
 def _compare(run: str, whole: Whole, inputs: Mapping[str, str]) -> None:
     """Make sure that the files of the pieces hold what their ranks wrote."""
-    damage = {}
+    damage: dict[Damaged, str] = {}
     for part, name in zip(whole.parts, names_of(whole), strict=True):
         if checksums.contradicts(part.piece.checksum, inputs[name]):
             damage[part.rank, part.piece.identity] = (

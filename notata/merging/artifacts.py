@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from notata import files, folders, layout
+from notata.asleft import Left
 from notata.errors import DamagedError
 from notata.mergerecord import Fingerprints, MergeRecord, fingerprint
 from notata.merging import record
@@ -57,12 +58,13 @@ def gathered(found: Survey, merged: MergeRecord) -> Iterator[Gathered]:
             inputs: Fingerprints = {
                 file: found.files[file] if rank else root or (0, 0) for rank, file in ranked.items()
             }
-            yield _of(found.run, name, ranked, inputs, merged)
+            yield _of(found, name, ranked, inputs, merged)
 
 
 def _of(
-    run: str, name: str, ranked: Mapping[int, str], inputs: Fingerprints, merged: MergeRecord
+    found: Survey, name: str, ranked: Mapping[int, str], inputs: Fingerprints, merged: MergeRecord
 ) -> Gathered:
+    run = found.run
     stem = name.removesuffix(_JSON)
     document, table = f"{stem}.ranks.json", f"{stem}.ranks.csv"
     made = merged.outputs.get(document)
@@ -75,7 +77,7 @@ def _of(
         if record.is_fresh(run, table, inputs, merged):
             outputs.append(Output(table, (), inputs, True, {}, "table", left, ranks))
             return Gathered(tuple(outputs), ())
-    bad, sizes = _read_all(run, ranked)
+    bad, sizes = _read_all(found, ranked)
     if len(bad) == len(ranked):
         note = f"{name} of {ranks_text(ranks)} is no JSON, whatever its name says, and stays there"
         return Gathered((), (), note)
@@ -96,8 +98,8 @@ def _of(
     return Gathered(tuple(outputs), problems)
 
 
-def _read_all(run: str, ranked: Mapping[int, str]) -> tuple[dict[int, str], tuple[int, int]]:
-    """The ranks whose files are no JSON, with why; and the bytes that document and table will have.
+def _read_all(found: Survey, ranked: Mapping[int, str]) -> tuple[dict[int, str], tuple[int, int]]:
+    """The ranks whose files can't be used, with why; and the bytes of document and table.
 
     There is no table unless all are flat numbers.
     """
@@ -106,7 +108,7 @@ def _read_all(run: str, ranked: Mapping[int, str]) -> tuple[dict[int, str], tupl
     size, flat = len(END), True
     for rank, file in ranked.items():
         try:
-            text, value = load(run, file)
+            text, value = load(found.run, file, found.left.get(file))
         except DamagedError as error:
             bad[rank] = str(error)
             continue
@@ -149,11 +151,16 @@ def table_bytes(rows: Mapping[int, Mapping[str, float]]) -> bytes:
     return text.getvalue().encode("utf-8", "surrogatepass")
 
 
-def load(run: str, file: str) -> tuple[str, Any]:
+def load(run: str, file: str, left: Left | None = None) -> tuple[str, Any]:
     """The text of a JSON file, and its value.
 
+    Args:
+        run: Folder of the run.
+        file: The file, relative to it.
+        left: What its rank noted of it.
+
     Raises:
-        DamagedError: If it holds no JSON, or is gone.
+        DamagedError: If it holds no JSON, is gone, or is not as its rank left it.
 
     Ranks: independent.
     """
@@ -161,9 +168,12 @@ def load(run: str, file: str) -> tuple[str, Any]:
     try:
         data = files.read_bytes(path) or b""
         text = data.decode(json.detect_encoding(data), "surrogatepass")
-        return text.strip(), json.loads(data)
+        value = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{path} is damaged: {error}") from None
+    if left is not None and not left.is_in(data):
+        raise DamagedError(f"{path} is damaged: it is not as that rank left it")
+    return text.strip(), value
 
 
 def is_flat(value: Any) -> bool:

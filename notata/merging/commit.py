@@ -15,11 +15,10 @@ from notata.lock import locked
 from notata.mergerecord import MergeRecord
 from notata.merging import archive, hosts, record, room, small, survey
 from notata.merging.artifacts import Metric
-from notata.merging.faults import Damage, DamagedPiecesError
+from notata.merging.faults import Damage, Damaged, DamagedPiecesError
 from notata.merging.joining import Made, beside_of, join
 from notata.merging.output import Output, Problem
 from notata.merging.plan import Plan, make_plan, ways_out
-from notata.pieces import Identity
 from notata.runreader import LogReader
 
 Progress = Callable[[int, int], None]  # bytes that are done, of how many
@@ -92,7 +91,7 @@ def carry_out(run: str, way: Way, after: Callable[[Done], None] | None = None) -
 
 def _past_damage(plan: Plan, way: Way) -> Done:
     """Carry out a plan; where pieces turn out to be damaged, another one, which knows of them."""
-    damage: dict[tuple[int, Identity], str] = {}
+    damage: dict[Damaged, str] = {}
     while True:
         try:
             return _carry_out(plan, way)
@@ -157,7 +156,7 @@ def _sweep(run: str, outputs: Iterable[Output]) -> None:
 def _carry_out(plan: Plan, way: Way) -> Done:
     """Join everything that is not fresh, put it in place and record it."""
     stale = plan.stale
-    made, metrics = _join(plan, way) if stale else ({}, [])
+    made, metrics = _join(plan, way) if stale or plan.unread else ({}, [])
     if plan.metadata is not None:
         hosts.save(plan.run, plan.metadata)
     if not plan.unchanged and (plan.outputs or plan.merged.files):
@@ -171,6 +170,7 @@ def _join(plan: Plan, way: Way) -> tuple[dict[str, Made], list[Metric]]:
     run, stale = plan.run, plan.stale
     _check_room(plan, way)
     total = sum(output.bytes for output in stale)
+    total += sum(left.size for left in plan.unread.values())
     done = 0
 
     def progress(count: int) -> None:
@@ -188,14 +188,15 @@ def _join(plan: Plan, way: Way) -> tuple[dict[str, Made], list[Metric]]:
             temporaries[output.file] = os.path.join(folder, layout.merge_temporary())
         way.progress(0, total)
         large = [(out, temporaries[out.file]) for out in stale if out.kind in _LARGE]
-        made = join(run, large, way.executor, progress)
+        made = join(run, large, way.executor, progress, plan.unread)
         for output in stale:
             if output.kind not in _LARGE:
                 made[output.file] = small.make(run, output, temporaries[output.file])
                 progress(output.bytes)
         tables = [output for output in stale if output.kind == "table"]
         metrics = [metric for output in tables for metric in small.metrics(run, output)]
-        _put_in_place(plan, temporaries)  # last: what is in place has to be recorded
+        if temporaries:
+            _put_in_place(plan, temporaries)  # last: what is in place has to be recorded
         return made, metrics
     except DamagedPiecesError:
         raise

@@ -15,13 +15,14 @@ from notata.merging.output import MISSING, NEVER, Output, Problem
 from notata.pieces import Identity, Piece
 from notata.ranges import ranks_text
 
-# What is wrong with pieces, by rank and array, that only reading all of them tells.
-Damage = Mapping[tuple[int, Identity], str]
+# What only reading it tells to be wrong: with a piece of an array, or another file of a rank.
+Damaged = tuple[int, Identity | str]
+Damage = Mapping[Damaged, str]
 WAY_OUT = "let its rank write it again, or put a sound copy in its place"
 
 
 class DamagedPiecesError(DamagedError):
-    """Pieces that turned out to be damaged while they were joined.
+    """Pieces, or other files of ranks, that turned out to be damaged as they were read.
 
     Attributes:
         damage: What is wrong with each.

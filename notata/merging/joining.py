@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 
 from notata import layout
-from notata.merging import arrays, logs, slabs
+from notata.merging import arrays, logs, slabs, unjoined
 from notata.merging.bundles import join_bundle
-from notata.merging.faults import DamagedPiecesError
+from notata.merging.faults import Damaged, DamagedPiecesError
 from notata.merging.plan import Output
 from notata.merging.tasks import Made, Steps, Task, Told, carry_out, naming, silent
-from notata.pieces import Identity
+from notata.merging.unlike import Noted
 
 __all__ = ["Made", "beside_of", "join"]
 
@@ -21,12 +21,17 @@ _BATCH = 1 << 25  # bytes of small outputs that one process takes at once
 _MANY = 256  # and how many of them
 
 Pairs = Sequence[tuple[Output, str]]
+NOTHING: Noted = {}
 
 
 def join(
-    run: str, temporaries: Pairs, executor: Executor | None, progress: Callable[[int], None]
+    run: str,
+    temporaries: Pairs,
+    executor: Executor | None,
+    progress: Callable[[int], None],
+    unread: Noted | None = None,
 ) -> dict[str, Made]:
-    """Make files of the pieces.
+    """Make files of the pieces, and read what nothing joins.
 
     Args:
         run: Folder of the run.
@@ -34,24 +39,31 @@ def join(
         executor: Shares the work, slab by slab; None for this process alone. Whoever does it, the
             files hold the same bytes.
         progress: Called with the number of bytes joined since it was called last.
+        unread: What ranks noted of files that nothing joins.
 
     Returns:
         What was made, by the name of the output.
 
     Raises:
-        DamagedError: If a piece is not what its manifest says.
+        DamagedError: If a piece is not what its manifest says, or a file not as its rank left it.
         OSError: If a file can't be written, such as on a disk that has no room for all of it.
 
     Ranks: independent.
     """
     if executor is None:
-        return _join_all(run, temporaries, progress)
-    return carry_out(_jobs(run, temporaries), executor, progress)
+        return _join_all(run, temporaries, progress, unread or {})
+    return carry_out(_jobs(run, temporaries, unread or {}), executor, progress)
 
 
-def _join_all(run: str, temporaries: Pairs, progress: Told = silent) -> dict[str, Made]:
+def _join_all(
+    run: str, temporaries: Pairs, progress: Told = silent, unread: Noted = NOTHING
+) -> dict[str, Made]:
     made = {}
-    damage: dict[tuple[int, Identity], str] = {}
+    damage: dict[Damaged, str] = {}
+    try:
+        unjoined.compare(run, unread, progress)
+    except DamagedPiecesError as error:
+        damage |= error.damage
     for output, temporary in temporaries:
         target, size = os.path.join(run, output.file), output.size or output.bytes
         with naming(target, size, beside_of(output)):
@@ -76,7 +88,7 @@ def beside_of(output: Output) -> int:
 
 def _join(run: str, output: Output, temporary: str, progress: Told) -> Made:
     if output.file == layout.LOG:
-        return logs.join_logs(run, temporary, progress)
+        return logs.join_logs(run, temporary, progress, output.noted)
     whole = output.wholes[0]
     if whole.key is None:
         holes = output.holes.get(whole.label, ())
@@ -85,14 +97,16 @@ def _join(run: str, output: Output, temporary: str, progress: Told) -> Made:
     return join_bundle(run, output.wholes, output.holes, temporary, inputs, progress)
 
 
-def _jobs(run: str, temporaries: Pairs) -> Iterator[Steps]:
+def _jobs(run: str, temporaries: Pairs, unread: Noted) -> Iterator[Steps]:
     """The work in parts: large outputs, each of which is divided, then batches of small ones."""
+    if unread:
+        yield unjoined.divided(run, unread)
     batch: list[tuple[Output, str]] = []
     for output, temporary in temporaries:
         if output.bytes < _LARGE:
             batch.append((output, temporary))
         elif output.file == layout.LOG:
-            yield logs.divided(run, output.size, temporary)
+            yield logs.divided(run, output.size, temporary, output.noted)
         elif output.wholes[0].key is None:
             whole = output.wholes[0]
             holes = output.holes.get(whole.label, ())

@@ -9,13 +9,15 @@ are read to find it, and all is joined again.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from notata import checksums, corrections, files, freshness, gather, layout, messages, streams
+from notata.merging.faults import Damaged, DamagedPiecesError
 from notata.merging.logcuts import Cut, find_cuts
 from notata.merging.logparts import Log, Span
 from notata.merging.places import write_at, writing
 from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
+from notata.merging.unlike import Noted, key_of, text_of
 from notata.merging.windows import in_order
 
 RANGE = 1 << 26  # bytes of all logs that a process joins at once
@@ -41,7 +43,9 @@ def spans_of(run: str) -> list[Span]:
     ]
 
 
-def join_logs(run: str, temporary: str, progress: Told = silent) -> Made:
+def join_logs(
+    run: str, temporary: str, progress: Told = silent, noted: Noted | None = None
+) -> Made:
     """Write all ranks' records in time order; within a rank the order stays.
 
     The order goes by rank 0's clock, as far as other nodes' clocks were compared with it. Each
@@ -51,12 +55,13 @@ def join_logs(run: str, temporary: str, progress: Told = silent) -> Made:
         run: Folder of the run.
         temporary: Path of the file to make.
         progress: Called with the number of bytes read of ranks' logs since it was called last.
+        noted: What ranks noted of their logs when they closed the run.
 
     Returns:
         Checksums of the file and of the ranks' logs.
 
     Raises:
-        DamagedError: If a log becomes shorter meanwhile.
+        DamagedError: If a log becomes shorter meanwhile, or is not as its rank left it.
         OSError: If the file can't be written.
 
     Ranks: independent.
@@ -74,16 +79,34 @@ def join_logs(run: str, temporary: str, progress: Told = silent) -> Made:
             progress(read - done)
             done = read
     inputs = {os.path.relpath(log.span.path, run): log.checksum() for log in own}
+    _compare(run, {os.path.relpath(log.span.path, run): log.span.end for log in own}, inputs, noted)
     return Made(checksums.text_of(hashed), inputs)
 
 
-def divided(run: str, size: int, temporary: str) -> Steps:
+def _compare(
+    run: str, sizes: Mapping[str, int], found: Mapping[str, str], noted: Noted | None
+) -> None:
+    """Make sure that logs are as their ranks left them, by the checksums of what was joined."""
+    damage: dict[Damaged, str] = {}
+    for file, left in (noted or {}).items():
+        if sizes.get(file) == left.size:
+            same = not checksums.contradicts(left.checksum, found[file])
+        else:  # something was logged after the end
+            same = left.is_at(os.path.join(run, file))
+        if not same:
+            damage[key_of(file)] = text_of(run, file)
+    if damage:
+        raise DamagedPiecesError(damage)
+
+
+def divided(run: str, size: int, temporary: str, noted: Noted | None = None) -> Steps:
     """The same in several tasks, each of which joins a range of time.
 
     Args:
         run: Folder of the run.
         size: Bytes that the file will have, for errors.
         temporary: Path of the file to make.
+        noted: What ranks noted of their logs when they closed the run.
 
     Ranks: independent.
     """
@@ -112,6 +135,8 @@ def divided(run: str, size: int, temporary: str) -> Steps:
         for span, checksum in zip(spans, (one for some in hashed for one in some), strict=True)
         if span.rank is not None
     }
+    sizes = {os.path.relpath(span.path, run): span.end for span in spans}
+    _compare(run, sizes, inputs, noted)
     return {layout.LOG: Made(itself, inputs)}
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from notata import npy
+from notata.asleft import Left
 from notata.assembly import Box, Whole
 from notata.mergerecord import Fingerprints
 from notata.pieces import Identity
@@ -28,6 +29,7 @@ class Output(NamedTuple):
         ranks: The ranks whose outputs are in it.
         size: Bytes of the file, of kinds other than arrays and bundles; for the mask of a bundle,
             bytes of the masks in it.
+        noted: What ranks noted of those inputs whose contents are compared as they are joined.
     """
 
     file: str
@@ -39,6 +41,7 @@ class Output(NamedTuple):
     left: frozenset[str] = frozenset()
     ranks: tuple[int, ...] = ()
     size: int = 0
+    noted: Mapping[str, Left] = {}
 
     @property
     def is_log(self) -> bool:

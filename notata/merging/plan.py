@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from notata import corrections, freshness, gather, layout, mergerecord, npy
+from notata.asleft import Left
 from notata.assembly import Whole, assemble, by_array
 from notata.mergerecord import Fingerprints, MergeRecord
-from notata.merging import apart, artifacts, faults, hosts, losses, pruned, record, survey
+from notata.merging import apart, artifacts, faults, hosts, losses, pruned, record, survey, unlike
 from notata.merging.output import MISSING, NEVER, Problem
 from notata.merging.output import Output as Output
 from notata.merging.survey import ENDED, Survey
@@ -34,6 +35,7 @@ class Plan(NamedTuple):
         looked: What was found in the pieces of outputs that are not up to date.
         notes: What is odd, and does no harm.
         seen: What is another one by now if the run goes on.
+        unread: What ranks noted of files that nothing joins, and that are read to compare them.
     """
 
     run: str
@@ -49,6 +51,7 @@ class Plan(NamedTuple):
     looked: Mapping[str, tuple[Output, faults.Found]] = {}
     notes: tuple[str, ...] = ()
     seen: survey.Seen | None = None
+    unread: Mapping[str, Left] = {}
 
     @property
     def stale(self) -> tuple[Output, ...]:
@@ -120,8 +123,11 @@ def make_plan(
     for group in groups:
         made += group.outputs
         wrong += group.problems
+    known = damage or {}
+    joined = {file for group in groups for output in group.outputs for file in output.inputs}
+    wrong += unlike.problems(found, joined, known)
     corrected = _clocks(run, meta)
-    made += _log(found, merged, corrected)
+    made += _log(found, merged, corrected, unlike.logs(found, known))
     wrong += _collisions(run, made, merged)
     refused = tuple(problem for problem in wrong if not problem.excuses & granted)
     holes = tuple(problem for problem in wrong if problem.excuses & granted)
@@ -131,7 +137,7 @@ def make_plan(
     plan = Plan(run, size, outputs, refused, holes, metadata, merged)
     notes = tuple(group.note for group in groups if group.note)
     plan = plan._replace(clocks=corrected, listing=listing, looked=looked, notes=notes)
-    return plan._replace(seen=seen)
+    return plan._replace(seen=seen, unread=unlike.unread(found, joined, known))
 
 
 def _arrays(found: Survey, wholes: Mapping[Identity, Whole]) -> Iterator[Output]:
@@ -229,16 +235,22 @@ def _clocks(run: str, meta: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _log(
-    found: Survey, merged: MergeRecord, corrected: Mapping[str, Any] | None
+    found: Survey,
+    merged: MergeRecord,
+    corrected: Mapping[str, Any] | None,
+    noted: unlike.Noted,
 ) -> Iterator[Output]:
     names = {f"{layout.rank_dir(rank)}/{layout.LOG}": rank for rank in found.folders if rank}
     inputs = _fingerprints(found, names)
     if inputs:
         fresh = record.is_fresh(found.run, layout.LOG, inputs, merged)
         fresh = fresh and merged.clocks == corrected
+        # What a log held at its end is compared as it is joined: damage is to be found again.
+        fresh = fresh and all(hole.get("name") != layout.LOG for hole in merged.holes)
         ranks = (0, *sorted(names[name] for name in inputs))
         size = record.own_log_bytes(found.run, merged) + sum(size for size, _ in inputs.values())
-        yield Output(layout.LOG, (), inputs, fresh, kind="log", ranks=ranks, size=size)
+        made = Output(layout.LOG, (), inputs, fresh, kind="log", ranks=ranks, size=size)
+        yield made._replace(noted=noted)
 
 
 def _collisions(run: str, outputs: list[Output], merged: MergeRecord) -> Iterator[Problem]:

@@ -8,11 +8,22 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from notata import files, folders, freshness, gather, layout, manifests, mergerecord, npy, pulse
+from notata import (
+    checksums,
+    files,
+    folders,
+    freshness,
+    gather,
+    layout,
+    manifests,
+    mergerecord,
+    npy,
+    pulse,
+)
 from notata.errors import DamagedError, MergeError
 from notata.mergerecord import Fingerprints, MergeRecord
-from notata.merging import apart, archive, record, room, survey, verify
-from notata.merging.output import Problem
+from notata.merging import apart, archive, record, room, survey, unlike, verify
+from notata.merging.output import MISSING, Problem
 from notata.merging.tasks import naming
 from notata.pieces import Piece
 from notata.ranges import compact, ranks_text
@@ -73,7 +84,7 @@ def prune(run: str, *, allow_missing: bool = False) -> Pruned:
             files.sync(temporary)
         archive.read_back(temporary, crcs)
         _refuse(run, archive.lost(path, crcs))
-        holes = list(_unlike(run, merged, pieces, found, sums))
+        holes = [*_unlike(run, merged, pieces, found, sums), *_not_as_left(run, merged, sums)]
         if not allow_missing:
             way_out = "with --allow-missing it is kept as it is"
             _refuse(run, [f"{hole.text} ({way_out})" for hole in holes])
@@ -163,6 +174,21 @@ def _unlike(
                 if (problem.name, problem.ranks) not in told
             ]
     yield from (p for p in wrong if (p.name, compact(p.ranks)) not in known)
+
+
+def _not_as_left(run: str, merged: MergeRecord, sums: Mapping[str, str]) -> Iterator[Problem]:
+    """Say which of the other files are not as their rank left them, but for known holes."""
+    for file, left in survey.all_left(run).items():
+        if file not in sums or unlike.is_known(file, merged):
+            continue
+        path = os.path.join(run, file)
+        if files.size_of(path) == left.size:
+            same = not checksums.contradicts(left.checksum, sums[file])
+        else:  # something was appended after the end
+            same = left.is_at(path)
+        if not same:
+            rank, name = unlike.key_of(file)
+            yield Problem(unlike.text_of(run, file), MISSING, (rank,), name)
 
 
 def _joined(run: str, merged: MergeRecord, listed: Mapping[int, list[Piece]]) -> set[str]:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from notata import checksums, gather, layout, manifests
+from notata import asleft, checksums, gather, layout, manifests
+from notata.asleft import Left
 from notata.errors import DamagedError
 from notata.mergerecord import Fingerprint, Fingerprints
 from notata.merging.output import MISSING, Problem
@@ -32,7 +33,8 @@ class Survey(NamedTuple):
         pieces: What the manifests list.
         records: What the ranks noted of themselves, empty where that can't be read any more.
         listed: The ranks that had a folder when they closed the run, where they told one another.
-        problems: What is wrong with manifests.
+        left: What ranks noted of their other files when they closed the run, by path.
+        problems: What is wrong with manifests and with what was noted.
     """
 
     run: str
@@ -44,6 +46,7 @@ class Survey(NamedTuple):
     pieces: Mapping[int, list[Piece]]
     records: Mapping[int, Mapping[str, Any]]
     listed: frozenset[int]
+    left: Mapping[str, Left]
     problems: tuple[Problem, ...]
 
 
@@ -156,8 +159,39 @@ def survey(run: str, meta: Mapping[str, Any], size: int, files: Fingerprints) ->
         for rank, folder in folders.items()
     }
     counted, listed = _counted(run, meta), _listed(run, meta)
+    left: dict[str, Left] = {}
+    for rank, record in records.items():
+        try:
+            left |= left_of(rank, record)
+        except ValueError as error:
+            path = os.path.join(folders[rank], layout.RANK_RECORD)
+            problems.append(Problem(f"{path} is damaged: {error}", MISSING, (rank,)))
     wrong = tuple(problems)
-    return Survey(run, meta, size, counted, folders, files, pieces, records, listed, wrong)
+    return Survey(run, meta, size, counted, folders, files, pieces, records, listed, left, wrong)
+
+
+def all_left(run: str) -> dict[str, Left]:
+    """What ranks noted of their files, as far as their records can be read.
+
+    Ranks: independent.
+    """
+    left: dict[str, Left] = {}
+    for rank, folder in gather.rank_folders(run).items():
+        with suppress(ValueError):  # a merge says that it is damaged
+            left |= left_of(rank, read_json(os.path.join(folder, layout.RANK_RECORD)) or {})
+    return left
+
+
+def left_of(rank: int, record: Mapping[str, Any]) -> dict[str, Left]:
+    """What a rank noted of its files when it closed the run, by path relative to the run.
+
+    Raises:
+        ValueError: If its record says something else.
+
+    Ranks: independent.
+    """
+    own = asleft.from_record(record).items()
+    return {f"{layout.rank_dir(rank)}/{name}": left for name, left in own}
 
 
 def _counted(run: str, meta: Mapping[str, Any]) -> dict[int, int] | None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from notata import checksums, files, freshness, layout, mergerecord
 from notata.errors import MergeError
 from notata.mergerecord import MergeRecord, Stamp
+from notata.merging import survey, unlike
 from notata.runreader import LogReader
 
 
@@ -61,8 +62,13 @@ def verify(
         raise MergeError(f"{text}: merge the run again", [text])
     inputs = {name: s for made in record.outputs.values() for name, s in made.inputs.items()}
     there = {name: s for name, s in inputs.items() if freshness.exists(os.path.join(run, name))}
-    total = sum(stamp.size for stamp in (*_made(record).values(), *there.values()))
     made = _made(record)
+    others = {
+        file: left
+        for file, left in survey.all_left(run).items()
+        if file not in inputs and not unlike.is_known(file, record)
+    }
+    total = sum(one.size for some in (made, there, others) for one in some.values())
     damaged = [*_pending(record), *outputs(run, made, lambda count: progress(count, total))]
     checked, done = len(made), sum(stamp.size for stamp in made.values())
     changed: list[str] = []
@@ -71,7 +77,12 @@ def verify(
             changed.append(f"{name} {wrong}")
         done += stamp.size
         progress(done, total)
-    checked += len(there)
+    for file, left in sorted(others.items()):
+        if not left.is_kept(os.path.join(run, file)):
+            changed.append(unlike.text_of(run, file))
+        done += left.size
+        progress(done, total)
+    checked += len(there) + len(others)
     count = len(damaged) + len(changed)
     note = f"{count} of {checked} files differ" if count else f"{checked} files are as merged"
     return Verdict(run, checked, tuple(damaged), tuple(changed), note)

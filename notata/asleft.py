@@ -1,0 +1,166 @@
+"""Whether files are as their rank left them: what it notes of them when it closes the run.
+
+Arrays have their checksums in the rank's manifest. Of its log, its artifacts and its plots nothing
+is noted as they are written: they are read once, at the end, when the system still has them in
+memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from notata import checksums, files, folders, layout
+
+# A rank that ends must not keep others waiting: what lies above is noted by its size alone. From
+# memory it takes a fifth of a second to read so much, from a disk of 100 MB/s ten seconds.
+_MOST_BYTES = 1 << 30
+_MOST_FILES = 1000  # and that many are opened; on a busy file server each may take milliseconds
+_SLOW = 1 << 26  # bytes that take long enough for a rank to be killed meanwhile
+
+
+class Left(NamedTuple):
+    """A file, as its rank left it.
+
+    Attributes:
+        size: Its bytes.
+        checksum: Of what it held, or None where only its size was noted.
+    """
+
+    size: int
+    checksum: str | None = None
+
+    def is_in(self, data: bytes) -> bool:
+        """Whether a file that holds this is as it was left; something may have been appended."""
+        if len(data) < self.size:
+            return False
+        found = checksums.of_bytes(data[: self.size])
+        return not checksums.contradicts(self.checksum, found)
+
+    def is_at(self, path: str) -> bool:
+        """The same of a file that is read.
+
+        Raises:
+            OSError: If it can't be read.
+        """
+        if files.size_of(path) < self.size:
+            return False
+        found = self.checksum and checksums.of_file(path, self.size)
+        return found is None or not checksums.contradicts(self.checksum, found)
+
+    def is_kept(self, path: str) -> bool:
+        """The same; not, where it is gone or lies on blocks that the disk can't read."""
+        try:
+            return os.path.lexists(path) and self.is_at(path)
+        except OSError:
+            return False
+
+
+def found(folder: str) -> dict[str, Left]:
+    """The sizes of what a rank leaves beside its arrays, by name relative to its folder.
+
+    Args:
+        folder: The rank's folder.
+
+    Ranks: independent.
+    """
+    log = os.path.join(folder, layout.LOG)
+    told = {layout.LOG: Left(size)} if (size := files.size_of(log)) else {}
+    for name in (layout.ARTIFACTS, layout.PLOTS):
+        told |= dict(_below(folder, name))
+    return told
+
+
+def _below(folder: str, name: str) -> Iterator[tuple[str, Left]]:
+    with suppress(OSError), os.scandir(os.path.join(folder, name)) as entries:
+        for entry in sorted(entries, key=lambda entry: (entry.is_dir(), entry.name)):
+            file = f"{name}/{entry.name}"
+            if entry.is_dir(follow_symlinks=False):
+                yield from _below(folder, file)
+            elif entry.is_file(follow_symlinks=False) and not layout.is_hidden(entry.name):
+                yield file, Left(entry.stat().st_size)
+
+
+def takes_long(sizes: Mapping[str, Left]) -> bool:
+    """Whether reading these files may take longer than a rank that is to end has.
+
+    Ranks: independent.
+    """
+    return sum(left.size for left in sizes.values()) > _SLOW
+
+
+def read(folder: str, sizes: Mapping[str, Left]) -> dict[str, Left]:
+    """The same with checksums, as far as the cost is bounded: the log first, JSON before the rest.
+
+    Ranks: independent.
+    """
+    told, room = dict(sizes), _MOST_BYTES
+    first = sorted(sizes, key=lambda name: (name != layout.LOG, not folders.is_json(name)))
+    for name in first[:_MOST_FILES]:
+        left = sizes[name]
+        if left.size <= room:
+            room -= left.size
+            with suppress(OSError):  # gone by now: nobody is to miss it
+                told[name] = read_one(folder, name, left.size)
+    return told
+
+
+def read_one(folder: str, name: str, size: int | None = None) -> Left:
+    """A file with its checksum.
+
+    Args:
+        folder: The rank's folder.
+        name: The file, relative to that.
+        size: Bytes from its beginning that count; all of it by default.
+
+    Raises:
+        OSError: If it can't be read.
+
+    Ranks: independent.
+    """
+    path = os.path.join(folder, name)
+    size = files.size_of(path) if size is None else size
+    return Left(size, checksums.of_file(path, size))
+
+
+def to_plain(noted: Mapping[str, Left]) -> dict[str, dict[str, Any]]:
+    """The same as the rank's record has it.
+
+    Example:
+        >>> to_plain({"log.txt": Left(3), "artifacts/a.txt": Left(1, "xxh128:f")})
+        {'log.txt': {'size': 3}, 'artifacts/a.txt': {'size': 1, 'checksum': 'xxh128:f'}}
+
+    Ranks: independent.
+    """
+    return {
+        name: {"size": left.size} | ({"checksum": left.checksum} if left.checksum else {})
+        for name, left in noted.items()
+    }
+
+
+def from_record(record: Mapping[str, Any]) -> dict[str, Left]:
+    """What a rank's record says of its files; nothing, where it never closed the run.
+
+    Raises:
+        ValueError: If it says something else.
+
+    Example:
+        >>> from_record({"files": {"log.txt": {"size": 3}}})
+        {'log.txt': Left(size=3, checksum=None)}
+
+    Ranks: independent.
+    """
+    told = record.get("files", {})
+    if not isinstance(told, dict):
+        raise ValueError(f"files is {told!r:.80}, not files by their names")
+    return {name: _left(name, values) for name, values in told.items()}
+
+
+def _left(name: str, values: Any) -> Left:
+    size = values.get("size") if isinstance(values, dict) else None
+    if type(size) is not int or size < 0 or ".." in name.split("/") or name.startswith("/"):
+        raise ValueError(f"files has {values!r:.80} of {name!r:.80}, not its size")
+    checksum = values.get("checksum")
+    return Left(size, None if checksum is None else str(checksum))

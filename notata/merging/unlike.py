@@ -1,0 +1,126 @@
+"""Files that are not as their rank left them, by what it noted of them when it closed the run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Set
+
+from notata import folders, layout, mergerecord
+from notata.asleft import Left
+from notata.mergerecord import MergeRecord
+from notata.merging.faults import WAY_OUT, Damage
+from notata.merging.output import MISSING, Problem
+from notata.merging.survey import Survey
+from notata.ranges import compact
+
+Noted = Mapping[str, Left]  # by path relative to the run
+
+
+def text_of(run: str, file: str) -> str:
+    """What is said of a file that holds something else than its rank left.
+
+    Ranks: independent.
+    """
+    rank, name = _place(file)
+    return f"rank {rank}'s {name} is not as that rank left it: {os.path.join(run, file)}"
+
+
+def key_of(file: str) -> tuple[int, str]:
+    """What such a file is called where damage is noted.
+
+    Ranks: independent.
+    """
+    return _place(file)
+
+
+def is_known(file: str, merged: MergeRecord) -> bool:
+    """Whether the last merge has named it as a hole, or left it out of what it joined.
+
+    Ranks: independent.
+    """
+    rank, name = _place(file)
+    told = {(hole.get("name"), hole.get("ranks")) for hole in merged.holes}
+    left = {file for made in merged.outputs.values() for file in made.left}
+    return (name, compact([rank])) in told or file in left
+
+
+def _place(file: str) -> tuple[int, str]:
+    place = layout.inside_rank(file)
+    assert place is not None, "ranks note what lies in their folders"
+    return place
+
+
+def problems(found: Survey, joined: Set[str], damage: Damage) -> Iterator[Problem]:
+    """Say which files are missing, shorter than they were, or known to hold something else.
+
+    Args:
+        found: What the ranks left.
+        joined: The files that are looked into by whoever joins them.
+        damage: What is known of files that have been read.
+
+    Ranks: independent.
+    """
+    for file, left in found.left.items():
+        rank, name = _place(file)
+        is_log = name == layout.LOG
+        if told := damage.get((rank, name)):
+            yield Problem(told, MISSING, (rank,), name, hint=WAY_OUT)
+        elif not (is_log or file in joined) and (why := _gone(found, file, left)):
+            path = os.path.join(found.run, file)
+            yield Problem(f"rank {rank}'s {name} {why}: {path}", MISSING, (rank,), name)
+
+
+def unread(found: Survey, joined: Set[str], damage: Damage) -> dict[str, Left]:
+    """The files that nothing joins and that have to be read to know what they hold.
+
+    Ranks: independent.
+    """
+    return {
+        file: left
+        for file, left in found.left.items()
+        if file not in joined
+        and left.checksum is not None
+        and _place(file)[1] != layout.LOG
+        and _place(file) not in damage
+        and _size(found, file) >= left.size
+    }
+
+
+def logs(found: Survey, damage: Damage) -> dict[str, Left]:
+    """What is noted of logs, but for those that are known to be damaged, or that were cut.
+
+    Ranks: independent.
+    """
+    return {
+        file: left
+        for file, left in found.left.items()
+        if _place(file)[1] == layout.LOG
+        and _place(file) not in damage
+        and _size(found, file) >= left.size
+    }
+
+
+def _size(found: Survey, file: str) -> int:
+    """Bytes of a file, -1 where there is none."""
+    # It may lie behind a link, which no survey follows.
+    now = found.files.get(file) or mergerecord.fingerprint(os.path.join(found.run, file))
+    return -1 if now is None else now[0]
+
+
+def _gone(found: Survey, file: str, left: Left) -> str:
+    size = _size(found, file)
+    if size >= left.size:
+        return ""
+    if size >= 0:
+        return f"has {size} bytes of {left.size}"
+    return "" if _is_counted(found, file) else "is missing"
+
+
+def _is_counted(found: Survey, file: str) -> bool:
+    """Whether it is one of the JSON files of which there are fewer now, which is told already."""
+    rank, name = _place(file)
+    if not (name.startswith(f"{layout.ARTIFACTS}/") and folders.is_json(os.path.basename(name))):
+        return False
+    told = found.records[rank].get("json_files")
+    there = folders.count_json(os.path.join(found.folders[rank], layout.ARTIFACTS))
+    return type(told) is int and there < told
