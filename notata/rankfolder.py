@@ -226,7 +226,7 @@ class RankFolder:
 
         Ranks: independent.
         """
-        if self.topology.rank == 0 or self.attempt.outdated:
+        if self.topology.rank == 0 or (not self.claimed and self.attempt.outdated):
             self.note(**fields)
             return
         self.claim()  # which may be the first that is written of a rank that fails
