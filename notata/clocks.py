@@ -12,13 +12,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Protocol
 
-from notata.corrections import offsets
-from notata.ranges import compact, expand
+from notata.corrections import offsets, uncompared
+from notata.ranges import expand, stepped, tasks_of
 
 _ROUNDS = 5
 _PATIENCE = 1.0  # seconds for all nodes together: it is not worth more
 _KEPT = 16  # attempts before the newest, of which is kept how far clocks were apart
 _LONGEST = 4000  # characters of the list of ranks, which has to fit into an answer of rank 0
+_NAMED = 5  # hosts that a message names at most
 
 
 class Sample(NamedTuple):
@@ -36,22 +37,47 @@ class Sample(NamedTuple):
 
 
 def speakers(records: Sequence[Mapping[str, Any]]) -> str:
-    """The first rank of each host but that of rank 0, as ranges.
+    """The first rank of each host but that of rank 0, as ranges with steps.
+
+    Where nodes have as many ranks each, any number of them fits into an answer; where the first
+    ranks of nodes follow no rule, some 600 do. The others are not asked, and the run says so.
 
     Args:
         records: What each rank told of itself: its `host`.
 
     Example:
-        >>> speakers([{"host": host} for host in "aabcb"])
-        '2-3'
+        >>> speakers([{"host": host} for host in "aabbccddc"])
+        '2-6:2'
 
     Ranks: root only.
     """
     first: dict[str, int] = {}
     for rank, record in enumerate(records):
         first.setdefault(str(record["host"]), rank)
-    told = compact(rank for rank in first.values() if rank)
-    return told if len(told) <= _LONGEST else ""
+    told = ",".join(stepped(rank for rank in first.values() if rank))
+    return told if len(told) <= _LONGEST else told[: told.rindex(",", 0, _LONGEST + 1)]
+
+
+def not_compared(parallel: Any) -> str:
+    """What is to be said of nodes whose clocks were not compared with rank 0's; `""` of none.
+
+    Args:
+        parallel: What the metadata say of ranks that closed the run together.
+
+    Example:
+        >>> not_compared({"hosts": {"a": "0-1", "b": "2", "c": "3"}, "clocks": {"b": []}})
+        "the clock of 1 of 3 nodes was not compared with rank 0's (c)"
+
+    Ranks: independent.
+    """
+    hosts = uncompared(parallel)
+    if not hosts:
+        return ""
+    what = "the clock of 1" if len(hosts) == 1 else f"the clocks of {len(hosts)}"
+    were, more = "was" if len(hosts) == 1 else "were", ", …" if len(hosts) > _NAMED else ""
+    named = ", ".join(hosts[:_NAMED]) + more
+    count = len(parallel["hosts"])
+    return f"{what} of {count} nodes {were} not compared with rank 0's ({named})"
 
 
 def compare(comm: Any, rank: int, asked: str, tag: int) -> dict[int, Sample]:
@@ -68,7 +94,7 @@ def compare(comm: Any, rank: int, asked: str, tag: int) -> dict[int, Sample]:
 
     Ranks: collective.
     """
-    others = expand(asked)
+    others = tasks_of(asked) if asked else []
     deadline = time.monotonic() + _PATIENCE
     found: dict[int, Sample] = {}
     if rank == 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -166,6 +167,28 @@ def _chained(parts: Sequence[_Table], ends: Sequence[int]) -> _Table:
         when += [begins - 1, begins, *(max(time, begins) for time in times or [begins])]
         offsets += [offsets[-1], ahead[0], *ahead]
     return when, offsets
+
+
+def uncompared(parallel: Any) -> list[str]:
+    """The hosts whose clocks nobody compared with rank 0's.
+
+    Args:
+        parallel: What the metadata say of ranks that closed the run together.
+
+    Example:
+        >>> uncompared({"hosts": {"a": "0-1", "b": "2", "c": "3"}, "clocks": {"b": []}})
+        ['c']
+
+    Ranks: independent.
+    """
+    hosts, known = parallel.get("hosts"), parallel.get("clocks", {})
+    if not (isinstance(hosts, dict) and isinstance(known, dict)):
+        return []
+    return [
+        host
+        for host, ranks in hosts.items()
+        if host not in known and re.match("0(?![0-9])", str(ranks)) is None
+    ]
 
 
 def of_run(run: str | os.PathLike[str]) -> Corrections:

@@ -53,6 +53,34 @@ def expand(ranges: str) -> list[int]:
     return found
 
 
+def stepped(ranks: Iterable[int]) -> list[str]:
+    """Ranks as ranges with steps, which are short where nodes have as many ranks each.
+
+    Joined by commas, `tasks_of` reads them.
+
+    Example:
+        >>> stepped([0, 1, 2, 48, 96, 144, 150])
+        ['0-2', '48-144:48', '150']
+
+    Ranks: independent.
+    """
+    ordered, found, at = sorted(ranks), list[str](), 0
+    while at < len(ordered):
+        end = at + 1
+        step = ordered[end] - ordered[at] if end < len(ordered) else 0
+        while end < len(ordered) and ordered[end] - ordered[end - 1] == step:
+            end += 1
+        if end - at < _SOME:
+            end = at + 1
+        last = "" if end == at + 1 else f"-{ordered[end - 1]}"
+        found.append(f"{ordered[at]}{last}" + (f":{step}" if last and step > 1 else ""))
+        at = end
+    return found
+
+
+_SOME = 3  # ranks that a range with a step names at least
+
+
 def ranks_of(spec: str, size: int) -> list[int]:
     """The ranks that people mean, such as `0,3-7`.
 

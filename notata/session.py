@@ -266,6 +266,9 @@ class Session(Opened):
             raise
         self.status = outcome["status"] if outcome else mine["status"]
         self._agreement.compare_clocks(self.metadata)
+        told = self.metadata.values.get("parallel", {}) if self._agreement.talks else {}
+        if self.topology.is_root and (said := clocks.not_compared(told)):
+            self._log.write(messages.WARNING, f"{said}: messages are ordered without that")
         if outcome or claimed:
             self._compare_params(outcome.get("params"), closing=True)
         if self.folder.claimed and not claimed:

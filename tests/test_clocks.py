@@ -16,7 +16,7 @@ from test_joining_logs import a_run, as_readers_do, divided, joined, make_tiny
 from test_properties import folder, odd_logs
 
 import notata
-from notata import LogReader, clocks, corrections, messages
+from notata import LogReader, clocks, corrections, messages, ranges
 from notata.merging import logs
 
 AT = "2026-11-23T03:00:00.000000"
@@ -135,6 +135,70 @@ def test_what_is_kept_of_earlier_attempts_does_not_grow_for_ever() -> None:
 def test_clocks_that_make_no_sense_are_not_carried(parallel: Any) -> None:
     (entry,) = clocks.carried(parallel, AT)["earlier"]
     assert (entry["until"], entry["clocks"]) == (AT, {})
+
+
+# ----- which clocks are compared -----
+
+
+def nodes_of(sizes: list[int]) -> list[dict[str, str]]:
+    """What ranks tell, on nodes that have so many each."""
+    return [{"host": f"n{node}"} for node, size in enumerate(sizes) for _ in range(size)]
+
+
+@given(st.sets(st.integers(0, 2000)))
+def test_any_ranks_are_told_with_steps(ranks: set[int]) -> None:
+    told = ranges.stepped(ranks)
+    assert (ranges.tasks_of(",".join(told)) if told else []) == sorted(ranks)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([48] * 10_000, "48-479952:48"),
+        ([1] * 5000, "1-4999"),
+        ([64] * 2000 + [48] * 2000 + [5], "64-128000:64,128048-224000:48"),
+    ],
+)
+def test_all_clocks_are_compared_where_nodes_are_alike(sizes: list[int], expected: str) -> None:
+    assert clocks.speakers(nodes_of(sizes)) == expected
+
+
+def test_ranks_that_go_round_the_nodes_are_told_in_short() -> None:
+    records = [{"host": f"n{rank % 3000}"} for rank in range(9000)]
+    assert clocks.speakers(records) == "1-2999"
+
+
+def test_where_nodes_follow_no_rule_as_many_are_asked_as_an_answer_takes() -> None:
+    sizes = [1 + node**2 % 91 for node in range(3000)]
+    told = clocks.speakers(nodes_of(sizes))
+    assert 3900 < len(told) <= 4000
+    firsts = [sum(sizes[:node]) for node in range(1, 3000)]
+    asked = ranges.tasks_of(told)
+    assert len(asked) > 500
+    assert asked == firsts[: len(asked)]
+
+
+def test_nodes_whose_clocks_were_not_compared_are_told_by_the_merge(base: Path) -> None:
+    run = a_run(base, [HEAD.format(0, n, n, n).encode() for n in range(4)])
+    hosts = {"a": "1-2", "b": "0,3"}
+    note(run, hosts=hosts, communicator=True, pieces={"0": "0-3"})
+    told = "the clock of 1 of 2 nodes was not compared with rank 0's (a)"
+    plan = notata.merging.make_plan(os.fspath(run))
+    assert plan.notes == (told,)
+    assert notata.merge(run).note.endswith(told)
+    note(run, clocks={"a": [[AT, 0.0, 0.001]]})
+    assert notata.merging.make_plan(os.fspath(run)).notes == ()
+    many = {f"n{n}": str(n) for n in range(10)}
+    assert clocks.not_compared({"hosts": many}) == (
+        "the clocks of 9 of 10 nodes were not compared with rank 0's (n1, n2, n3, n4, n5, …)"
+    )
+    note(run, hosts=hosts, clocks={}, communicator=False)  # then nobody could compare any
+    assert notata.merging.make_plan(os.fspath(run)).notes == ()
+
+
+@pytest.mark.parametrize("parallel", [{}, {"hosts": 3}, {"hosts": {"a": 0}, "clocks": []}])
+def test_hosts_that_make_no_sense_are_not_told(parallel: dict[str, Any]) -> None:
+    assert clocks.not_compared(parallel) == ""
 
 
 def test_an_offset_that_may_be_none_is_none() -> None:

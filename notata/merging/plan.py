@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from notata import corrections, freshness, gather, layout, mergerecord, npy
+from notata import clocks, corrections, freshness, gather, layout, mergerecord, npy
 from notata.asleft import Left
 from notata.assembly import Whole, assemble, by_array
 from notata.mergerecord import Fingerprints, MergeRecord
@@ -135,7 +135,7 @@ def make_plan(
     metadata = hosts.completed(run, meta, found.records) if ended else None
     outputs = tuple(_sized(output, merged) for output in made)
     plan = Plan(run, size, outputs, refused, holes, metadata, merged)
-    notes = tuple(group.note for group in groups if group.note)
+    notes = tuple(filter(None, [*(group.note for group in groups), _order(meta, outputs)]))
     plan = plan._replace(clocks=corrected, listing=listing, looked=looked, notes=notes)
     return plan._replace(seen=seen, unread=unlike.unread(found, joined, known))
 
@@ -232,6 +232,13 @@ def _clocks(run: str, meta: Mapping[str, Any]) -> Mapping[str, Any] | None:
     parallel = meta["parallel"]
     told = {"largest": round(found.largest, 6), "compared": parallel.get("clocks", {})}
     return told | ({"earlier": parallel["earlier"]} if parallel.get("earlier") else {})
+
+
+def _order(meta: Mapping[str, Any], outputs: Iterable[Output]) -> str:
+    """What is to be said of the order of messages."""
+    together = meta["parallel"].get("communicator") is True
+    joins_log = any(output.is_log for output in outputs)
+    return clocks.not_compared(meta["parallel"]) if together and joins_log else ""
 
 
 def _log(

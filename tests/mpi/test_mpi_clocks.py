@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+import notata
 from notata import corrections, messages
 
 Launch = Callable[..., Any]
@@ -22,6 +23,7 @@ def test_one_rank_of_each_node_is_compared_at_opening_and_closing(
     parallel = json.loads((tmp_path / "log_run/metadata.json").read_text())["parallel"]
     assert parallel["hosts"] == {"node0": "0-1", "node1": "2-3", "node2": "4"}
     assert sorted(parallel["clocks"]) == ["node1", "node2"]
+    assert "not compared" not in (tmp_path / "log_run/log.txt").read_text()
     for samples in parallel["clocks"].values():
         assert [len(sample) for sample in samples] == [3, 3]
         for _, offset, uncertainty in samples:
@@ -51,6 +53,10 @@ def test_a_node_that_does_not_answer_is_not_waited_for(launch: Launch, tmp_path:
     meta = json.loads((tmp_path / "log_run/metadata.json").read_text())
     assert meta["status"] == "complete"
     assert "clocks" not in meta["parallel"]
+    told = "the clock of 1 of 2 nodes was not compared with rank 0's (node1)"
+    log = (tmp_path / "log_run/log.txt").read_text()
+    assert log.count(f"WARNING [rank 0] {told}: messages are ordered without that\n") == 1
+    assert notata.merge(tmp_path / "log_run").note == f"joined 1 of 1; {told}"
 
 
 def test_the_first_failure_is_found_by_one_clock(launch: Launch, tmp_path: Path) -> None:
