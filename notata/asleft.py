@@ -8,7 +8,7 @@ memory.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -39,21 +39,21 @@ class Left(NamedTuple):
         found = checksums.of_bytes(data[: self.size])
         return not checksums.contradicts(self.checksum, found)
 
-    def is_at(self, path: str) -> bool:
-        """The same of a file that is read.
+    def is_at(self, path: str, told: Callable[[int], object] = lambda count: None) -> bool:
+        """The same of a file that is read, which `told` is told of.
 
         Raises:
             OSError: If it can't be read.
         """
         if files.size_of(path) < self.size:
             return False
-        found = self.checksum and checksums.of_file(path, self.size)
+        found = self.checksum and checksums.of_file(path, self.size, told)
         return found is None or not checksums.contradicts(self.checksum, found)
 
-    def is_kept(self, path: str) -> bool:
+    def is_kept(self, path: str, told: Callable[[int], object] = lambda count: None) -> bool:
         """The same; not, where it is gone or lies on blocks that the disk can't read."""
         try:
-            return os.path.lexists(path) and self.is_at(path)
+            return os.path.lexists(path) and self.is_at(path, told)
         except OSError:
             return False
 

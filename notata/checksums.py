@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Protocol, cast
 
 _CHUNK = 1 << 18  # bytes, few enough to stay in a core's own cache
@@ -94,12 +95,17 @@ def number_of(data: bytes) -> int:
     return xxhash.xxh3_128_intdigest(data)
 
 
-def of_file(path: str | os.PathLike[str], size: int | None = None) -> str:
+def of_file(
+    path: str | os.PathLike[str],
+    size: int | None = None,
+    told: Callable[[int], object] = lambda count: None,
+) -> str:
     """Checksum of a file, read in parts.
 
     Args:
         path: The file.
         size: Bytes from its beginning that count; all of it by default.
+        told: Called with the number of bytes of each part.
 
     Raises:
         OSError: If it can't be read.
@@ -113,4 +119,5 @@ def of_file(path: str | os.PathLike[str], size: int | None = None) -> str:
         while count := file.readinto(view if size is None else view[:left]):
             hashed.update(view[:count])
             left -= count
+            told(count)
     return text_of(hashed)

@@ -426,13 +426,29 @@ def test_lines_now_and_then_in_a_batch_log(capsys: pytest.CaptureFixture[str]) -
     ]
     with Progress("a", quiet=True) as progress:
         progress(0, 10)
+        progress.also("verifying")(0, 10)
     assert capsys.readouterr().err == ""
 
 
-def test_a_bar_on_a_terminal() -> None:
+def test_what_comes_after_has_lines_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    now = iter([0.0, 0.0, 40.0, 50.0, 50.0, 90.0])
+    with Progress("outputs/log_a", clock=lambda: next(now)) as progress:
+        for tell in (progress, progress.also("verifying")):
+            for done in (0, 250_000, 1_000_000)[: 3 if tell is progress else 2]:
+                tell(done, 1_000_000)
+    assert capsys.readouterr().err.splitlines() == [
+        "notata: outputs/log_a: 250 kB of 1.0 MB, 2 min 00 s to go",
+        "notata: verifying outputs/log_a: 250 kB of 1.0 MB, 2 min 00 s to go",
+    ]
+
+
+@pytest.mark.parametrize("option", ["--allow-missing", "--prune", "--verify"])
+def test_a_bar_on_a_terminal(option: str) -> None:
     run = two_ranks("a")
+    if option == "--verify":
+        notata.merge(run)
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "notata", "merge", os.fspath(run)]
+    command = [sys.executable, "-m", "notata", "merge", option, os.fspath(run)]
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"}
     done = subprocess.run(command, stderr=theirs, stdout=subprocess.PIPE, env=environment)
     os.close(theirs)
@@ -442,8 +458,9 @@ def test_a_bar_on_a_terminal() -> None:
             printed += block
     os.close(ours)
     assert done.returncode == 0
-    assert re.search(rb"(\d+)/\1 bytes", printed)
+    assert re.search(rb"([\d.]+)/\1 (bytes|kB)", printed)
     assert b"outputs/log_a" in printed
+    assert (b"verifying outputs/log_a" in printed) == (option != "--allow-missing")
 
 
 def test_merge_tells_how_far_it_is() -> None:
@@ -454,6 +471,37 @@ def test_merge_tells_how_far_it_is() -> None:
     assert [done for done, _ in told] == sorted(done for done, _ in told)
     assert len({total for _, total in told}) == 1
     assert told[-1][0] > 0.5 * told[-1][1]
+
+
+def _goes_up_to_its_total(told: list[tuple[int, int]]) -> bool:
+    (total,) = {total for _, total in told}
+    counts = [done for done, _ in told]
+    return counts == sorted(counts) and (counts[0], counts[-1]) == (0, total)
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_what_is_verified_is_counted_within_files_too(prune: bool) -> None:
+    joined: list[tuple[int, int]] = []
+    told: list[tuple[int, int]] = []
+
+    def work(log: Logbook) -> None:
+        log.array("T", np.zeros(100_000))
+        log.array("kept", np.zeros(100_000), join="none")
+        log.bytes("raw", bytes(1_000_000))
+
+    run = write_as(2, "outputs", work)
+    notata.merge(run, progress=lambda *now: joined.append(now))
+    assert _goes_up_to_its_total(joined)
+    if prune:
+        notata.merge(run, prune=True, verifying=lambda *now: told.append(now))
+    else:
+        notata.merging.verify(run, progress=lambda *now: told.append(now))
+    assert _goes_up_to_its_total(told)
+    # 1.6 MB of the whole array, and 1 MB of rank 1's bytes with 1.6 MB of pieces: those that are
+    # joined are compared once, those that are not are put into the archive.
+    least = 1_600_000 + (3 * 2_600_000 if prune else 2_600_000)
+    assert least < told[-1][1] < least + 10_000
+    assert len(told) > told[-1][1] / (1 << 18)
 
 
 # ----- names that somebody took -----

@@ -194,6 +194,7 @@ def _outcome(run: str, options: Options) -> Outcome:
                 timeout=options.timeout,
                 executor=options.executor,
                 progress=progress,
+                verifying=progress.also("verifying"),
             )
         return Outcome(run, WELL, report=report)
     except MergeError as error:
@@ -220,7 +221,7 @@ def _verified(run: str, options: Options) -> Outcome:
     from notata.merging import verify
 
     with Progress(run, quiet=options.quiet or options.as_json) as progress:
-        verdict = verify(run, progress=progress)
+        verdict = verify(run, progress=progress.also("verifying"))
     status = WRONG if verdict.damaged else ATTENTION if verdict.changed else WELL
     return Outcome(run, status, note=verdict.note, problems=verdict.damaged + verdict.changed)
 

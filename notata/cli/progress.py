@@ -14,12 +14,15 @@ from notata.phrases import duration_text, printable, size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
+    from rich.progress import TaskID
 
 _EVERY = 30.0  # seconds between two lines
 
 
 class Progress:
     """Shows bytes that are done, and the time to go, on standard error.
+
+    What is done after it, such as verifying, has a line or a bar of its own: see `also`.
 
     Args:
         what: What is being done, such as the name of a run.
@@ -32,6 +35,7 @@ class Progress:
     ) -> None:
         self._what, self._quiet, self._clock = printable(what), quiet, clock
         self._bar: Bar | None = None
+        self._tasks: dict[str, TaskID] = {}  # of the bar, by what is done
         self._began = self._told = clock()
 
     def __enter__(self) -> Progress:
@@ -71,12 +75,23 @@ class Progress:
             done: Bytes that are done.
             total: Of how many.
         """
+        self._show(self._what, done, total)
+
+    def also(self, how: str) -> Callable[[int, int], None]:
+        """What shows how far something else is that is done with the same, after it.
+
+        Args:
+            how: What that is, such as `verifying`.
+        """
+        return lambda done, total: self._show(f"{how} {self._what}", done, total)
+
+    def _show(self, what: str, done: int, total: int) -> None:
         if self._quiet:
             return
         if self._bar is not None:
-            if not self._bar.tasks:
-                self._bar.add_task(self._what, total=total)
-            self._bar.update(self._bar.tasks[0].id, completed=done, total=total)
+            if what not in self._tasks:
+                self._tasks[what] = self._bar.add_task(what, total=total)
+            self._bar.update(self._tasks[what], completed=done, total=total)
             return
         now = self._clock()
         if done == 0:
@@ -85,4 +100,4 @@ class Progress:
             self._told = now
             left = (now - self._began) * (total - done) / done
             told = f"{size_text(done)} of {size_text(total)}, {duration_text(left)} to go"
-            click.echo(f"notata: {self._what}: {told}", err=True)
+            click.echo(f"notata: {what}: {told}", err=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from notata import checksums, layout, manifests
@@ -29,7 +30,7 @@ def _is_text(name: str) -> bool:
 
 
 def write(
-    run: str, kept: list[str], path: str
+    run: str, kept: list[str], path: str, told: Callable[[int], object] = lambda count: None
 ) -> tuple[Mapping[str, tuple[int, int]], Mapping[str, str]]:
     """Write an archive.
 
@@ -37,6 +38,7 @@ def write(
         run: The run's folder.
         kept: The files that it is to hold, relative to that.
         path: Path to write it under.
+        told: Called with the number of bytes of each part that was written.
 
     Returns:
         Size and CRC-32 of each member, and the checksum of each file, as they were read from it.
@@ -54,19 +56,26 @@ def write(
             entry.compress_type = zipfile.ZIP_DEFLATED if _is_text(name) else zipfile.ZIP_STORED
             lines = _settled(source)
             if lines is None:
-                sums[name] = _copy(source, entry, archive)
+                sums[name] = _copy(source, entry, archive, told)
             else:
                 archive.writestr(entry, lines)
+                told(len(lines))
         crcs = {info.filename: (info.file_size, info.CRC) for info in archive.infolist()}
     return crcs, sums
 
 
-def _copy(source: str, entry: zipfile.ZipInfo, archive: zipfile.ZipFile) -> str:
+def _copy(
+    source: str,
+    entry: zipfile.ZipInfo,
+    archive: zipfile.ZipFile,
+    told: Callable[[int], object],
+) -> str:
     hashed = checksums.hasher()
     with open(source, "rb", buffering=0) as file, archive.open(entry, "w") as member:
         while part := file.read(_PART):
             hashed.update(part)
             member.write(part)
+            told(len(part))
     return checksums.text_of(hashed)
 
 
@@ -83,8 +92,17 @@ def _settled(path: str) -> bytes | None:
     return None
 
 
-def read_back(path: str, crcs: Mapping[str, tuple[int, int]]) -> None:
+def read_back(
+    path: str,
+    crcs: Mapping[str, tuple[int, int]],
+    told: Callable[[int], object] = lambda count: None,
+) -> None:
     """Make sure that an archive holds what was written to it.
+
+    Args:
+        path: The archive.
+        crcs: Size and CRC-32 of each member.
+        told: Called with the number of bytes of each part that was read.
 
     Raises:
         MergeError: If it doesn't.
@@ -92,10 +110,22 @@ def read_back(path: str, crcs: Mapping[str, tuple[int, int]]) -> None:
     Ranks: root only.
     """
     with zipfile.ZipFile(path) as archive:
-        bad = archive.testzip()
+        bad = _first_bad(archive, told)
         found = {info.filename: (info.file_size, info.CRC) for info in archive.infolist()}
     if bad is not None or found != crcs:
         raise MergeError(f"{path} does not hold what was written to it ({bad}); nothing is deleted")
+
+
+def _first_bad(archive: zipfile.ZipFile, told: Callable[[int], object]) -> str | None:
+    """As `testzip` does, telling how far it is."""
+    for info in archive.infolist():
+        try:
+            with archive.open(info) as member:
+                while part := member.read(_PART):
+                    told(len(part))
+        except (zipfile.BadZipFile, zlib.error, EOFError):
+            return info.filename
+    return None
 
 
 def lost(path: str, crcs: Mapping[str, tuple[int, int]]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -45,7 +45,12 @@ class Pruned(NamedTuple):
     holes: tuple[str, ...] = ()
 
 
-def prune(run: str, *, allow_missing: bool = False) -> Pruned:
+def prune(
+    run: str,
+    *,
+    allow_missing: bool = False,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Pruned:
     """Put what nothing joins into `ranks.zip`, and delete the ranks' folders.
 
     Nothing is deleted before the archive and all that was merged are on disk and have been read
@@ -55,6 +60,7 @@ def prune(run: str, *, allow_missing: bool = False) -> Pruned:
         run: Folder of a run that has just been merged, and that nobody else merges now.
         allow_missing: Whether pieces that nothing joins are kept as they are, and named, where they
             do not hold what was written.
+        progress: Told of the bytes that are verified, archived and read back, of how many.
 
     Raises:
         MergeError: If something is not as the record says, or can't be kept; nothing was deleted.
@@ -70,7 +76,8 @@ def prune(run: str, *, allow_missing: bool = False) -> Pruned:
     if meta.get("status") not in survey.ENDED:
         _refuse(run, [f"it has not ended (status {meta.get('status')!r}): its ranks may write on"])
     _refuse(run, list(_at_work(run, meta)))
-    _refuse(run, [*_not_as_recorded(run, merged, found), *_can_t_be_kept(run, found)])
+    counter = _counter(merged, found, progress)
+    _refuse(run, [*_not_as_recorded(run, merged, found, counter), *_can_t_be_kept(run, found)])
     pieces = _pieces(run)
     joined = _joined(run, merged, pieces)
     kept = [name for name in found if name not in joined]
@@ -80,9 +87,9 @@ def prune(run: str, *, allow_missing: bool = False) -> Pruned:
     temporary = os.path.join(run, layout.merge_temporary())
     try:
         with naming(path, size):
-            crcs, sums = archive.write(run, kept, temporary)
+            crcs, sums = archive.write(run, kept, temporary, counter.read)
             files.sync(temporary)
-        archive.read_back(temporary, crcs)
+        archive.read_back(temporary, crcs, counter.read)
         _refuse(run, archive.lost(path, crcs))
         holes = [*_unlike(run, merged, pieces, found, sums), *_not_as_left(run, merged, sums)]
         if not allow_missing:
@@ -96,12 +103,26 @@ def prune(run: str, *, allow_missing: bool = False) -> Pruned:
             os.unlink(temporary)
         raise
     files.sync(run)
-    stamp = record.stamp_of(run, layout.ARCHIVE)
+    stamp = record.stamp_of(run, layout.ARCHIVE, checksums.of_file(path, told=counter.read))
     listing = survey.digest(meta, {})
     told = (*merged.holes, *(hole.told() for hole in holes))
     record.save(run, merged._replace(archive=stamp, listing=listing, holes=told))
     _finish(run)
     return Pruned(len(found), len(kept), tuple(hole.text for hole in holes))
+
+
+def _counter(
+    merged: MergeRecord, found: Fingerprints, progress: Callable[[int, int], None]
+) -> verify.Counter:
+    """Counts outputs once, as they are read, and what the archive will hold three times.
+
+    That is written, read back, and its checksum is computed. Whether files that were joined have to
+    be kept all the same is not known yet: the count just ends before its total, or stays there.
+    """
+    inputs = {name for made in merged.outputs.values() for name in made.inputs.keys() - made.left}
+    kept = sum(size for name, (size, _) in found.items() if name not in inputs)
+    outputs = sum(made.itself.size for made in merged.outputs.values())
+    return verify.Counter(progress, outputs + 3 * kept)
 
 
 def _at_work(run: str, meta: Mapping[str, Any]) -> Iterator[str]:
@@ -238,9 +259,12 @@ class _Held:
         return piece.key in self._keys[output]
 
 
-def _not_as_recorded(run: str, merged: MergeRecord, found: Fingerprints) -> list[str]:
+def _not_as_recorded(
+    run: str, merged: MergeRecord, found: Fingerprints, counter: verify.Counter
+) -> list[str]:
     """What differs from the record: outputs are read, inputs must not have changed since."""
-    verdict = verify.outputs(run, {file: made.itself for file, made in merged.outputs.items()})
+    outputs = {file: made.itself for file, made in merged.outputs.items()}
+    verdict = verify.unlike_record(run, outputs, counter)
     recorded = {name: s for made in merged.outputs.values() for name, s in made.inputs.items()}
     changed = [
         f"{name} has changed since it was merged"

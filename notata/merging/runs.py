@@ -72,6 +72,7 @@ def merge(
     timeout: float | None = None,
     executor: Executor | None = None,
     progress: Progress = lambda done, total: None,
+    verifying: Progress = lambda done, total: None,
 ) -> Report:
     """Make of all ranks' outputs what one process would have written.
 
@@ -92,6 +93,7 @@ def merge(
             or 60.
         executor: Shares the work; None for this process alone.
         progress: Called with the bytes that are joined, and with how many there are.
+        verifying: The same of the bytes that `prune` reads and writes before it deletes anything.
 
     Returns:
         What was joined.
@@ -114,8 +116,11 @@ def merge(
     run = os.fspath(path)
     way = Way(unfinished, allow_missing, timeout, executor, progress, prune)
     prunings: list[Pruned] = []
-    after = (lambda done: prunings.append(_pruned(done, allow_missing))) if prune else None
-    done = commit.carry_out(run, way, after)
+
+    def after(done: Done) -> None:
+        prunings.append(_pruned(done, allow_missing, verifying))
+
+    done = commit.carry_out(run, way, after if prune else None)
     rows = tuple(row for output in done.plan.outputs for row in rows_of(output, done.joined, run))
     idle = not done.joined
     gone, kept, damaged = prunings[0] if prunings else Pruned()
@@ -136,9 +141,9 @@ def _correction(done: Done) -> float:
     return float(told["largest"]) if told else 0.0
 
 
-def _pruned(done: Done, allow_missing: bool) -> Pruned:
+def _pruned(done: Done, allow_missing: bool, verifying: Progress) -> Pruned:
     if done.plan.unchanged or done.plan.outputs or done.plan.merged.files:
-        return prune_run(done.plan.run, allow_missing=allow_missing)
+        return prune_run(done.plan.run, allow_missing=allow_missing, progress=verifying)
     return Pruned()
 
 

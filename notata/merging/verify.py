@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from notata import checksums, files, freshness, layout, mergerecord
+from notata.asleft import Left
 from notata.errors import MergeError
 from notata.mergerecord import MergeRecord, Stamp
 from notata.merging import survey, unlike
@@ -68,44 +69,66 @@ def verify(
         for file, left in survey.all_left(run).items()
         if file not in inputs and not unlike.is_known(file, record)
     }
-    total = sum(one.size for some in (made, there, others) for one in some.values())
-    damaged = [*_pending(record), *outputs(run, made, lambda count: progress(count, total))]
-    checked, done = len(made), sum(stamp.size for stamp in made.values())
-    changed: list[str] = []
-    for name, stamp in sorted(there.items()):
-        if wrong := _compare(run, name, stamp):
-            changed.append(f"{name} {wrong}")
-        done += stamp.size
-        progress(done, total)
+    counter = Counter(progress, sum(size_of(some) for some in (made, there, others)))
+    damaged = [*_pending(record), *unlike_record(run, made, counter)]
+    changed = unlike_record(run, dict(sorted(there.items())), counter)
     for file, left in sorted(others.items()):
-        if not left.is_kept(os.path.join(run, file)):
+        if not left.is_kept(os.path.join(run, file), counter.read):
             changed.append(unlike.text_of(run, file))
-        done += left.size
-        progress(done, total)
-    checked += len(there) + len(others)
+        counter.passed(left.size)
+    checked = len(made) + len(there) + len(others)
     count = len(damaged) + len(changed)
     note = f"{count} of {checked} files differ" if count else f"{checked} files are as merged"
     return Verdict(run, checked, tuple(damaged), tuple(changed), note)
 
 
-def outputs(
-    run: str, made: Mapping[str, Stamp], progress: Callable[[int], None] = lambda count: None
-) -> list[str]:
+class Counter:
+    """Counts bytes, within files too, so that a large one is seen to get on.
+
+    Args:
+        progress: Told of the bytes that are done, of how many.
+        total: How many there are.
+    """
+
+    def __init__(self, progress: Callable[[int, int], None], total: int) -> None:
+        self._progress, self._total = progress, total
+        self._done = self._within = 0
+        progress(0, total)
+
+    def read(self, count: int) -> None:
+        """Some bytes of a file were read."""
+        self._within += count
+        self._progress(min(self._done + self._within, self._total), self._total)
+
+    def passed(self, size: int) -> None:
+        """So many bytes are done, whatever was read of them."""
+        self._done, self._within = self._done + size, 0
+        self._progress(min(self._done, self._total), self._total)
+
+
+def size_of(some: Mapping[str, Stamp] | Mapping[str, Left]) -> int:
+    """Bytes of files as they were.
+
+    Ranks: independent.
+    """
+    return sum(one.size for one in some.values())
+
+
+def unlike_record(run: str, made: Mapping[str, Stamp], counter: Counter) -> list[str]:
     """Read files, and say which are not as they were.
 
     Args:
         run: Folder of the run.
         made: What the files were like.
-        progress: Told of the number of bytes that were read.
+        counter: Told of the bytes that were read.
 
     Ranks: independent.
     """
-    damaged, done = [], 0
+    damaged = []
     for name, stamp in made.items():
-        if wrong := _compare(run, name, stamp):
+        if wrong := _compare(run, name, stamp, counter):
             damaged.append(f"{name} {wrong}")
-        done += stamp.size
-        progress(done)
+        counter.passed(stamp.size)
     return damaged
 
 
@@ -119,13 +142,14 @@ def _pending(record: MergeRecord) -> Iterator[str]:
         yield f"{file} was being made when a merge was cut off: merge the run again"
 
 
-def _compare(run: str, name: str, stamp: Stamp) -> str:
+def _compare(run: str, name: str, stamp: Stamp, counter: Counter) -> str:
     path = os.path.join(run, name)
     try:
         size = os.stat(path).st_size
         if size != stamp.size:
             return f"has {size} bytes, and had {stamp.size}"
-        return "" if checksums.of_file(path) == stamp.checksum else "does not hold what it held"
+        found = checksums.of_file(path, told=counter.read)
+        return "" if found == stamp.checksum else "does not hold what it held"
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"
     except OSError as error:
