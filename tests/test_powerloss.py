@@ -1,4 +1,4 @@
-"""The power goes: what each durability promised is on disk, and the next attempt goes on.
+"""The power goes: what each durability promised is on disk, and the next attempt or merge goes on.
 
 On a file system of its own, which is shut down without writing what it still has in memory, as it
 would lose it; once with its journal written, once without.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from calls import (
@@ -25,6 +26,13 @@ from calls import (
 )
 from power import AT_ONCE, SYSTEMS, WITH_JOURNAL, Power, powered
 from promises import acknowledged, check_after_power_loss, check_goes_on, newest, prepare
+from richrun import answers, counted
+from simulated import write_as
+from test_crash import killed, plain, work
+from test_crash import points as merge_points
+from test_crash import prepared as merged_before
+
+import notata
 
 VICTIM = Path(__file__).parent / "allverbs.py"
 
@@ -103,3 +111,54 @@ def test_without_the_syncs_it_would_be_lost(
     promised = durability == "node" or until == "end"
     assert outcomes[0] == "kept"
     assert (outcomes[1] != "kept") == promised, outcomes
+
+
+# ----- while a run is merged -----
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("how", [AT_ONCE, WITH_JOURNAL])
+@pytest.mark.parametrize("state", ["new", "again"])
+@pytest.mark.parametrize("way", ["plain", "prune"])
+def test_a_merge_loses_nothing_with_the_power(
+    power: Power, tmp_path: Path, way: str, state: str, how: int
+) -> None:
+    need_strace()
+    if state == "new":
+        original = counted(write_as(2, tmp_path / "original", work))
+    else:
+        original = merged_before(tmp_path, state)  # so that it replaces what it made
+    before = answers(original)
+
+    def prepared(name: str) -> Path:
+        copy = Path(shutil.copytree(original, power.path / name / original.name))
+        power.settle()
+        return copy
+
+    undisturbed = prepared("undisturbed")
+    found = merge_points(undisturbed, way, tmp_path / "calls")
+    whole = plain(undisturbed)
+    power.cut(how)  # what a merge has returned from outlives the power
+    assert plain(undisturbed) == whole
+    assert answers(undisturbed) == before
+    assert notata.merge(undisturbed, prune=way == "prune").nothing_to_do
+    stride = 1 if STRIDE == 1 else STRIDE // 2 or 1
+    print(f"{way}, {state}, {how}: {len(found)} points, one in {stride} is tried")
+    assert len(found) > 40
+
+    def kill(point: Any) -> Path:
+        run = prepared(f"{point.call}-{point.number}")
+        killed(run, way, point)  # a thread of its own may have come less far: any moment is one
+        power.cut(how)
+        return run
+
+    def look(point: Any, run: Path) -> None:
+        assert answers(run) == before
+        notata.merge(run, prune=way == "prune")
+        assert answers(run) == before
+        assert plain(run) == whole
+        assert notata.merging.verify(run)[2:4] == ((), ())
+        shutil.rmtree(run.parent)
+
+    each(found, how, kill, look, workers=0, stride=stride)

@@ -159,6 +159,7 @@ def _finish(run: str) -> None:
         for number in sorted(claims)[:-1]:
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(run, claims[number]))
+        files.sync(run)  # else what was deleted is there again once the node has lost its power
 
 
 def _refuse(run: str, problems: list[str]) -> None:
