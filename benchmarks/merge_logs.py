@@ -7,6 +7,7 @@ are as many processes as the machine has processors, and starting them counts.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from pathlib import Path
@@ -36,6 +37,9 @@ def write(base: Path, ranks: int, size: int) -> Path:
             lines.append(f"[2026-11-23T{clock}.{fraction:06d}] INFO [rank {rank}] {text}\n")
             written, step = written + len(lines[-1]), step + 1
         path.write_text("".join(lines))
+    record = run / layout.rank_dir(1) / layout.RANK_RECORD  # which knows of another log
+    told = json.loads(record.read_text())
+    record.write_text(json.dumps(told | {"files": {}}))
     return run
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulated import ROOT, write_as
+from simulated import ROOT, forget_logs, write_as
 
 import notata
 from notata import Logbook, checksums, mergerecord
@@ -84,6 +84,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 stamp = f"2026-11-{23 + second // 86_400}T{clock}.{7 * rank + second % 3:06d}"
                 text = f"step={second} residual=0.123456 flux=0.1234567890123456789"
                 log.write(f"[{stamp}] INFO [rank {rank}] {text}\n")
+    forget_logs(run)
     sizes = {out.file: out.bytes for out in make_plan(os.fspath(run)).outputs}
     assert min(sizes["data/T.npy"], sizes["log.txt"]) >= joining._LARGE
     assert logs._beginnings(os.fspath(run), logs.spans_of(os.fspath(run)))  # of further ranges
