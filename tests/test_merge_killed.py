@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,14 +45,31 @@ def made(run: Path) -> dict[str, Any]:
     return {file: (one.itself.size, one.itself.checksum) for file, one in record.outputs.items()}
 
 
-def wait_for_work(run: Path, process: subprocess.Popen[str]) -> list[int]:
-    """Wait until a process has begun to write an array; gives its workers."""
+@contextmanager
+def at_work(run: Path) -> Iterator[tuple[Path, subprocess.Popen[str], list[int]]]:
+    """A merge that has begun to write an array, with its workers, and the run that it merges.
+
+    On a busy machine one may be over before it is seen: then another copy of the run is merged.
+    """
+    for number in range(10):
+        copy = run.parents[1] / f"copy-{number}" / run.name
+        shutil.copytree(run, copy)
+        with merging(copy) as process:
+            if workers := _workers(copy, process):
+                yield copy, process, workers
+                return
+            process.communicate()
+    pytest.fail("it was never seen at work")
+
+
+def _workers(run: Path, process: subprocess.Popen[str]) -> list[int]:
     while process.poll() is None:
         for path in (run / "data").glob(f"{layout.MERGE_PREFIX}*"):
-            if path.stat().st_size > 1000:
-                return children(process.pid)
+            with suppress(FileNotFoundError):
+                if path.stat().st_size > 1000:
+                    return children(process.pid)
         time.sleep(0.001)
-    pytest.fail(f"it ended before: {process.communicate()}")
+    return []
 
 
 def children(pid: int) -> list[int]:
@@ -75,12 +93,10 @@ def merging(run: Path) -> subprocess.Popen[str]:
 
 def test_a_worker_that_is_killed_is_an_error_that_changes_nothing(run: Path) -> None:
     before = files_of(run)
-    process = merging(run)
-    workers = wait_for_work(run, process)
-    assert workers
-    for worker in workers:
-        os.kill(worker, signal.SIGKILL)
-    _, said = process.communicate(timeout=60)
+    with at_work(run) as (run, process, workers):
+        for worker in workers:
+            os.kill(worker, signal.SIGKILL)
+        _, said = process.communicate(timeout=60)
     assert process.returncode == 2, said
     assert "a process that shared the work was killed" in said
     assert "Traceback" not in said
@@ -89,11 +105,10 @@ def test_a_worker_that_is_killed_is_an_error_that_changes_nothing(run: Path) -> 
 
 
 def test_workers_end_with_the_merge_that_is_killed(run: Path) -> None:
-    process = merging(run)
-    workers = wait_for_work(run, process)
-    assert len(workers) == 2
-    process.kill()
-    process.communicate()
+    with at_work(run) as (run, process, workers):
+        assert len(workers) == 2
+        process.kill()
+        process.communicate()
     ends = time.monotonic() + 60
     while any(os.path.exists(f"/proc/{worker}") for worker in workers):
         assert time.monotonic() < ends, f"still there: {workers}"
@@ -105,8 +120,8 @@ def assert_merges_as_ever(run: Path) -> None:
     """Merge, and compare with a merge of one process that nobody disturbed."""
     alone = run.parents[1] / "alone" / run.name
     shutil.copytree(run, alone)
-    process = merging(run)
-    assert process.communicate()[1] == ""
+    with merging(run) as process:
+        assert process.communicate()[1] == ""
     assert process.returncode == 0
     notata.merge(alone)
     assert made(run) == made(alone)
