@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from notata import overview
 from notata.errors import NotataError
-from notata.opened import Opened, open_array
+from notata.opened import Arrays, Opened
 from notata.overview import Overview
 from notata.phrases import error_text
 from notata.stored import StrPath
@@ -210,7 +210,7 @@ class _Arrays:
     ) -> None:
         self._one = {facts.name: facts for facts in left.arrays}
         self._other = {facts.name: facts for facts in right.arrays}
-        self._runs = left.path, right.path
+        self._runs = Arrays(left.path), Arrays(right.path)
         self._data, self._atol, self._rtol, self._tell = data, atol, rtol, tell
         self._done = 0
         self._total = sum(
@@ -232,7 +232,7 @@ class _Arrays:
         if problem or not self._comparable(name):
             return found._replace(problem=problem)
         try:
-            return self._read(found, *(open_array(run, name) for run in self._runs))
+            return self._read(found, *(run.open(name) for run in self._runs))
         except (NotataError, OSError) as error:
             return found._replace(problem=error_text(error))
 

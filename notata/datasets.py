@@ -10,7 +10,7 @@ from typing import Any
 
 from notata import contents, files, layout
 from notata.errors import ExportError
-from notata.opened import Opened, open_array
+from notata.opened import Arrays, Opened
 from notata.spelling import label
 from notata.stored import StrPath, json_object, read_metadata, read_params
 
@@ -120,9 +120,9 @@ def dataset(
     given = None if names is None else map(label, names)
     wanted = given or (facts.name for facts in contents.arrays(os.fspath(run)))
     axes_of = {label(name): axes for name, axes in (dims or {}).items()}
-    variables = {}
+    variables, arrays = {}, Arrays(run)
     for name in wanted:
-        array = open_array(run, name)
+        array = arrays.open(name)
         axes = tuple(axes_of.get(name, dimensions(name, len(array.shape))))
         if len(axes) != len(array.shape):
             raise ExportError(

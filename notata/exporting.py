@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from notata import contents, datasets, folders, formats, freshness, layout
 from notata.errors import ExportError, NotataError
-from notata.opened import Opened, open_array
+from notata.opened import Arrays, Opened
 from notata.reader import LogReader
 from notata.spelling import label
 from notata.stored import StrPath
@@ -77,7 +77,8 @@ def export(
         )
     given = None if names is None else list(dict.fromkeys(map(label, names)))
     wanted = [f.name for f in contents.arrays(path)] if given is None else given
-    arrays = [open_array(path, name) for name in wanted]
+    known = Arrays(path)
+    arrays = [known.open(name) for name in wanted]
     total = sum(array.nbytes for array in arrays)
     folder = os.path.dirname(target) or "."
     missing = _missing(folder)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from notata import freshness, layout, mergerecord, npy
+from notata import freshness, layout, members, mergerecord, npy
 from notata.assembly import Box, Part, Whole, flaws, intersection
 from notata.errors import DamagedError, HoleError
 from notata.pieces import Identity
@@ -96,7 +96,8 @@ def load_piece(run: str, part: Part, *, mapped: bool) -> Array:
         if piece.key is None:
             array = npy.load(path, mapped=mapped)
         else:
-            array = npy.load_member(path, piece.key)
+            load = members.load if mapped else npy.load_member
+            array = load(path, piece.key)
     except (FileNotFoundError, KeyError):
         raise DamagedError(f"{where} is missing: {path}") from None
     except DamagedError as error:
@@ -137,7 +138,13 @@ def check(whole: Whole, box: Box | None = None) -> None:
         raise HoleError(f"array {whole.label!r} of shape {whole.shape}: {told}")
 
 
-def copy_parts(run: str, whole: Whole, box: Box, target: Array) -> Iterator[int]:
+def copy_parts(
+    run: str,
+    whole: Whole,
+    box: Box,
+    target: Array,
+    load: Callable[[Part], Array] | None = None,
+) -> Iterator[int]:
     """Copy the pieces into an array that stands for a box of the whole.
 
     Args:
@@ -145,6 +152,7 @@ def copy_parts(run: str, whole: Whole, box: Box, target: Array) -> Iterator[int]
         whole: The array, with its pieces.
         box: Start and shape of the box.
         target: An array of the box's shape.
+        load: Gives a piece, in the shape that it has in the whole; by default by `load_piece`.
 
     Yields:
         The number of bytes copied, after each piece that touches the box.
@@ -159,7 +167,7 @@ def copy_parts(run: str, whole: Whole, box: Box, target: Array) -> Iterator[int]
         if shared is None:
             continue
         into = _slices(shared, box[0])
-        source = load_piece(run, part, mapped=True)
+        source = load(part) if load else load_piece(run, part, mapped=True)
         taken = source[_slices(shared, part.start)]
         target[into] = taken
         yield taken.nbytes

@@ -104,10 +104,12 @@ class Header(NamedTuple):
     dtype: np.dtype[Any]
 
 
-def _damage(*others: type[Exception]) -> tuple[type[Exception], ...]:
+def damage(*others: type[Exception]) -> tuple[type[Exception], ...]:
     """What reading raises where bytes are damaged.
 
     numpy parses a head as Python, and zipfile believes what an archive says of itself.
+
+    Ranks: independent.
     """
     import struct
     import tokenize
@@ -149,7 +151,7 @@ def read_header(file: IO[bytes]) -> Header:
             found = _parsed(text.decode("utf-8" if version == (3, 0) else "latin-1"))
         dtype = npy_format.descr_to_dtype(found["descr"])
         return Header(tuple(found["shape"]), bool(found["fortran_order"]), dtype)
-    except _damage(KeyError) as error:
+    except damage(KeyError) as error:
         raise DamagedError(f"no head of a .npy file: {error}") from None
 
 
@@ -254,7 +256,7 @@ def load(path: Source, *, mapped: bool = False) -> Array:
                 return found
         found = np.load(path, allow_pickle=False)
         return np.asarray(found)  # users don't expect a subclass
-    except _damage(KeyError) as error:
+    except damage(KeyError) as error:
         raise DamagedError(f"{_told(path)} is not a whole .npy file: {error}") from None
 
 
@@ -295,7 +297,7 @@ def load_member(path: Source, key: str) -> Array:
         # Not by numpy.load, which takes "x.npy" for "x": a bundle may have both keys.
         with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as member:
             return npy_format.read_array(member, allow_pickle=False)
-    except _damage(zlib.error, OSError) as error:
+    except damage(zlib.error, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise DamagedError(f"{_told(path)} is not a whole .npz file: {error}") from None
@@ -325,5 +327,5 @@ def bundle_crcs(path: Source) -> dict[str, int]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {info.filename.removesuffix(".npy"): info.CRC for info in archive.infolist()}
-    except _damage() as error:
+    except damage() as error:
         raise DamagedError(f"{_told(path)} is not a whole .npz file: {error}") from None

@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import math
 import os
+import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import suppress
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from notata import gather, layout, manifests, npy
-from notata.assembly import Box, Whole, assemble
-from notata.errors import NotataError
-from notata.pieces import Identity, Shape, by_label
+from notata import gather, layout, manifests, members, mergerecord, npy
+from notata.assembly import Box, Part, Whole, assemble
+from notata.errors import DamagedError, NotataError
+from notata.pieces import Identity, Shape, by_label, label_of
 from notata.rankfiles import Folder
 from notata.regions import region_of
 from notata.stored import Shelf, StrPath, part_of, read_metadata
@@ -101,20 +103,54 @@ def slabs(
         yield slice(at, min(at + step, shape[0])), *rest
 
 
+class _Kept:
+    """Arrays that were read last: each that is mapped has a file open, and thousands can't be."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: dict[Hashable, Array] = {}
+        self._lock = threading.Lock()
+
+    def of(self, which: Hashable, load: Callable[[], Array]) -> Array:
+        with self._lock:
+            found = self._held.pop(which, None)
+        found = load() if found is None else found
+        with self._lock:
+            self._held[which] = found  # behind the others
+            while len(self._held) > self._most:
+                del self._held[next(iter(self._held))]
+        return found
+
+
 class _Stored(Opened):
-    def __init__(self, name: str, array: Array) -> None:
-        fortran = array.ndim > 1 and array.flags.f_contiguous and not array.flags.c_contiguous
-        super().__init__(name, array.shape, array.dtype, fortran)
-        self._array = array
+    """An array of a file of the run, which is opened where it is read."""
+
+    def __init__(self, name: str, head: npy.Header, load: Callable[[], Array], kept: _Kept) -> None:
+        shape = head.shape
+        fortran = head.fortran and 0 not in shape and sum(n > 1 for n in shape) > 1
+        super().__init__(name, shape, head.dtype, fortran)
+        self._load, self._kept = load, kept
+        self._key = object()  # not this one, which would keep itself
+
+    def keep(self, array: Array) -> None:
+        """Take it as what was read last."""
+        self._kept.of(self._key, lambda: array)
 
     def read(self, region: Any = None) -> Array:
-        return part_of(self._array, region)
+        array = self._kept.of(self._key, self._load)
+        if (array.shape, array.dtype) != (self.shape, self.dtype):
+            raise DamagedError(
+                f"array {self.name!r} was replaced since it was opened: it had shape {self.shape} "
+                f"and type {self.dtype}, and has {array.shape} and {array.dtype}"
+            )
+        return part_of(array, region)
 
 
 class _Pieces(Opened):
-    def __init__(self, run: str, whole: Whole) -> None:
+    def __init__(self, run: str, whole: Whole, kept: _Kept) -> None:
         super().__init__(whole.label, whole.shape, npy.dtype_from_text(whole.dtype), whole.fortran)
-        self._run, self._whole = run, whole
+        self._run, self._whole, self._kept = run, whole, kept
+        self._key = object()
 
     def read(self, region: Any = None) -> Array:
         import numpy as np
@@ -122,13 +158,107 @@ class _Pieces(Opened):
         wanted = region_of(region, self.shape)
         box: Box = (wanted.start, wanted.shape)
         target = np.empty(box[1], self.dtype, "F" if self.fortran else "C")
-        for _ in gather.copy_parts(self._run, self._whole, box, target):
+        for _ in gather.copy_parts(self._run, self._whole, box, target, self._load):
             pass
         return np.asarray(target[wanted.pick]) if region is not None else target
 
+    def _load(self, part: Part) -> Array:
+        load = partial(gather.load_piece, self._run, part, mapped=True)
+        if part.piece.key is None:
+            return load()
+        # Compressed, it is read as a whole: once, and not again for each slab.
+        path = os.path.join(self._run, layout.rank_dir(part.rank), part.piece.file)
+        return self._kept.of((self._key, part.rank, mergerecord.fingerprint(path)), load)
+
+
+_FEW = 16  # files that stay open
+
+
+class Arrays:
+    """A run's arrays, to be opened by name; its manifests are read once for all of them."""
+
+    def __init__(self, run: StrPath) -> None:
+        """Nothing is read yet.
+
+        Args:
+            run: The run's folder.
+        """
+        self._run = os.fspath(run)
+        home = Folder(self._run)
+        self._shelf = Shelf(Path(self._run), home, home)
+        self._mapped, self._loaded = _Kept(_FEW), _Kept(1)
+
+    def open(self, name: str) -> Opened:
+        """Open an array, from its file or, where that is missing or older, from the pieces.
+
+        Args:
+            name: `T`, or `bundle:key`.
+
+        Raises:
+            ArrayNotFoundError: If there is none (a `FileNotFoundError`).
+            HoleError: If the pieces don't make a whole.
+            DamagedError: If a file is cut off or isn't what it says.
+
+        Ranks: independent.
+        """
+        found: Any = self._stored(name)
+        if isinstance(found, Opened):
+            return found
+        if found is not None:
+            return _Stored(name, _head(found), lambda: found, self._loaded)
+        by_name = by_label(self._wholes)
+        if name not in by_name:
+            known = sorted({*by_name, *self._shelf.stored()})
+            raise manifests.no_array(self._run, name, known)
+        return self._pieces(by_name[name])
+
+    @cached_property
+    def _wholes(self) -> Mapping[Identity, Whole]:
+        size = gather.run_size(self._run, read_metadata(self._run))
+        return assemble(manifests.read_all(self._run), size)
+
+    def _stored(self, name: str) -> Any:
+        try:
+            return self._shelf.load_stored(name, None, self._otherwise)
+        except NotataError:
+            raise
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            return None
+
+    def _otherwise(self, identity: Identity) -> Opened | None:
+        whole = gather.newer(self._run, identity, lambda: self._wholes)
+        return self._file(identity) if whole is None else self._pieces(whole)
+
+    def _pieces(self, whole: Whole) -> Opened:
+        gather.check(whole)
+        return _Pieces(self._run, whole, self._loaded)
+
+    def _file(self, identity: Identity) -> Opened | None:
+        """An array that lies in `data/`, if this one does."""
+        name, key = identity
+        path = os.path.join(self._run, layout.data_file(name, key))
+        with suppress(FileNotFoundError, NotADirectoryError, KeyError):
+            if key is None:
+                whole = npy.load(path, mapped=True)  # so that it is said at once if it is cut off
+                load = partial(npy.load, path, mapped=True)
+                found = _Stored(name, _head(whole), load, self._mapped)
+                found.keep(whole)
+                return found
+            head, plain = members.head(path, key)
+            kept = self._mapped if plain else self._loaded
+            return _Stored(label_of(identity), head, partial(members.load, path, key), kept)
+        return None
+
+
+def _head(array: Array) -> npy.Header:
+    flags = array.flags
+    return npy.Header(array.shape, flags.f_contiguous and not flags.c_contiguous, array.dtype)
+
 
 def open_array(run: StrPath, name: str) -> Opened:
-    """Open an array of a run, from its file or, where that is missing or older, from the pieces.
+    """Open one array of a run, as `Arrays` does.
 
     Args:
         run: The run's folder.
@@ -141,48 +271,4 @@ def open_array(run: StrPath, name: str) -> Opened:
 
     Ranks: independent.
     """
-    path = os.fspath(run)
-    home = Folder(path)
-    shelf = Shelf(Path(path), home, home)
-
-    def wholes() -> dict[Identity, Whole]:
-        size = gather.run_size(path, read_metadata(path))
-        return assemble(manifests.read_all(path), size)
-
-    def otherwise(identity: Identity) -> Opened | None:
-        whole = gather.newer(path, identity, wholes)
-        return _mapped(path, identity) if whole is None else _pieces(path, whole)
-
-    found: Any = _stored(shelf, name, otherwise)
-    if found is not None:
-        return found if isinstance(found, Opened) else _Stored(name, found)
-    by_name = by_label(wholes())
-    if name not in by_name:
-        raise manifests.no_array(path, name, sorted({*by_name, *shelf.stored()}))
-    return _pieces(path, by_name[name])
-
-
-def _pieces(run: str, whole: Whole) -> Opened:
-    gather.check(whole)
-    return _Pieces(run, whole)
-
-
-def _stored(shelf: Shelf, name: str, otherwise: Callable[[Identity], Opened | None]) -> Any:
-    try:
-        return shelf.load_stored(name, None, otherwise)
-    except NotataError:
-        raise
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        return None
-
-
-def _mapped(run: str, identity: Identity) -> Opened | None:
-    """An array in `data/` that is a file of its own."""
-    name, key = identity
-    if key is None:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            path = os.path.join(run, layout.data_file(name, key))
-            return _Stored(name, npy.load(path, mapped=True))
-    return None
+    return Arrays(run).open(name)

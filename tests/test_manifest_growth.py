@@ -430,10 +430,15 @@ def test_at_each_call_nothing_that_was_finished_is_lost(
 
     def stop(which: Any) -> Any:
         point, error = which
-        program, base, told = _prepared(folders[which])
         stopping = kill_at(point) if how == "death" else fail_at(point, error)
-        under = strace([point.call], *stopping, to=f"{folders[which]}.calls")
-        return run([*under, *python(program, base, told)], tmp_path)
+        for _ in range(3):  # a slow run makes other calls besides, which shifts the count
+            shutil.rmtree(folders[which], ignore_errors=True)
+            program, base, told = _prepared(folders[which])
+            under = strace([point.call], *stopping, to=f"{folders[which]}.calls")
+            done = run([*under, *python(program, base, told)], tmp_path)
+            if how == "death" or refused(Path(f"{folders[which]}.calls"), base):
+                break
+        return done
 
     def look(which: Any, done: Any) -> None:
         base, told = folders[which] / "base", folders[which] / "told"
