@@ -3,32 +3,47 @@
 from __future__ import annotations
 
 import heapq
+import io
 import os
 from collections.abc import Iterable, Iterator
 
 from notata import corrections, freshness, gather, layout, messages
 
-_CHUNK = 1 << 16
+_ALL = 64 << 20  # bytes of all logs that are held at once, as far as that goes
+_LEAST, _CHUNK = 1 << 12, 1 << 16  # bytes of one that are read at a time
 
 
-def _lines(path: str) -> Iterator[bytes]:
+def _chunk(count: int) -> int:
+    """How much of each of so many logs is read at a time."""
+    return min(_CHUNK, max(_LEAST, _ALL // max(1, count)))
+
+
+def _lines(path: str, size: int) -> Iterator[bytes]:
     """Lines of a file that is not kept open, so that thousands can be read side by side."""
-    offset, rest = 0, b""
+    offset, held = 0, 0
+    parts: list[bytes] = []  # of a line that is longer than what is read
     while True:
         try:
-            with open(path, "rb") as file:
+            with open(path, "rb", buffering=0) as file:
                 file.seek(offset)
-                chunk = file.read(_CHUNK)
+                chunk = file.read(max(size, held))
         except FileNotFoundError:
             chunk = b""
         if not chunk:
-            if rest:
-                yield rest
+            if parts:
+                yield b"".join(parts)
             return
         offset += len(chunk)
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line + b"\n"
+        for line in io.BytesIO(chunk):  # which gives one after another: a list needs more room
+            if not line.endswith(b"\n"):
+                parts.append(line)
+                held += len(line)
+            elif parts:
+                whole = b"".join([*parts, line])
+                parts, held = [], 0
+                yield whole
+            else:
+                yield line
 
 
 def blocks_in_order(run: str, ranks: Iterable[int] | None = None) -> Iterator[messages.Block]:
@@ -46,11 +61,13 @@ def blocks_in_order(run: str, ranks: Iterable[int] | None = None) -> Iterator[me
     wanted = None if ranks is None else set(ranks)
     own = own_logs(run, gather.rank_folders(run) if wanted is None else wanted)
     shifts = corrections.of_run(run)
+    size = _chunk(len(own) + 1)
     streams = [
-        _timed(rank, messages.blocks(_lines(path), rank), shifts) for rank, path in own.items()
+        _timed(rank, messages.blocks(_lines(path, size), rank), shifts)
+        for rank, path in own.items()
     ]
     if wanted is None or not wanted <= own.keys():
-        shared = messages.blocks(_lines(os.path.join(run, layout.LOG)))
+        shared = messages.blocks(_lines(os.path.join(run, layout.LOG), size))
         rest = (
             block
             for block in shared

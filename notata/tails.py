@@ -122,11 +122,13 @@ class _Log:
         self._given, self._skip = 0, 0  # messages of rank 0: those given, and those given before
 
     def added(self) -> Iterator[messages.Block]:
-        while chunk := self._read():
+        # As much again as is held of a message that is not whole: a long one is put together and
+        # looked through a few times, however long it is.
+        while chunk := self._read(size := max(_CHUNK, len(self._held))):
             lines = _lines(self._held + chunk)
             torn = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
             blocks = list(messages.blocks(lines, self._rank or None))
-            if blocks and len(chunk) == _CHUNK:
+            if blocks and len(chunk) == size:
                 torn = blocks.pop().raw + torn  # its other lines may be in the next chunk
             self._held = torn
             yield from self._fresh(blocks)
@@ -135,14 +137,14 @@ class _Log:
         held, self._held = self._held, b""
         yield from self._fresh(messages.blocks(_lines(held), self._rank or None))
 
-    def _read(self) -> bytes:
+    def _read(self, size: int) -> bytes:
         try:
             with open(self._path, "rb") as file:
                 status = os.fstat(file.fileno())
                 if self._file != (status.st_dev, status.st_ino) or status.st_size < self._offset:
                     self._begin(status, file.read(len(self._head)))
                 file.seek(self._offset)
-                chunk = file.read(_CHUNK)
+                chunk = file.read(size)
         except FileNotFoundError:
             return b""
         if not self._offset:
