@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import sys
-import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -16,7 +15,7 @@ from notata.attempts import Attempt
 from notata.errors import NotARunError, RanksDisagreeError, RunExistsError, describe, revive
 from notata.history import Entry, mirrored
 from notata.messages import now
-from notata.parking import held
+from notata.parking import Lock, held
 from notata.ranges import ranks_text
 from notata.rankfolder import RankFolder, belongs_to
 from notata.stored import read_json
@@ -256,7 +255,7 @@ class Metadata:
         self._written = b""
         self._left: tuple[int, int, int] | None = None  # the file as it was left here
         self._replaced = False  # whether another run was found in this one's place
-        self._lock = threading.RLock()  # a signal is noted from another thread
+        self._lock = Lock()  # a signal is noted from another thread
         self.values: dict[str, Any] = {}
         self.synced = False  # whether the file is, as it was last written
 

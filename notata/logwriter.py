@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from _thread import RLock
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 from notata import files
 from notata.descriptors import out_of_the_way, was_closed
 from notata.messages import INDENT, INFO, level_name, level_number
+from notata.parking import Lock, held
 
 if TYPE_CHECKING:
     import logging
@@ -65,7 +65,7 @@ class LogWriter:
         self._joined = rank == 0  # whether a merge may put a file of all ranks in its place
         self._descriptor = -1  # of no file: the first write fails, and opens it
         self._keep_open = True
-        self._opening = RLock()  # of one thread at a time; a signal's handler may come in between
+        self._opening = Lock()  # of one thread at a time; a signal's handler may come in between
         # A second, its end, and of each level what surrounds a fraction; replaced as one.
         self._stamp: tuple[int, float, dict[int, tuple[str, str]]] = (0, 0.0, {})
         self._look, self._looked = look, 0
@@ -131,7 +131,7 @@ class LogWriter:
 
     def _write_otherwise(self, data: bytes, error: OSError) -> None:
         """Write to a file that is not open; if it is, the disk takes no more."""
-        with self._opening:
+        with held(self._opening):
             try:
                 if self._descriptor >= 0 and not was_closed(error):
                     raise error
@@ -187,7 +187,7 @@ class LogWriter:
 
         other = copy.copy(self)
         other._descriptor, other._keep_open = -1, False
-        other._stamp, other._opening = (0, 0.0, {}), RLock()
+        other._stamp, other._opening = (0, 0.0, {}), Lock()
         return other
 
     def take_over(self, disk: Disk) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from notata import deadline, layout, lifecycle, messages, scheduler, signalled, 
 from notata.lifecycle import Metadata
 from notata.logwriter import LogWriter
 from notata.messages import now
-from notata.parking import held
+from notata.parking import Lock, held
 from notata.rankfolder import RankFolder
 from notata.signals import WARNINGS, Listener
 from notata.stored import read_json
@@ -75,7 +74,7 @@ class Notices:
         self._told: list[dict[str, Any]] = []
         self._earlier: list[Any] = []  # what the attempts before have noted
         self._others: dict[int, list[dict[str, Any]]] = {}  # what other ranks told, on rank 0
-        self._lock = threading.RLock()  # held until the metadata say what was noted
+        self._lock = Lock()  # held until the metadata say what was noted
         self._listener: Listener | None = None
 
     @property

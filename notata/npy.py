@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
-import threading
 from contextlib import suppress
 from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Any, BinaryIO, NamedTuple, cast
 
 from notata.errors import DamagedError, UnsupportedValueError
+from notata.parking import Lock, held
 
 if TYPE_CHECKING:
     import numpy as np
@@ -122,7 +122,7 @@ def damage(*others: type[Exception]) -> tuple[type[Exception], ...]:
     )
 
 
-_parsing = threading.Lock()  # in Python 3.11, two threads that parse at once may fail (SystemError)
+_parsing = Lock()  # in Python 3.11, two threads that parse at once may fail (SystemError)
 
 
 @lru_cache(maxsize=256)
@@ -147,7 +147,7 @@ def read_header(file: IO[bytes]) -> Header:
         version = npy_format.read_magic(file)
         size = file.read(2 if version == (1, 0) else 4)
         text = file.read(int.from_bytes(size, "little"))
-        with _parsing:
+        with held(_parsing):
             found = _parsed(text.decode("utf-8" if version == (3, 0) else "latin-1"))
         dtype = npy_format.descr_to_dtype(found["descr"])
         return Header(tuple(found["shape"]), bool(found["fortran_order"]), dtype)

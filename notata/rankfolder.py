@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections import Counter
 from contextlib import suppress
 from typing import Any
@@ -15,7 +14,7 @@ from notata.disk import Disk
 from notata.errors import RunExistsError
 from notata.manifestwriter import ManifestWriter
 from notata.messages import now, stamp_seconds
-from notata.parking import held
+from notata.parking import Lock, held
 from notata.stored import read_json
 from notata.topology import Topology, hostname, process_start, same_launch
 
@@ -85,7 +84,7 @@ class RankFolder:
         self.manifest = ManifestWriter(path, self.disk, self.attempt.is_newest)
         self._replacing = False  # whether the run that is there, if one is, gives way
         self._goes_on = False  # whether it is gone on with
-        self._lock = threading.RLock()  # signals and a watchdog note something, too
+        self._lock = Lock()  # signals and a watchdog note something, too
         self._pid = os.getpid()  # a forked child writes for the rank
         self._record: dict[str, Any] = {"run_id": run_id}
         self._left: dict[str, asleft.Left] | None = None  # once the rank has said how it ended

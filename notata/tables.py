@@ -5,19 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any
 
 from notata.cells import RUN_ID, utf8
 from notata.errors import DamagedError
+from notata.parking import Lock, held
 
 StrPath = str | os.PathLike[str]
 
 _END = b"end"  # put behind a table, it is a row of its own where the last line is whole
 
-_limit = threading.Lock()
+_limit = Lock()
 
 
 @contextlib.contextmanager
@@ -32,7 +32,7 @@ def long_cells() -> Iterator[None]:
     """
     import csv
 
-    with _limit:
+    with held(_limit):
         before = csv.field_size_limit(sys.maxsize)
         try:
             yield

@@ -102,11 +102,16 @@ def test_a_forked_process_that_leaves_the_block_ends_nothing(tmp_path: Path, end
     assert told == ["Logbook initialized", "all is well", "Marked complete"]
 
 
-def test_a_program_that_becomes_a_daemon_in_the_block_ends_its_run(tmp_path: Path) -> None:
-    code = """
+@pytest.mark.parametrize("watched", [False, True])
+def test_a_program_that_becomes_a_daemon_in_the_block_ends_its_run(
+    tmp_path: Path, watched: bool
+) -> None:
+    code = f"""
         import os, time
         from notata import Logbook
         with Logbook("x") as log:
+            if {watched}:
+                log.watch(600)
             parent = os.getpid()
             if os.fork():
                 os._exit(0)
