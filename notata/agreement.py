@@ -18,7 +18,7 @@ from notata import clocks
 from notata.aborting import abandon
 from notata.errors import NoCommunicatorError, RanksMissingError, describe, revive
 from notata.ranges import ranks_text
-from notata.topology import Topology
+from notata.topology import Topology, mpi_is_the_parents
 
 DEFAULT_GRACE = 30.0
 _RECORD_BYTES = 1024  # what a rank tells rank 0
@@ -102,6 +102,7 @@ class Agreement:
         """
         if not self.talks:
             return decide([mine]) if self._topology.is_root else {}
+        self._check_process(what)
         if sys.modules["mpi4py.MPI"].Is_finalized():
             raise RanksMissingError(
                 f"rank {self._topology.rank} came to {what} after MPI.Finalize(): ranks can't be "
@@ -130,6 +131,13 @@ class Agreement:
         value: Record = answer["value"]
         return value
 
+    def _check_process(self, what: str) -> None:
+        if mpi_is_the_parents():
+            raise RanksMissingError(
+                f"rank {self._topology.rank} can't {what} in a forked child: MPI knows its parent "
+                "alone"
+            )
+
     def compare_clocks(self, metadata: clocks.Notes, asked: str | None = None) -> None:
         """Compare some ranks' clocks with rank 0's, which notes the outcome.
 
@@ -149,7 +157,7 @@ class Agreement:
 
         Ranks: collective with a communicator, after the last `agree`.
         """
-        for comm in (self._comm, self._voting):
+        for comm in () if mpi_is_the_parents() else (self._comm, self._voting):
             if comm is not None and not sys.modules["mpi4py.MPI"].Is_finalized():
                 comm.Free()
         self._comm = self._voting = None
@@ -178,6 +186,7 @@ class Agreement:
                 f"rank {self._topology.rank} can't {what}: without a communicator no rank hears of "
                 "the others. Import mpi4py.MPI before the run is opened, or pass comm"
             )
+        self._check_process(what)
         from mpi4py import MPI
 
         self._patience = max(self.grace, patience)

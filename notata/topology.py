@@ -94,6 +94,9 @@ ALONE = Topology(0, 1, "alone")
 def find(comm: CommArgument = "auto", environ: Mapping[str, str] | None = None) -> Topology:
     """Find this process's rank and size.
 
+    A child that was forked off a process that had started MPI is on its own: rank and communicator
+    are its parent's.
+
     Args:
         comm: A communicator; None for a process that is on its own; or `"auto"`: an mpi4py that
             the program has already imported and initialised, else the launcher's variables.
@@ -105,7 +108,7 @@ def find(comm: CommArgument = "auto", environ: Mapping[str, str] | None = None) 
     Raises:
         LauncherMismatchError: If the launcher started several processes that MPI can't connect.
         TypeError: If `comm` is none of the above.
-        ValueError: If a launcher's variables don't make sense.
+        ValueError: If a launcher's variables don't make sense, or the communicator is a parent's.
 
     Example:
         >>> find(None).size
@@ -117,16 +120,24 @@ def find(comm: CommArgument = "auto", environ: Mapping[str, str] | None = None) 
     """
     if comm is None:
         return ALONE
-    claim = _launcher_claim(os.environ if environ is None else environ)
-    mpi = _initialised_mpi()
     if isinstance(comm, str):
         if comm != "auto":
             raise TypeError(f"comm={comm!r}: give a communicator, None or 'auto'")
+        if mpi_is_the_parents():
+            return ALONE
+    claim = _launcher_claim(os.environ if environ is None else environ)
+    mpi = _initialised_mpi()
+    if isinstance(comm, str):
         if mpi is not None:
             return _from_mpi(mpi, mpi.COMM_WORLD, "mpi4py", claim)
         return _from_launcher(claim)
     if not callable(getattr(comm, "Get_rank", None)) or not callable(getattr(comm, "Idup", None)):
         raise TypeError(f"comm={comm!r}: give an mpi4py communicator, None or 'auto'")
+    if mpi_is_the_parents():
+        raise ValueError(
+            "comm is a communicator of the process that forked this one off, which MPI doesn't "
+            "know; leave comm out, or pass None, for a run of this process alone"
+        )
     if mpi is None:
         raise ValueError("comm is a communicator, but MPI isn't initialised or is finalised")
     if comm == mpi.COMM_NULL:
@@ -168,6 +179,31 @@ def _initialised_mpi() -> Any:
     if mpi is None or not mpi.Is_initialized() or mpi.Is_finalized():
         return None
     return mpi
+
+
+def mpi_is_the_parents() -> bool:
+    """Whether this process was forked off one that had started MPI, which knows nothing of it.
+
+    Ranks: independent.
+    """
+    return _forks.from_mpi
+
+
+class _Forks:
+    def __init__(self) -> None:
+        self.from_mpi = self._with_mpi = False
+
+    def look(self) -> None:
+        """Called in the parent: a child had better not ask an MPI that isn't its own."""
+        mpi = sys.modules.get("mpi4py.MPI")
+        self._with_mpi = mpi is not None and mpi.Is_initialized()
+
+    def note(self) -> None:
+        self.from_mpi = self.from_mpi or self._with_mpi
+
+
+_forks = _Forks()
+os.register_at_fork(before=_forks.look, after_in_child=_forks.note)
 
 
 def _from_launcher(claim: _Claim | None) -> Topology:
