@@ -50,7 +50,8 @@ class Logbook(Verbs, Steering):
         preallocate: Whether to make the folders `data`, `plots` and `artifacts` at once.
         callback: Called with the Logbook when the run's outcome is set.
         comm: The communicator whose ranks share this run (mpi4py); None for a process on its own;
-            `"auto"`: `COMM_WORLD` if the program uses mpi4py, else the launcher's variables.
+            `"auto"`: `COMM_WORLD` if the program uses mpi4py, else the launcher's variables, by
+            which all processes of one `mpirun` share each run, whose id all of them give.
         level: Messages below this level are dropped.
         resume: Whether to go on in the run if it is there: True does, False doesn't, 2 or more does
             as that very attempt; by default a job that Slurm restarted goes on in what it began.

@@ -297,6 +297,8 @@ class Opened:
         if roots is None and not self.folder.root_has_begun():
             if self.params:  # no warning: ranks of a short run often end before rank 0 begins
                 self.folder.note(params_not_compared=sorted(self.params))
+            if closing and self.folder.claimed:
+                speaking.miss_root(self.folder)
             return
         try:
             saved = read_params(self._path)

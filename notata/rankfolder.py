@@ -109,6 +109,13 @@ class RankFolder:
         metadata = read_json(os.path.join(self.run, layout.METADATA))
         return metadata is not None and belongs_to(self.topology, metadata) != "another"
 
+    def is_there(self) -> bool:
+        """Whether the folder is still there.
+
+        Ranks: independent.
+        """
+        return self.claimed and folders.is_dir(self.path)
+
     def check(self) -> None:
         """Make sure that the run is of this launch, where no communicator has made sure.
 

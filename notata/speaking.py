@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from notata import files, freshness, layout, lifecycle, writers
+from notata import exits, files, freshness, layout, lifecycle, writers
 from notata.agreement import Record
 from notata.disk import Disk
 from notata.history import mirrored
@@ -173,6 +174,51 @@ def forget(folder: RankFolder) -> None:
         return
     with suppress(FileNotFoundError):
         os.unlink(note)
+
+
+_ROOTLESS = "rootless"  # the step at the program's end that tells of them
+_MANY = 10  # runs that it looks at
+_rootless: dict[str, RankFolder] = {}  # that rank 0 had not opened when this rank closed them
+_told: set[int] = set()  # processes that have told
+
+
+def miss_root(folder: RankFolder) -> None:
+    """Have it said at the program's end that rank 0 has not opened a run, if it hasn't by then.
+
+    Ranks of a short run often end before rank 0 begins.
+
+    Args:
+        folder: The rank's folder, in which it wrote.
+
+    Ranks: independent; without a communicator.
+    """
+    if os.getpid() in _told:
+        return
+    if len(_rootless) < _MANY:
+        _rootless[folder.run] = folder
+    exits.add(_ROOTLESS, _tell_rootless, last=True)
+    children = sys.modules.get("multiprocessing.process")
+    if children is not None and children.parent_process() is not None:
+        _tell_rootless()  # a worker comes to no such end
+
+
+def _tell_rootless() -> None:
+    exits.remove(_ROOTLESS)
+    runs = [one for one in _rootless.values() if one.is_there() and not one.root_has_begun()]
+    _rootless.clear()
+    if not runs:
+        return
+    _told.add(os.getpid())
+    rank, run = runs[0].topology.rank, runs[0].run
+    more = f", nor {len(runs) - 1} more" if len(runs) > 1 else ""
+    told = (
+        f"notata: rank {rank}: rank 0 has not opened {run}{more}, without which no tool reads what "
+        f"this rank wrote there ({runs[0].topology.source} says that it is one of "
+        f"{runs[0].topology.size}). Give all ranks of a run the same id, or comm=None to each "
+        "process that has a run of its own"
+    )
+    with suppress(Exception):
+        print(told, file=sys.stderr, flush=True)
 
 
 def heeded(mine: Record, folder: RankFolder, metadata: lifecycle.Metadata, said: bool) -> Record:

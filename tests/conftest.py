@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from notata import signals, vigil
+from notata import signals, speaking, vigil
 
 # The same examples each time, and as much time as a busy machine takes for one.
 settings.register_profile(
@@ -42,6 +42,7 @@ def nothing_goes_on() -> Iterator[None]:
     for listener in list(signals._listeners):
         listener.stop()
     vigil._tasks.clear()
+    speaking._rootless.clear()
 
 
 @pytest.hookimpl(wrapper=True)

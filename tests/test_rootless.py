@@ -1,0 +1,82 @@
+"""Runs of ranks without a communicator that no rank 0 opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from simulated import open_as, program
+
+RANK_1 = """
+import os
+os.environ.update(NOTATA_RANK="1", NOTATA_SIZE="3")
+from notata import Logbook
+"""
+
+
+def test_a_rank_says_once_which_runs_no_rank_0_has_opened(tmp_path: Path) -> None:
+    code = """
+for i in range(3):
+    with Logbook(f"member{i}") as log:
+        log.info("here")
+    """
+    done = program(RANK_1 + code, tmp_path)
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("notata: rank 1: rank 0 has not opened ")
+    assert "log_member0, nor 2 more" in line
+    assert "NOTATA_RANK says that it is one of 3" in line
+    assert "comm=None" in line
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        # it wrote nothing
+        'with Logbook("x"): pass',
+        # it has a run of its own
+        'with Logbook("x", comm=None) as log: log.info("here")',
+        # rank 0 is late
+        """
+with Logbook("x") as log:
+    log.info("here")
+os.environ["NOTATA_RANK"] = "0"
+Logbook("x").mark_complete()
+        """,
+        # the run is gone
+        """
+import shutil
+with Logbook("x") as log:
+    log.info("here")
+shutil.rmtree(log.path)
+        """,
+    ],
+)
+def test_a_rank_says_nothing(tmp_path: Path, code: str) -> None:
+    done = program(RANK_1 + code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_worker_of_a_pool_says_it_as_it_closes_the_first_run(tmp_path: Path) -> None:
+    code = """
+import multiprocessing
+
+def work(i):
+    with Logbook(f"worker{i}") as log:
+        log.array("x", [i])
+
+with multiprocessing.get_context("fork").Pool(1) as pool:
+    pool.map(work, range(3))
+    """
+    done = program(RANK_1 + code, tmp_path)
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert "log_worker0, without which" in line
+
+
+def test_a_rank_that_is_in_time_says_nothing(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with open_as(0, 2, base), open_as(1, 2, base) as log:
+        log.info("here")
+    assert capsys.readouterr().err == ""
