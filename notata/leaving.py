@@ -148,6 +148,7 @@ class Part(Session):
 
         Ranks: collective with a communicator.
         """
+        self._log.release()  # runs that were never closed may have taken all descriptors
         if self.topology.is_root and not self.metadata.stands:
             return
         if self._mine is None and (error := failure.uncaught()) is not None:

@@ -17,6 +17,7 @@ from simulated import ROOT, open_as, program
 import notata
 from notata import Logbook, LogReader, holders
 from notata.agreement import Agreement, grace_seconds
+from notata.failure import NEVER_CLOSED
 from notata.lifecycle import Metadata
 from notata.speaking import speak_for_root
 
@@ -528,3 +529,26 @@ def test_the_log_of_one_rank_says_where_it_broke(tmp_path: Path) -> None:
     assert "line 2" in traced.message
     assert marked.message == "Marked failed: KeyError: 'rho'"
     assert not (run.path / "ranks").exists()
+
+
+def test_runs_that_took_all_descriptors_are_closed_at_the_end(tmp_path: Path) -> None:
+    code = """
+        import resource
+        from notata import Experiment
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+        logs, many = [], Experiment("many")
+        try:
+            while True:
+                logs.append(many.add(i=len(logs)))
+        except OSError:
+            print(len(logs))
+    """
+    done = program(code, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    runs = sorted((tmp_path / "outputs" / "many" / "runs").iterdir())
+    told = [LogReader(run).meta for run in runs if (run / "metadata.json").exists()]
+    assert len(told) == int(done.stdout) > 20
+    assert {meta["status"] for meta in told} == {"failed"}
+    assert {meta["failure_reason"] for meta in told} == {NEVER_CLOSED}
+    table = (tmp_path / "outputs" / "many" / "index.csv").read_text()
+    assert len(table.splitlines()) == len(told) + 1
