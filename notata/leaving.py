@@ -124,6 +124,8 @@ class Part(Session):
 
     def _leave_well(self) -> None:
         if self._closed:
+            if self._unsaid is not None:  # by hand, in the block, and the disk was full
+                self._apply(self._unsaid[0])
             return
         mine = self._mine or {"status": lifecycle.COMPLETE, "reason": None}
         outcome = self._close(mine)

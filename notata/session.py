@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 from notata import (
@@ -13,7 +12,6 @@ from notata import (
     failure,
     files,
     holders,
-    layout,
     lifecycle,
     messages,
     provenance,
@@ -21,10 +19,10 @@ from notata import (
 )
 from notata.aborting import end_job
 from notata.agreement import Record
+from notata.ending import Ending
 from notata.errors import RanksMissingError, note
 from notata.logwriter import LogWriter
 from notata.messages import now
-from notata.opening import Opened
 from notata.rankfolder import RankFolder
 from notata.watchdog import Watchdog
 
@@ -34,7 +32,7 @@ _PATIENCE = 3600.0
 _LATER = 5.0  # seconds that other ranks wait for longer: rank 0 knows best who is missing
 
 
-class Session(Opened):
+class Session(Ending):
     """Ends a run together with the other ranks, having opened it together with them."""
 
     def __init__(
@@ -58,13 +56,11 @@ class Session(Opened):
             grace: Seconds to wait for other ranks.
             on_failure: What becomes of ranks that don't come then: `grace`, `abort` or `raise`.
         """
-        super().__init__(run_id, path, folder, log, grace, on_failure != "raise")
+        super().__init__(run_id, path, folder, log, ended, grace, on_failure != "raise")
         self._on_failure = on_failure
-        self._ended = ended
         self._mine: Record | None = None  # this rank's verdict, once it has one
         self._traceback = ""  # of the exception that ended this rank's part
-        self._lost_told = 0  # lost lines of this rank that the metadata tell of
-        self._entered = self._closed = False
+        self._entered = False
         self._pid = os.getpid()
         self._decided = False  # whether all ranks' outcome is known; on rank 0
         self._at_exit: exits.Step | None = None
@@ -99,13 +95,6 @@ class Session(Opened):
             self._watchdog.stop()
             self._watchdog = None
 
-    def note_facts(self, fields: Mapping[str, Any]) -> None:
-        """Put fields into the metadata: as durably, once the run is closed, as its outcome.
-
-        Ranks: root only.
-        """
-        self.metadata.update(fields, durable=self._closed and self.disk.at_close)
-
     def agree(self, flag: bool) -> bool:
         """Learn whether the flag is set on any rank.
 
@@ -115,24 +104,6 @@ class Session(Opened):
         return self._agreement.any(what, flag, _PATIENCE)
 
     # ----- closing -----
-
-    def _apply(self, verdict: Record) -> None:
-        """Set the run's outcome, on rank 0 on disk too, and tell whoever waits for it."""
-        self._set_outcome(verdict, {})
-        if self.topology.is_root:
-            self._ended()
-
-    def _set_outcome(self, verdict: Record, facts: Mapping[str, Any]) -> None:
-        self.status = verdict["status"]
-        if not self.topology.is_root:
-            return
-        failed, reason = self.status == lifecycle.FAILED, verdict.get("reason")
-        fields = lifecycle.outcome_fields(self.status, reason, self.elapsed)
-        self._lost_told = self._log.lost
-        fields |= {"log_lines_lost": self._lost_told} if self._lost_told else {}
-        durable = self._closed and self.disk.at_close
-        self.metadata.update(fields | dict(facts), drop=["failure_reason"], durable=durable)
-        self._log.write(messages.INFO, f"Marked failed: {reason}" if failed else "Marked complete")
 
     def _close(self, mine: Record) -> Record:
         """Agree with the other ranks on the outcome, and let go of all files."""
@@ -171,6 +142,8 @@ class Session(Opened):
             self._agreement.end()
             self._log.close()
             self.folder.close()
+            if self._unsaid is not None:
+                self.stand_by(self._say_at_exit)
         if outcome.get("new"):
             self._ended()  # only now: the other ranks don't wait for it
         if trouble:
@@ -195,22 +168,6 @@ class Session(Opened):
         if self._agreement.talks or not self.topology.is_root:
             return mine
         return speaking.heeded(mine, self.folder, self.metadata, self._mine is not None)
-
-    def _settle(self) -> None:
-        """Sync what the run's durability promises of a run that is closed, as far as it is ours."""
-        self._log.settle(self.disk)
-        self._log.release()
-        more, self._lost_told = self._log.lost - self._lost_told, self._log.lost
-        nothing = not (self.disk.at_close or more)
-        if nothing or not self.topology.is_root or self.attempt.outdated:
-            return
-        if more:  # the last lines were refused, or were never synced
-            told = self.metadata.values.get("log_lines_lost", 0)
-            self.metadata.update({"log_lines_lost": told + more})
-        names = [*layout.PARAMS.values(), *([] if self.metadata.synced else [layout.METADATA])]
-        if self.attempt.number > 1:
-            names.append(layout.attempt_file(self.attempt.number))
-        self.disk.settle(*(os.path.join(self._path, name) for name in names))
 
     def _close_alone(self, mine: Record, why: str, *, asked: bool = True) -> None:
         """Say that the run failed, without the other ranks; if this one failed, end them."""
@@ -309,16 +266,6 @@ class Session(Opened):
         if mine["status"] == lifecycle.FAILED and self.topology.comm is None:
             speaking.note_failure(self.folder, str(mine.get("reason")), self.elapsed)
 
-    def _say_unwritten(self, error: OSError, facts: Mapping[str, Any]) -> None:
-        """Say that the run failed, if the disk takes that, as it did not take the outcome.
-
-        It would seem to live, or to be killed, though its ranks end with this error.
-        """
-        told = str(failure.verdict(error)["reason"])
-        reason = lifecycle.blamed(0, told) if self.topology.parallel else told
-        with suppress(OSError):  # the one that is raised says more
-            self._set_outcome({"status": lifecycle.FAILED, "reason": reason}, facts)
-
     def _decide(self, records: list[Record]) -> Record:
         """Settle the outcome; called on rank 0, with what all ranks told."""
         records = clocks.by_rank_0(records, self.metadata.values.get("parallel", {}))
@@ -332,7 +279,7 @@ class Session(Opened):
         if any(lost):
             facts["log_lines_lost"] = sum(lost)
         said = (self.status, self.metadata.values.get("failure_reason"))
-        new = said != (verdict["status"], verdict["reason"])
+        new = said != (verdict["status"], verdict["reason"]) or self._unsaid is not None
         try:
             with self.notices.hearing(records) as signals:
                 if new:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from calls import need_strace, run, strace
-from simulated import open_as
+from simulated import open_as, program
 
 from notata import Experiment, Logbook, LogReader, disk, files, layout
 from notata.agreement import Agreement
@@ -618,3 +618,49 @@ def test_what_can_not_be_reserved_is_no_error(base: Path) -> None:
         files.reserve(readable.fileno(), 1 << 21)
         files.reserve(device.fileno(), 1 << 21)
     assert path.read_bytes() == b"x"
+
+
+REFUSING = """
+    import errno, os
+    from notata import Experiment, disk
+    replace, refused = disk.Disk.replace, []
+
+    def refuse(self, path, data, **options):
+        if path.endswith("metadata.json") and len(refused) < TIMES:
+            refused.append(path)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        replace(self, path, data, **options)
+
+    log = Experiment("s").add(k=1)
+    disk.Disk.replace = refuse
+"""
+
+
+@pytest.mark.parametrize(
+    ("close", "status", "times", "outcome"),
+    [
+        # the program ends by the error, and so does the run: at once, or as the program ends
+        ("with log: pass", 1, 1, "failed"),
+        ("with log: pass", 1, 2, "failed"),
+        ("log.mark_complete()", 1, 2, "failed"),
+        # the program goes on, and the end of the block tries once more
+        ("with log:\n    try: log.mark_complete()\n    except OSError: pass", 0, 2, "failed"),
+        # it tries again by itself
+        ("try: log.mark_complete()\nexcept OSError: log.mark_complete()", 0, 1, "complete"),
+        ("try: log.mark_complete()\nexcept OSError: log.mark_complete()", 0, 2, "complete"),
+        # it ends well, and doesn't care
+        ("try: log.mark_complete()\nexcept OSError: pass", 0, 2, "failed"),
+    ],
+)
+def test_an_outcome_that_found_no_room_is_written_later(
+    tmp_path: Path, close: str, status: int, times: int, outcome: str
+) -> None:
+    code = f"TIMES = {times}\n{textwrap.dedent(REFUSING)}{close}\nassert len(refused) == TIMES"
+    done = program(code, tmp_path)
+    assert (done.returncode, "Traceback" in done.stderr) == (status, status > 0), done.stderr
+    run = tmp_path / "outputs" / "s" / "runs" / "log_s_k_1"
+    meta = LogReader(run).meta
+    assert meta["status"] == outcome
+    assert ("No space left on device" in meta.get("failure_reason", "")) == (outcome == "failed")
+    (row,) = Experiment("s", tmp_path / "outputs").rows()
+    assert row["run_status"] == outcome

@@ -399,7 +399,7 @@ def test_what_is_in_place_while_a_run_is_open_is_undone(tmp_path: Path) -> None:
 
 
 def test_what_stays_in_place_is_named_in_the_docs(tmp_path: Path) -> None:
-    """Five times for forks, however many runs there were; and a timer that the program had is gone."""
+    """Five times for forks, however many runs there were; and a timer of the program is gone."""
     code = """
         import faulthandler, os, sys
         hooks = []
