@@ -75,6 +75,13 @@ class Claims:
             state = LOST
         return Seen(run, state, metadata)
 
+    def is_half_made(self, run: str) -> bool:
+        """Whether a run's folder is there, and nothing says yet whose it is.
+
+        Ranks: independent.
+        """
+        return freshness.exists(run) and not freshness.exists(os.path.join(run, layout.METADATA))
+
     def next_attempt(self, seen: Seen) -> int:
         """The number of the attempt that follows the one that a run was seen in.
 

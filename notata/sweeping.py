@@ -93,6 +93,7 @@ class Sweep:
         retries = place.is_root and claims.FAILED in self._again
         began = pulse.dividing_time(experiment) if retries else math.inf
         self._left = False  # whether a point was found that can't be gone on with
+        self._half_made: list[str] = []  # runs that were found without metadata
         # Where nothing is done again, what is there is left, whatever became of it.
         self._only_new = not self._again and current_job().restarts == 0
         order = self._kept(mode, durable) if place.is_root else ()
@@ -151,6 +152,21 @@ class Sweep:
                 continue
             yield log
         agreement.end()
+        self._tell_half_made()
+
+    def _tell_half_made(self) -> None:
+        """Say that there are points that nobody may do yet, as nothing tells who is at them."""
+        runs = [run for run in self._half_made if self._claims.is_half_made(run)]
+        if not runs:
+            return
+        more = f", and {len(runs) - 1} more like it" if len(runs) > 1 else ""
+        with suppress(Exception):
+            told = (
+                f"notata: a point of the sweep is left{more}: {runs[0]} has no {layout.METADATA}. "
+                "Another task opens it just now, or one could not, or was killed while it did: "
+                f"then remove it; else it is done again once it is {pulse.bound():.0f} s old"
+            )
+            print(told, file=sys.stderr, flush=True)
 
     def _leave(self, error: NotResumableError) -> None:
         """Say that a point is left; of a sweep with many such points, of the first."""
@@ -184,6 +200,8 @@ class Sweep:
                         return {"point": chosen, "resume": attempt}
                     kind = claims.FAILED if seen.state == claims.FAILED else claims.LOST
                     self._queues[kind].append(chosen)
+                elif self._again and not seen.metadata and seen.state == claims.OPEN:
+                    self._half_made.append(run)
         return {}
 
     def _is_wanted(self, seen: claims.Seen) -> bool:

@@ -152,9 +152,11 @@ class Judge:
         if run.meta is None:
             run = read_run(run.path)  # it may have been opened since
         if run.meta is None:
-            state, why = DAMAGED, "its metadata are missing or damaged"
-            if self._is_being_opened(run.path):
-                state, why = RUNNING, "being opened"
+            state, why = DAMAGED, "its metadata are damaged"
+            if not os.path.lexists(os.path.join(run.path, layout.METADATA)):
+                why = f"half-made: without {layout.METADATA}"
+                if self._is_young(run.path):
+                    state, why = RUNNING, f"being opened, or {why}"
             return Outcome(run.path, run_id, state, why, DAMAGED, "", {})
         status = str(run.meta.get("status"))
         reason = run.meta.get("failure_reason")
@@ -176,10 +178,8 @@ class Judge:
                 return self._outcome(now)
         return judged
 
-    def _is_being_opened(self, path: str) -> bool:
+    def _is_young(self, path: str) -> bool:
         """Whether a run's folder is so new that its metadata may yet come."""
-        if os.path.lexists(os.path.join(path, layout.METADATA)):
-            return False
         with suppress(OSError):
             return self._clock.now - os.stat(path).st_mtime <= pulse.OPENING
         return False

@@ -298,7 +298,7 @@ def test_what_a_program_calls_scheduler_itself_disturbs_nothing(sweep: Sweep) ->
 
 def test_damaged_metadata_are_a_state(sweep: Sweep) -> None:
     (sweep.run("a") / "metadata.json").write_text("{")
-    assert sweep.states() == {"a": ("damaged", "its metadata are missing or damaged")}
+    assert sweep.states() == {"a": ("damaged", "its metadata are damaged")}
 
 
 def test_a_folder_without_metadata_is_damaged_once_a_task_would_have_opened_it(
@@ -306,11 +306,11 @@ def test_a_folder_without_metadata_is_damaged_once_a_task_would_have_opened_it(
 ) -> None:
     folder = sweep.folder / "runs" / "log_a"
     folder.mkdir()
-    assert sweep.states() == {"a": ("running", "being opened")}
+    assert sweep.states() == {"a": ("running", "being opened, or half-made: without metadata.json")}
     assert command("status", sweep.folder).exit_code == 0
     assert command("failed", "--array", sweep.folder).exit_code == 0
     os.utime(folder, (sweep.now - 100, sweep.now - 100))
-    assert sweep.states() == {"a": ("damaged", "its metadata are missing or damaged")}
+    assert sweep.states() == {"a": ("damaged", "half-made: without metadata.json")}
     assert command("status", sweep.folder).exit_code == 1
     (folder / "metadata.json").write_text("{")
     os.utime(folder)

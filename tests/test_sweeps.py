@@ -410,6 +410,44 @@ def test_points_that_another_number_of_ranks_began_are_left_with_a_word(
     )
 
 
+@pytest.mark.parametrize("retry", ["failed", "lost", ("failed", "lost")])
+def test_points_that_are_half_made_are_left_with_a_word(
+    base: Path, capsys: pytest.CaptureFixture[str], retry: str | tuple[str, ...]
+) -> None:
+    exp, done = Experiment("s", base), []
+    grid = {"k": [1, 2, 3, 0]}
+    runs = [exp.runs_dir / f"log_s_k_{k}" for k in (1, 2, 3)]
+    for run in runs:
+        run.mkdir(parents=True)
+    for log in exp.sweep(grid, retry=retry):
+        with log:
+            done.append(log.params["k"])
+            runs[1].rmdir()
+            (runs[2] / "metadata.json").write_text("{}")  # its task was at it
+    assert done == [0]
+    (said,) = capsys.readouterr().err.splitlines()
+    told = f"{runs[0].absolute()} has no metadata.json. "
+    assert said.startswith(f"notata: a point of the sweep is left: {told}")
+    assert "done again once it is 600 s old" in said
+    runs[0].rmdir()
+    assert ids(exp, grid, retry=retry) == [1, 2]
+    assert capsys.readouterr().err == ""
+
+
+def test_of_many_half_made_points_the_first_is_named(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exp = Experiment("s", base)
+    for k in (1, 2, 3):
+        (exp.runs_dir / f"log_s_k_{k}").mkdir(parents=True)
+    assert ids(exp, {"k": range(4)}, retry="failed") == [0]
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "log_s_k_1 has no" in said
+    assert "left, and 2 more like it: " in said
+    assert ids(exp, {"k": range(4)}) == []
+    assert capsys.readouterr().err == ""
+
+
 SGE, LSF = ("JOB_ID", "SGE_TASK_ID"), ("LSB_JOBID", "LSB_JOBINDEX")
 
 
