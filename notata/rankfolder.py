@@ -49,6 +49,14 @@ def _seconds(stamp: object) -> float | None:
 _openings: Counter[tuple[str, int]] = Counter()
 
 
+def has_opened(run: str, rank: int) -> bool:
+    """Whether this process has opened a run of several ranks, as one of them.
+
+    Ranks: independent.
+    """
+    return (run, rank) in _openings
+
+
 class RankFolder:
     """The folder of a rank, made by the first thing that the rank writes there.
 
@@ -108,13 +116,6 @@ class RankFolder:
         """
         metadata = read_json(os.path.join(self.run, layout.METADATA))
         return metadata is not None and belongs_to(self.topology, metadata) != "another"
-
-    def is_there(self) -> bool:
-        """Whether the folder is still there.
-
-        Ranks: independent.
-        """
-        return self.claimed and folders.is_dir(self.path)
 
     def check(self) -> None:
         """Make sure that the run is of this launch, where no communicator has made sure.

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from notata import exits, files, freshness, layout, lifecycle, writers
+from notata import exits, files, folders, freshness, layout, lifecycle, writers
 from notata.agreement import Record
 from notata.disk import Disk
 from notata.history import mirrored
-from notata.rankfolder import RankFolder, belongs_to
+from notata.messages import stamp_seconds
+from notata.rankfolder import RankFolder, belongs_to, has_opened
 from notata.stored import read_json
 from notata.topology import process_start
 
@@ -180,12 +181,15 @@ _ROOTLESS = "rootless"  # the step at the program's end that tells of them
 _MANY = 10  # runs that it looks at
 _rootless: dict[str, RankFolder] = {}  # that rank 0 had not opened when this rank closed them
 _told: set[int] = set()  # processes that have told
+_MOST_BESIDE = 200  # runs that are looked at for one that rank 0 alone has opened
+_LATE = 60.0  # seconds that rank 0 opens a run after others at most
 
 
 def miss_root(folder: RankFolder) -> None:
     """Have it said at the program's end that rank 0 has not opened a run, if it hasn't by then.
 
-    Ranks of a short run often end before rank 0 begins.
+    Ranks of a short run often end before rank 0 begins. So it is said of a run that was opened so
+    long ago that rank 0's would be of another launch, or if rank 0 has opened another one.
 
     Args:
         folder: The rank's folder, in which it wrote.
@@ -203,12 +207,11 @@ def miss_root(folder: RankFolder) -> None:
 
 
 def _tell_rootless() -> None:
-    exits.remove(_ROOTLESS)
-    runs = [one for one in _rootless.values() if one.is_there() and not one.root_has_begun()]
-    _rootless.clear()
-    if not runs:
+    runs = [one for one in _rootless.values() if _lacks_root(one)]
+    if not runs or not (_is_late(runs[0]) or _root_is_elsewhere(runs[0])):
         return
     _told.add(os.getpid())
+    exits.remove(_ROOTLESS)
     rank, run = runs[0].topology.rank, runs[0].run
     more = f", nor {len(runs) - 1} more" if len(runs) > 1 else ""
     told = (
@@ -219,6 +222,30 @@ def _tell_rootless() -> None:
     )
     with suppress(Exception):
         print(told, file=sys.stderr, flush=True)
+
+
+def _lacks_root(folder: RankFolder) -> bool:
+    return folders.is_dir(folder.path) and not folder.root_has_begun()
+
+
+def _root_is_elsewhere(folder: RankFolder) -> bool:
+    """Whether rank 0 has opened a run beside this one which this rank has not.
+
+    All ranks of a program that means one run open the same ones.
+    """
+    beside, place = os.path.dirname(folder.run), folder.topology
+    for name in folders.listed(beside)[:_MOST_BESIDE]:
+        run = os.path.join(beside, name)
+        if not name.startswith(layout.RUN_PREFIX) or has_opened(run, place.rank):
+            continue
+        metadata = read_json(os.path.join(run, layout.METADATA))
+        if metadata is not None and belongs_to(place, metadata) != "another":
+            return True
+    return False
+
+
+def _is_late(folder: RankFolder) -> bool:
+    return time.time() - stamp_seconds(str(folder.record["start_time"])) > _LATE
 
 
 def heeded(mine: Record, folder: RankFolder, metadata: lifecycle.Metadata, said: bool) -> Record:
