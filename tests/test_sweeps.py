@@ -755,9 +755,10 @@ def test_a_requeued_task_does_not_do_again_what_failed_by_itself(
     for log, end in zip(exp.sweep(GRID, mode=mode), ends, strict=False):
         if end == "reconciled":
             told = {"source": "sacct", "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
-            log.meta(reconciled=told)
+            log._session.metadata.update({"reconciled": told})
         if end == "warned before":  # in an earlier attempt
-            log.meta(signals=[{"signal": "SIGUSR1", "time": "2026-01-01T00:00:00"}])
+            noted = [{"signal": "SIGUSR1", "time": "2026-01-01T00:00:00"}]
+            log._session.metadata.update({"signals": noted})
         if end == "warned":
             os.kill(os.getpid(), signal.SIGUSR1)
             while not log.should_stop:
