@@ -41,7 +41,8 @@ class Part(Session):
             reason += f": {watchdog.where(everybody=collects)}"
             stuck: Record = {"status": lifecycle.FAILED, "reason": reason}
             if self.topology.parallel:
-                self._note_end(stuck, [])
+                with suppress(Exception):  # the job ends all the same
+                    self._write_end(stuck, closes=False)  # what is stuck may be the disk
             if not collects:
                 watchdog.wait_for_collector()
             if self.topology.is_root:

@@ -235,7 +235,7 @@ class Session(Ending):
     def _note_end(self, mine: Record, trouble: list[BaseException]) -> Record:
         """Put this rank's verdict into its own record; the verdict fails if that fails."""
         mine = self._but_for(self._let_go, mine, trouble)
-        return self._but_for(lambda: self._write_end(mine), mine, trouble)
+        return self._but_for(lambda: self._write_end(mine, closes=True), mine, trouble)
 
     def _but_for(
         self, step: Callable[[], object], mine: Record, trouble: list[BaseException]
@@ -254,8 +254,10 @@ class Session(Ending):
         self._log.settle(self.disk)
         self._log.release()
 
-    def _write_end(self, mine: Record) -> None:
-        self.folder.note_end(
+    def _write_end(self, mine: Record, *, closes: bool) -> None:
+        """Put the verdict into the record; at the close what files hold too, which are read."""
+        put = self.folder.note_end if closes else self.folder.note
+        put(
             status=mine["status"],
             failure_reason=mine.get("reason"),
             end_time=now(),

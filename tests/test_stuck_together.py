@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -35,6 +36,7 @@ if "dead" in sys.argv:  # the one that had the claim, and did nothing more
     os.makedirs(log.path / "ranks", exist_ok=True)
     (log.path / "ranks" / ".notata-stuck-1").touch()
 log.info("at work")
+log.text("notes", "kept")
 sys.addaudithook(hook)
 log.watch(1.0, abort=True)
 hangs()
@@ -75,6 +77,17 @@ def test_each_ends_and_one_has_read_what_the_others_wrote(base: Path) -> None:
     places = [stand.place for group in survey(str(base / "log_x"), 3).groups for stand in group]
     assert len(places) == 3
     assert all(place.startswith("hangs (") for place in places)
+
+
+def test_each_says_so_in_its_record_without_reading_its_files(base: Path) -> None:
+    ended(base)
+    for rank in (1, 2):
+        folder = base / f"log_x/ranks/rank_{rank:05d}"
+        assert (folder / "artifacts/notes.txt").read_text() == "kept"
+        record = json.loads((folder / "rank.json").read_text())
+        assert (record["status"], record["pieces"], record["log_lines_lost"]) == ("failed", 0, 0)
+        assert " in hangs (" in record["failure_reason"]
+        assert record.keys().isdisjoint({"files", "json_files", "log_bytes"})
 
 
 def test_where_the_one_that_reads_is_dead_each_tells_its_own_place(base: Path) -> None:
