@@ -19,6 +19,8 @@ from notata import checksums, files, folders, layout
 _MOST_BYTES = 1 << 30
 _MOST_FILES = 1000  # and that many are opened; on a busy file server each may take milliseconds
 _SLOW = 1 << 26  # bytes that take long enough for a rank to be killed meanwhile
+# A program that closes a run and writes on may do so for hours; each file costs the whole record.
+_MOST_RENEWALS = 100
 
 
 class Left(NamedTuple):
@@ -105,6 +107,42 @@ def read(folder: str, sizes: Mapping[str, Left]) -> dict[str, Left]:
             with suppress(OSError):  # gone by now: nobody is to miss it
                 told[name] = read_one(folder, name, left.size)
     return told
+
+
+class Renewals:
+    """What becomes of what is noted of files that their rank writes once it has closed the run.
+
+    It is noted anew, as long as that costs little altogether. After that nothing is known of them.
+    """
+
+    def __init__(self) -> None:
+        """Begin with all that they may cost."""
+        self._times, self._room = _MOST_RENEWALS, _SLOW
+
+    def put(self, left: dict[str, Left], folder: str, name: str) -> bool:
+        """Note a file anew, or forget it.
+
+        Args:
+            left: What is noted, which is changed.
+            folder: The rank's folder.
+            name: The file, relative to that.
+
+        Returns:
+            Whether anything else is noted now.
+
+        Ranks: independent.
+        """
+        before = left.pop(name, None)
+        if self._times > 0:
+            self._times -= 1
+            with suppress(OSError):  # gone by now: nobody is to miss it
+                size = os.stat(os.path.join(folder, name)).st_size
+                if size <= self._room:
+                    self._room -= size
+                    left[name] = read_one(folder, name, size)
+                else:
+                    left[name] = Left(size)
+        return left.get(name) != before
 
 
 def read_one(folder: str, name: str, size: int | None = None) -> Left:

@@ -70,7 +70,8 @@ class Part(Session):
         elif status == lifecycle.FAILED:
             self._say_failed(verdict)  # one rank's word is enough; completeness takes all of them
             if not (self._agreement.talks or self.topology.is_root):
-                self._note_end(verdict, [])  # a child's word, perhaps, unknown to its parent
+                # A child's word, perhaps, unknown to its parent. Files have their say at the close.
+                self._note_end(verdict, [], closes=False)
 
     def _say_failed(self, verdict: Record) -> None:
         """Have this rank's word on disk, whatever becomes of it until all close the run."""

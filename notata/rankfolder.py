@@ -95,7 +95,8 @@ class RankFolder:
         self._lock = Lock()  # signals and a watchdog note something, too
         self._pid = os.getpid()  # a forked child writes for the rank
         self._record: dict[str, Any] = {"run_id": run_id}
-        self._left: dict[str, asleft.Left] | None = None  # once the rank has said how it ended
+        self._left: dict[str, asleft.Left] | None = None  # once the rank has closed the run
+        self._renewals = asleft.Renewals()
         self.opening = 1
         if not topology.parallel:  # there is no such record, nor another rank
             return
@@ -254,8 +255,9 @@ class RankFolder:
         if self._left is None:
             return
         with held(self._lock):
-            self._left |= {name: asleft.read_one(self.path, name) for name in names}
-            self.note(files=asleft.to_plain(self._left))
+            told = [self._renewals.put(self._left, self.path, name) for name in names]
+            if any(told):
+                self.note(files=asleft.to_plain(self._left))
 
     def _who(self) -> dict[str, Any]:
         return {

@@ -232,10 +232,12 @@ class Session(Ending):
             self._note_end(mine, [])  # a warning just now was the first thing that it wrote
         return outcome if self.topology.is_root else outcome | {"new": False}
 
-    def _note_end(self, mine: Record, trouble: list[BaseException]) -> Record:
+    def _note_end(
+        self, mine: Record, trouble: list[BaseException], *, closes: bool = True
+    ) -> Record:
         """Put this rank's verdict into its own record; the verdict fails if that fails."""
         mine = self._but_for(self._let_go, mine, trouble)
-        return self._but_for(lambda: self._write_end(mine, closes=True), mine, trouble)
+        return self._but_for(lambda: self._write_end(mine, closes=closes), mine, trouble)
 
     def _but_for(
         self, step: Callable[[], object], mine: Record, trouble: list[BaseException]

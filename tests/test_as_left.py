@@ -118,6 +118,71 @@ def test_what_is_logged_and_written_after_the_end_is_no_damage(base: Path) -> No
     assert LogReader(run).ranks[1].record["files"] == after
 
 
+def test_files_count_once_the_run_is_closed_and_no_sooner(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = []
+    of_one = asleft.read_one
+
+    def read_one(folder: str, name: str, size: int | None = None) -> asleft.Left:
+        read.append(name)
+        return of_one(folder, name, size)
+
+    monkeypatch.setattr(asleft, "read_one", read_one)
+    with open_as(1, 2, base) as log:
+        log.mark_failed("diverged")  # without a communicator, and the program goes on
+        early = record(base / "log_run")
+        for step in range(20):
+            log.text(f"step{step}", "x")
+        assert read == []
+    assert (early["status"], early["failure_reason"]) == ("failed", "diverged")
+    assert "files" not in early
+    told = record(base / "log_run")
+    assert (told["status"], told["failure_reason"]) == ("failed", "diverged")
+    assert sorted(read) == sorted(told["files"])
+    assert len(read) == 21
+
+
+def test_what_is_noted_anew_after_the_end_is_bounded(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = []
+
+    def leave(log: Logbook) -> None:
+        log.json("a", 1)
+        log.json("b", 1)
+        late.append(log)
+
+    monkeypatch.setattr(asleft, "_MOST_RENEWALS", 3)
+    monkeypatch.setattr(asleft, "_SLOW", 10)
+    run = written(base, leave)
+    noted: list[dict[str, Any]] = []
+
+    def write(name: str, size: int) -> None:
+        late[1].bytes(name, bytes(size))
+        noted.append(record(run)["files"])
+
+    write("new", 7)
+    write("b.json", 9)  # more than may still be read: by its size alone
+    write("new", 2)
+    write("a.json", 5)  # once too often
+    at = (row(run) / "rank.json").stat().st_ino
+    write("new2", 5)
+    assert [sorted(name for name in told if name != "log.txt") for told in noted] == [
+        ["artifacts/a.json", "artifacts/b.json", "artifacts/new"],
+        ["artifacts/a.json", "artifacts/b.json", "artifacts/new"],
+        ["artifacts/a.json", "artifacts/b.json", "artifacts/new"],
+        ["artifacts/b.json", "artifacts/new"],
+        ["artifacts/b.json", "artifacts/new"],
+    ]
+    assert noted[-1]["artifacts/b.json"] == {"size": 9}
+    assert noted[-1]["artifacts/new"].keys() == {"size", "checksum"}
+    assert (row(run) / "rank.json").stat().st_ino == at  # nor is it written again
+    (row(run) / "artifacts/b.json").write_text("1        ")
+    (row(run) / "artifacts/a.json").write_text("2")
+    assert notata.merge(run).holes == ()
+
+
 @pytest.mark.parametrize("name", ["log.txt", "artifacts/notes.txt"])
 def test_a_byte_that_flips_above_what_was_appended_is_told(base: Path, name: str) -> None:
     run = written(base)
