@@ -17,7 +17,9 @@ from notata import checksums, files, folders, layout
 # A rank that ends must not keep others waiting: what lies above is noted by its size alone. From
 # memory it takes a fifth of a second to read so much, from a disk of 100 MB/s ten seconds.
 _MOST_BYTES = 1 << 30
-_MOST_FILES = 1000  # and that many are opened; on a busy file server each may take milliseconds
+# That many are opened, on a busy file server for milliseconds each, and listed: the record is read
+# as a whole, that of each rank by a merge.
+_MOST_FILES = 1000
 _SLOW = 1 << 26  # bytes that take long enough for a rank to be killed meanwhile
 # A program that closes a run and writes on may do so for hours; each file costs the whole record.
 _MOST_RENEWALS = 100
@@ -85,6 +87,15 @@ def _below(folder: str, name: str) -> Iterator[tuple[str, Left]]:
                 yield file, Left(entry.stat().st_size)
 
 
+def first(sizes: Mapping[str, Left]) -> dict[str, Left]:
+    """Those of which anything is noted: the log, then JSON, then others, as far as there is room.
+
+    Ranks: independent.
+    """
+    names = sorted(sizes, key=lambda name: (name != layout.LOG, not folders.is_json(name)))
+    return {name: sizes[name] for name in names[:_MOST_FILES]}
+
+
 def takes_long(sizes: Mapping[str, Left]) -> bool:
     """Whether reading these files may take longer than a rank that is to end has.
 
@@ -94,14 +105,12 @@ def takes_long(sizes: Mapping[str, Left]) -> bool:
 
 
 def read(folder: str, sizes: Mapping[str, Left]) -> dict[str, Left]:
-    """The same with checksums, as far as the cost is bounded: the log first, JSON before the rest.
+    """The same with checksums, in this order, as far as the cost is bounded.
 
     Ranks: independent.
     """
     told, room = dict(sizes), _MOST_BYTES
-    first = sorted(sizes, key=lambda name: (name != layout.LOG, not folders.is_json(name)))
-    for name in first[:_MOST_FILES]:
-        left = sizes[name]
+    for name, left in sizes.items():
         if left.size <= room:
             room -= left.size
             with suppress(OSError):  # gone by now: nobody is to miss it
@@ -133,7 +142,7 @@ class Renewals:
         Ranks: independent.
         """
         before = left.pop(name, None)
-        if self._times > 0:
+        if self._times > 0 and len(left) < _MOST_FILES:
             self._times -= 1
             with suppress(OSError):  # gone by now: nobody is to miss it
                 size = os.stat(os.path.join(folder, name)).st_size

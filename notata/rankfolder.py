@@ -242,9 +242,11 @@ class RankFolder:
         sizes = asleft.found(self.path)
         log = sizes.get(layout.LOG)
         fields["log_bytes"] = log.size if log else 0
-        if asleft.takes_long(sizes):  # whoever kills it meanwhile is to find how it ended
+        first = asleft.first(sizes)
+        fields["more_files"] = len(sizes) - len(first)
+        if asleft.takes_long(first):  # whoever kills it meanwhile is to find how it ended
             self.note(**fields)
-        self._left = asleft.read(self.path, sizes)
+        self._left = asleft.read(self.path, first)
         self.note(**fields, files=asleft.to_plain(self._left))
 
     def changed(self, *names: str) -> None:

@@ -242,16 +242,56 @@ def test_the_cost_is_bounded(base: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     with monkeypatch.context() as patch:
         patch.setattr(asleft, "_MOST_FILES", 2)
         many = write_as(2, base, lambda log: [log.json("z", 1), log.text("a", "")], "many")
-    noted = record(many)["files"]
-    assert [name for name, told in noted.items() if "checksum" in told] == [
-        "artifacts/z.json",
-        "log.txt",
-    ]
+    told = record(many)
+    assert list(told["files"]) == ["artifacts/z.json", "log.txt"]
+    assert [told["more_files"], told["json_files"]] == [1, 1]
+    assert record(run)["more_files"] == 0
     counted(run)
     flip(row(run) / "artifacts/a")  # nobody can know
     assert notata.merge(run).holes == ()
     (row(run) / "artifacts/a").write_bytes(bytes(4999))
     with pytest.raises(MergeError, match=r"artifacts/a has 4999 bytes of 5000"):
+        notata.merge(run)
+
+
+def test_a_record_lists_few_of_many_files(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    late = []
+
+    def many(log: Logbook) -> None:
+        for number in range(30):
+            log.json(f"j{number:02d}", number)
+            log.text(f"t{number:02d}", "x")
+        late.append(log)
+
+    monkeypatch.setattr(asleft, "_MOST_FILES", 40)
+    run = written(base, many)
+    told = record(run)
+    assert (told["more_files"], told["json_files"], len(told["files"])) == (21, 30, 40)
+    assert sum(name.endswith(".json") for name in told["files"]) == 30
+    late[1].text("new", "x")
+    late[1].json("j00", 0.0)
+    again = record(run)
+    assert again["files"].keys() == told["files"].keys()
+    assert again["files"]["artifacts/j00.json"] != told["files"]["artifacts/j00.json"]
+    (row(run) / "artifacts/t29.txt").unlink()  # unknown: nobody misses it
+    assert notata.merge(run).holes == ()
+    (row(run) / "artifacts/t08.txt").unlink()
+    with pytest.raises(MergeError, match=r"artifacts/t08\.txt is missing"):
+        notata.merge(run)
+
+
+def test_json_that_is_not_listed_counts_all_the_same(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def many(log: Logbook) -> None:
+        for number in range(5):
+            log.json(f"j{number}", number)
+
+    monkeypatch.setattr(asleft, "_MOST_FILES", 3)
+    run = written(base, many)
+    assert sorted(record(run)["files"]) == ["artifacts/j0.json", "artifacts/j1.json", "log.txt"]
+    (row(run) / "artifacts/j4.json").unlink()
+    with pytest.raises(MergeError, match="rank 1 left 5 files of JSON, of which 4 are in"):
         notata.merge(run)
 
 
