@@ -53,7 +53,9 @@ class Ending(Opened):
 
     def _apply(self, verdict: Record) -> None:
         """Set the run's outcome, on rank 0 on disk too, and tell whoever waits for it."""
-        self._set_outcome(verdict, {})
+        # What all ranks told of an outcome that the disk refused, they tell only once.
+        facts = self._unsaid[1] if self._unsaid is not None else {}
+        self._set_outcome(verdict, facts)
         if self.topology.is_root:
             self._ended()
 
@@ -63,8 +65,9 @@ class Ending(Opened):
             return
         failed, reason = self.status == lifecycle.FAILED, verdict.get("reason")
         fields = lifecycle.outcome_fields(self.status, reason, self.elapsed)
-        self._lost_told = self._log.lost
-        fields |= {"log_lines_lost": self._lost_told} if self._lost_told else {}
+        if "log_lines_lost" not in facts:  # those of all ranks, where they closed the run together
+            self._lost_told = self._log.lost
+            fields |= {"log_lines_lost": self._lost_told} if self._lost_told else {}
         durable = self._closed and self.disk.at_close
         self._unsaid = verdict, facts
         self.metadata.update(fields | dict(facts), drop=["failure_reason"], durable=durable)

@@ -128,6 +128,7 @@ class Part(Session):
         if self._closed:
             if self._unsaid is not None:  # by hand, in the block, and the disk was full
                 self._apply(self._unsaid[0])
+                self._settle()
             return
         mine = self._mine or {"status": lifecycle.COMPLETE, "reason": None}
         outcome = self._close(mine)

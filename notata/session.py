@@ -281,19 +281,18 @@ class Session(Ending):
             facts["parallel"] = self.metadata.values["parallel"] | told
         lost = [int(record.get("lost", 0)) for record in records]
         if any(lost):
-            facts["log_lines_lost"] = sum(lost)
+            facts["log_lines_lost"], self._lost_told = sum(lost), lost[0]
         said = (self.status, self.metadata.values.get("failure_reason"))
         new = said != (verdict["status"], verdict["reason"]) or self._unsaid is not None
         try:
             with self.notices.hearing(records) as signals:
+                facts |= signals
                 if new:
-                    self._set_outcome(verdict, facts | signals)
+                    self._set_outcome(verdict, facts)
                 else:  # told inside the block already; now for all ranks
-                    self.metadata.update(facts | signals)
+                    self.metadata.update(facts)
         except OSError as error:
             self._say_unwritten(error, facts)
             raise
-        if any(lost):
-            self._lost_told = lost[0]
         self._decided = True
         return verdict | {"params": records[0]["params"], "new": new}

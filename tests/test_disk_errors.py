@@ -19,7 +19,7 @@ import pytest
 from calls import need_strace, run, strace
 from simulated import open_as, program
 
-from notata import Experiment, Logbook, LogReader, disk, files, layout
+from notata import Experiment, Logbook, LogReader, disk, files, layout, signalled
 from notata.agreement import Agreement
 
 BIG = 300_000  # bytes of what is written; the disk that is full has 256 KiB in all
@@ -319,6 +319,67 @@ def test_a_run_whose_outcome_was_refused_once_has_failed(
     log.mark_complete()  # once there is room again
     meta = LogReader(log.path).meta
     assert (meta["status"], "failure_reason" in meta) == ("complete", False)
+
+
+@pytest.mark.parametrize("again", ["by hand", "at the end of the block"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_outcome_that_is_written_later_has_what_all_ranks_told(
+    base: Path, monkeypatch: pytest.MonkeyPatch, times: int, again: str
+) -> None:
+    log = open_as(0, 2, base)
+    session, replace, refused = log._session, disk.Disk.replace, []
+    signal = {"signal": "SIGUSR1", "time": "2026-11-23T03:00:00", "time_left": 9.5, "ends": False}
+
+    def agree(what: str, told: Any, decide: Any, patience: float | None) -> Any:
+        other = told | {"lost": 3, "pieces": 7, "signals": signalled.packed([signal])}
+        return decide([told, other])
+
+    def refuse(self: disk.Disk, path: str, data: bytes, **options: Any) -> None:
+        if path.endswith("metadata.json") and len(refused) < times:
+            refused.append(path)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        replace(self, path, data, **options)
+
+    monkeypatch.setattr(session._agreement, "agree", agree)
+    monkeypatch.setattr(disk.Disk, "replace", refuse)
+    with log:
+        with pytest.raises(OSError, match="No space left"):
+            session._close({"status": "complete", "reason": None})
+        if again == "by hand":
+            log.mark_failed("full")
+    assert len(refused) == times
+    meta = LogReader(log.path).meta
+    assert meta["status"] == "failed"
+    assert meta["log_lines_lost"] == 3
+    assert meta["signals"] == [signal | {"ranks": "1"}]
+    assert meta["parallel"]["pieces"] == {"0": "0", "7": "1"}
+    assert meta["parallel"]["log_bytes"] > 0
+
+
+def test_an_outcome_that_is_written_at_the_end_of_the_block_is_synced(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, settle, refused, settled = disk.Disk.replace, disk.Disk.settle, [], []
+
+    def refuse(self: disk.Disk, path: str, data: bytes, **options: Any) -> None:
+        if path.endswith("metadata.json") and len(refused) < 2:
+            refused.append(path)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
+        replace(self, path, data, **options)
+
+    def note(self: disk.Disk, *paths: str) -> None:
+        settled.extend(os.path.basename(path) for path in paths)
+        settle(self, *paths)
+
+    log = Logbook("run", base, params={"a": 1})
+    monkeypatch.setattr(disk.Disk, "replace", refuse)
+    monkeypatch.setattr(disk.Disk, "settle", note)
+    with log:
+        with pytest.raises(OSError, match="No space left"):
+            log.mark_complete()
+        assert "params.yaml" not in settled
+    assert settled.count("params.yaml") == 1
+    assert LogReader(log.path).meta["status"] == "failed"
 
 
 def test_a_log_that_can_not_be_synced_is_counted_as_lost(
