@@ -107,6 +107,9 @@ def _clear(path: str, topology: Topology) -> None:
         rank = layout.rank_of(name)
         if rank == 0 or (rank is not None and rank >= topology.size):
             RankFolder(path, topology._replace(rank=rank), "").retire()
+        elif f"{layout.RANKS}/{name}".startswith(layout.STUCK):  # by a rank of the earlier run
+            with suppress(FileNotFoundError):
+                os.unlink(os.path.join(path, layout.RANKS, name))
 
 
 def _holds_only_our_ranks(path: str, topology: Topology) -> bool:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from simulated import ROOT
+from simulated import ROOT, open_as
 
 from notata import LogReader, merge
 from notata.stacks import survey
@@ -31,7 +31,8 @@ def exit(status):
 end, os._exit = os._exit, exit
 def hangs():
     time.sleep(3600)
-log = Logbook("x", sys.argv[1], resume="resume" in sys.argv)
+how = {name: True for name in ("resume", "overwrite") if name in sys.argv}
+log = Logbook("x", sys.argv[1], **how)
 if "dead" in sys.argv:  # the one that had the claim, and did nothing more
     os.makedirs(log.path / "ranks", exist_ok=True)
     (log.path / "ranks" / ".notata-stuck-1").touch()
@@ -100,6 +101,20 @@ def test_where_the_one_that_reads_is_dead_each_tells_its_own_place(base: Path) -
 def test_another_attempt_has_one_that_reads_of_its_own(base: Path) -> None:
     ended(base)
     opened, meta = ended(base, "resume")
+    assert len(list(filter(None, opened))) == 1
+    assert meta["status"] == "failed"
+
+
+def test_a_run_that_is_begun_anew_has_one_of_its_own_too(base: Path) -> None:
+    ranks = base / "log_x/ranks"
+    for launch in ("older", "newer"):
+        with open_as(0, 3, base, "x", launch=launch, overwrite=True) as log:
+            log.root.info("at work")
+        assert list(ranks.glob(".notata-*")) == []
+        ranks.mkdir(exist_ok=True)
+        for attempt in (1, 2):
+            (ranks / f".notata-stuck-{attempt}").touch()
+    opened, meta = ended(base, "overwrite")
     assert len(list(filter(None, opened))) == 1
     assert meta["status"] == "failed"
 
