@@ -234,6 +234,9 @@ class Verbs(ArrayVerbs):
         Its folder is made, so that it can be written to. On ranks other than 0, `log.root[...]` is
         a path in a temporary folder that is gone when the process ends.
 
+        Close files there before the run ends (HDF5, SQLite): a rank notes then what they hold, and
+        a merge refuses those that change after that.
+
         Raises:
             UnsafeNameError: If it would leave the run.
 
