@@ -243,7 +243,8 @@ class RankFolder:
         log = sizes.get(layout.LOG)
         fields["log_bytes"] = log.size if log else 0
         first = asleft.first(sizes)
-        fields["more_files"] = len(sizes) - len(first)
+        if more := len(sizes) - len(first):
+            fields["more_files"] = more
         if asleft.takes_long(first):  # whoever kills it meanwhile is to find how it ended
             self.note(**fields)
         self._left = asleft.read(self.path, first)
