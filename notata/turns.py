@@ -28,6 +28,10 @@ GONE_AFTER = 45.0  # seconds; less than a lock's default time limit, so that nob
 _TOUCH = 5.0
 _WATCHED = 11.0  # seconds
 
+# Of each lock the turn that is watched, its last touch, and since when that is known here: kept, so
+# that a process that waits for less than that each time gets the lock in the end.
+_watched: dict[str, tuple[int, float, float]] = {}
+
 
 class Turns:
     """The turns of one lock.
@@ -39,10 +43,6 @@ class Turns:
     def __init__(self, folder: str) -> None:
         self._folder = folder
         self._look_again = 0.0  # when to look next how old a file is, which makes one itself
-        self._watched: tuple[int, float] | None = (
-            None  # the turn that is watched, and its last touch
-        )
-        self._since = 0.0  # when that was first seen
 
     @property
     def seen(self) -> bool:
@@ -144,9 +144,10 @@ class Turns:
         now = time.monotonic()
         self._look_again = now + 1.0
         touched, silent = last_touch(self._file(number))
-        if self._watched != (number, touched):
-            self._watched, self._since = (number, touched), now
-        return silent > GONE_AFTER and now - self._since >= _WATCHED
+        seen = _watched.get(self._folder)
+        if seen is None or seen[:2] != (number, touched):
+            seen = _watched[self._folder] = number, touched, now
+        return silent > GONE_AFTER and now - seen[2] >= _WATCHED
 
 
 def last_touch(path: str) -> tuple[float, float]:

@@ -25,11 +25,18 @@ class _Worded:
 
     def __str__(self) -> str:
         one = self._args[0] if len(self._args) == 1 else None
-        values = one if one and isinstance(one, Mapping) else self._args
+        values = one if isinstance(one, Mapping) and one else self._args
         try:
             return str(self._msg) % values
-        except (TypeError, ValueError, KeyError):  # no message ends a program
-            return f"{self._msg} {' '.join(map(repr, self._args))}"
+        except Exception:  # no message ends a program, and none is lost
+            return " ".join([str(self._msg), *map(_shown, self._args)])
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<{type(value).__name__}: {type(error).__name__} in its __repr__>"
 
 
 class Verbs(ArrayVerbs):

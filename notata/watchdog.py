@@ -90,7 +90,7 @@ class Watchdog:
         self._target = self._open_aside()
         self._seen, self._since = log.signs, time.monotonic()
         self._noted, self._told = self._seen, False
-        self._stopped = self._ending = False
+        self._stopped = self._ending = self._resting = False
         self._pid = os.getpid()
         # Never held while a file is touched; a signal handler that forks may find it held.
         self._lock = threading.RLock()
@@ -182,7 +182,9 @@ class Watchdog:
 
     def _rest(self) -> None:
         """Set no timer over a fork: the child would wait for the parent's to end, for ever."""
-        faulthandler.cancel_dump_traceback_later()
+        with self._lock:
+            self._resting = True
+            faulthandler.cancel_dump_traceback_later()
 
     def _look(self, _: int) -> None:
         """See whether there was a sign of life. Nothing here waits for a disk."""
@@ -191,6 +193,7 @@ class Watchdog:
                 return
             if self._log.signs != self._seen:
                 self._seen, self._since = self._log.signs, time.monotonic()
+            self._resting = False
             self._arm()
             silent = time.monotonic() - self._since
             if self._give_up is None or silent < self._timeout + _LAST_WORDS:
@@ -203,6 +206,8 @@ class Watchdog:
         end_job(place.comm, f"ending the job: {why}")
 
     def _arm(self) -> None:
+        if self._resting:  # a fork is under way; the next look comes after it
+            return
         ends = self._give_up is not None
         later = _LOOKS * self._pause + _LAST_RESORT if ends else 2 * self._pause
         with suppress(OSError, ValueError, AttributeError, RuntimeError):  # no standard error

@@ -292,17 +292,27 @@ def test_the_logger_writes_into_the_run(base: Path) -> None:
 
 
 def test_messages_take_values_as_those_of_the_standard_library(base: Path) -> None:
+    class Shy:
+        def __repr__(self) -> str:
+            raise KeyError("nothing to see")
+
     log = Logbook("a", base, level="INFO")
     log.info("residual %g at step %d", 0.5, 3)
     log.warning("%(what)s grows", {"what": "it"})
     log.error("50 % of", "two")
     log.info("100 %")
+    log.info("T %s", np.arange(3))
+    log.info("n %d", float("inf"))
+    log.info("%d of %s", "one", Shy())
     log.root.info("%s", "from the root")
     assert lines(log)[1:] == [
         "INFO residual 0.5 at step 3",
         "WARNING it grows",
         "ERROR 50 % of 'two'",
         "INFO 100 %",
+        "INFO T [0 1 2]",
+        "INFO n %d inf",
+        "INFO %d of %s 'one' <Shy: KeyError in its __repr__>",
         "INFO from the root",
     ]
 

@@ -102,7 +102,7 @@ def reads(base: Path, monkeypatch: pytest.MonkeyPatch) -> Reads:
     found = Reads(base / "s/.index.csv.lock")
     monkeypatch.setattr(rows, "row_of", found)
     monkeypatch.setattr(index, "_FEW", 2)
-    monkeypatch.setenv("NOTATA_LOCK_TIMEOUT", "1")
+    monkeypatch.setenv("NOTATA_LOCK_TIMEOUT", "30")
     return found
 
 
