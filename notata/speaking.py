@@ -239,7 +239,7 @@ def _root_is_elsewhere(folder: RankFolder) -> bool:
         if not name.startswith(layout.RUN_PREFIX) or has_opened(run, place.rank):
             continue
         metadata = read_json(os.path.join(run, layout.METADATA))
-        if metadata is not None and belongs_to(place, metadata) != "another":
+        if metadata is not None and belongs_to(place, metadata) == "ours":
             return True
     return False
 
