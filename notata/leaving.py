@@ -51,6 +51,8 @@ class Part(Session):
                 speaking.speak_for_root(self._path, reason, self.elapsed, self.disk)
             if collects:
                 watchdog.wait_for_stacks()
+                if self.topology.comm is not None:  # else the others go on, each for itself
+                    speaking.has_collected(self.folder)
         finally:
             end_job(self.topology.comm, f"ending the job: {reason}")
 

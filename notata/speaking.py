@@ -58,10 +58,23 @@ def collects(folder: RankFolder) -> bool:
     if not folder.topology.parallel:
         return True
     try:
-        files.create(os.path.join(folder.run, f"{layout.STUCK}{folder.attempt.number}"), b"")
+        files.create(_claim_to_collect(folder), b"")
     except OSError:  # there already, most of the time
         return False
     return True
+
+
+def has_collected(folder: RankFolder) -> None:
+    """Take away what says that this rank looks, as the job is ended next.
+
+    Ranks: independent.
+    """
+    with suppress(OSError):
+        os.unlink(_claim_to_collect(folder))
+
+
+def _claim_to_collect(folder: RankFolder) -> str:
+    return os.path.join(folder.run, f"{layout.STUCK}{folder.attempt.number}")
 
 
 _SPEAKING_SECONDS = 2.0  # how long a rank lets another one speak
