@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import BinaryIO
 
+from notata import files
 from notata.descriptors import out_of_the_way, was_closed
 from notata.disk import Disk
 from notata.errors import DamagedError
@@ -17,22 +19,6 @@ from notata.pieces import Piece
 # one array in each step would else leave megabytes, which each reader reads.
 _LINES = 64
 _TIMES = 4  # lines that a piece has then
-
-_forks = 0
-_rewriting = threading.RLock()  # no fork goes on while a manifest is written anew
-
-
-def _after_fork_in_parent() -> None:
-    global _forks
-    _forks += 1
-    _rewriting.release()
-
-
-os.register_at_fork(
-    before=_rewriting.acquire,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_rewriting.release,
-)
 
 
 class _NotNow(Exception):  # noqa: N818
@@ -53,11 +39,12 @@ class ManifestWriter:
         """
         self._path, self._disk, self._is_newest = path, disk, is_newest
         self._counts: dict[str, int] = {}  # of pieces in each file
+        self._total = 0  # of them all, as far as threads of a forked child don't disturb it
         self._descriptor = -1
         self._lines = 0
-        self._late: list[bytes] | None = None  # appended while it is written anew
+        self._took_over = self._rewriting = False
         self._lock = threading.RLock()
-        self._pid, self._forked = os.getpid(), _forks
+        self._pid = os.getpid()
 
     @property
     def pieces(self) -> int:
@@ -71,8 +58,9 @@ class ManifestWriter:
         """
         if pieces:
             self._disk.replace(self._path, lines)
+        self._took_over = True
         self._counts = dict(Counter(piece.file for piece in pieces))
-        self._lines = len(pieces)
+        self._lines = self._total = len(pieces)
 
     def begin(self, pieces: Sequence[Piece]) -> None:
         """Say which pieces are about to take the place of older ones in a file.
@@ -90,11 +78,7 @@ class ManifestWriter:
 
         Ranks: independent.
         """
-        self._enter(pieces)
-        self._counts |= {piece.file: len(pieces) for piece in pieces}
-        if self._lines >= max(_LINES, _TIMES * self.pieces) and self._is_mine:
-            with self._lock:
-                self._write_anew()
+        self._enter(pieces, done=True)
 
     def close(self) -> None:
         """Let go of the manifest.
@@ -113,21 +97,30 @@ class ManifestWriter:
     # ----- appending -----
 
     @property
-    def _is_mine(self) -> bool:
-        """Whether no forked child can have the manifest open, and this is none."""
-        return self._forked == _forks and os.getpid() == self._pid
+    def _is_child(self) -> bool:
+        return os.getpid() != self._pid
 
-    def _enter(self, pieces: Iterable[Piece]) -> None:
-        lines = [piece.line() for piece in pieces]
-        data = b"".join(lines)
-        if os.getpid() != self._pid:  # a child, which may have been forked while another held it
+    def _enter(self, pieces: Sequence[Piece], *, done: bool = False) -> None:
+        data = b"".join(piece.line() for piece in pieces)
+        if self._is_child:  # which may have been forked while another thread held the lock
             self._append(data)
+            if done:
+                self._count(pieces)
             return
         with self._lock:  # until it is on disk: nobody writes the manifest anew meanwhile
             self._append(data)
-            self._lines += len(lines)
-            if self._late is not None:  # a signal's handler, in the middle of that
-                self._late.append(data)
+            self._lines += len(pieces)
+            if done:
+                self._count(pieces)
+                if self._lines >= max(_LINES, _TIMES * self._total) and not self._rewriting:
+                    self._write_anew()
+
+    def _count(self, pieces: Sequence[Piece]) -> None:
+        held = len(pieces)
+        for file in {piece.file for piece in pieces}:
+            before = self._counts.get(file, 0)
+            self._counts[file] = held
+            self._total += held - before
 
     def _append(self, lines: bytes) -> None:
         try:
@@ -146,6 +139,20 @@ class ManifestWriter:
             with suppress(OSError):
                 self.close()
             raise
+        if self._is_displaced() and self._is_newest():
+            self.close()  # the file that has the name now has its other lines
+            self._append_once(lines)
+
+    def _is_displaced(self) -> bool:
+        """Whether another process may have put another file in the place of the open one, and has.
+
+        A child's parent may have written it anew; so may a process of an older attempt that was
+        stopped in the middle of that.
+        """
+        if not (self._is_child or self._took_over):
+            return False
+        there = _status(self._path)
+        return there is not None and not os.path.samestat(os.fstat(self._descriptor), there)
 
     # ----- leaving out what counts no more -----
 
@@ -155,30 +162,79 @@ class ManifestWriter:
         Whoever reads it has one or the other, as with all files here. What can't be done now is
         tried again when it is as long again: the pieces are on disk, and in the manifest.
         """
-        self._lines = self.pieces
-        with _rewriting:
-            self._late = []
-            try:
-                with suppress(OSError, DamagedError, _NotNow):
-                    self._replace()
-            finally:
-                late, self._late = self._late, None
-                with suppress(OSError):
-                    self.close()  # the next line goes into whichever file has the name by then
-            for lines in late:
-                self._append(lines)
+        self._lines = self._total = self.pieces
+        self._rewriting = True  # a signal's handler in the middle of it only appends
+        try:
+            late = self._replace()
+        finally:
+            self._rewriting = False
+        if late:
+            self._append(late)
 
-    def _replace(self) -> None:
+    def _replace(self) -> bytes:
+        """Replace it, if that can be done now; gives lines that came too late to be in it."""
+        try:
+            old = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return b""
+        try:
+            return self._replace_one(old)
+        finally:
+            os.close(old)
+
+    def _replace_one(self, old: int) -> bytes:
+        mine = os.fstat(old)
+        data = os.pread(old, mine.st_size + 1, 0)
+        new: os.stat_result | None = None
+        with suppress(OSError, DamagedError, _NotNow):
+            with files.replacing(self._path) as file:
+                status = self._fill(file, data)
+                # As late as can be: nothing that may take long follows but the rename.
+                self._check(os.fstat(old), len(data))
+                new = status
+            if self._disk.at_close:
+                files.sync(os.path.dirname(self._path))
+        # An error does not tell: a server may have renamed it, and its answer may be lost.
+        there = _status(self._path)
+        if there is None or os.path.samestat(mine, there):
+            return b""  # the lines are in the open file, and its closing tells if they are not
+        if new is None or not os.path.samestat(new, there):
+            self.close()  # somebody else's has the name
+            return b""
+        with suppress(OSError):  # what the older one has lost is in the new one
+            self.close()
+        # An attempt that has begun since the check takes over the new file; if it had done so with
+        # the older one, `_is_displaced` tells it. This process is told now.
+        with suppress(OSError):
+            self._is_newest()
+        # Whoever appends to the older one from now on sees that it has lost its name.
+        late = os.pread(old, os.fstat(old).st_size, len(data))
+        return late[: late.rfind(b"\n") + 1]
+
+    def _fill(self, file: BinaryIO, data: bytes) -> os.stat_result:
         from notata import manifests
 
-        mine = os.fstat(self._descriptor)
-        data = os.pread(self._descriptor, mine.st_size + 1, 0)
-        shorter = manifests.shortened(data, self._path)
+        if not data.endswith(b"\n"):  # a child is in the middle of a line
+            raise _NotNow
+        file.write(manifests.shortened(data, self._path))
+        file.flush()
         # Synced, but where nothing is: else the loss of the node might take older lines, too.
-        with self._disk.replacing(self._path, durable=self._disk.at_close) as file:
-            file.write(shorter)
-            now = os.stat(self._path)
-            if not (os.path.samestat(mine, now) and len(data) == mine.st_size == now.st_size):
-                raise _NotNow
-            if not (self._is_newest() and self._is_mine) or self._late:
-                raise _NotNow
+        if self._disk.at_close:
+            os.fsync(file.fileno())
+        status = os.fstat(file.fileno())
+        file.close()  # NFS sends what was written
+        return status
+
+    def _check(self, old: os.stat_result, size: int) -> None:
+        """Make sure that the file that was read is the one that has the name, and as long."""
+        mine, there = os.fstat(self._descriptor), os.stat(self._path)
+        if not (os.path.samestat(mine, old) and os.path.samestat(mine, there)):
+            raise _NotNow
+        if not (size == old.st_size == there.st_size and self._is_newest()) or self._is_child:
+            raise _NotNow
+
+
+def _status(path: str) -> os.stat_result | None:
+    with suppress(OSError):
+        return os.stat(path)
+    return None

@@ -399,7 +399,7 @@ def test_what_is_in_place_while_a_run_is_open_is_undone(tmp_path: Path) -> None:
 
 
 def test_what_stays_in_place_is_named_in_the_docs(tmp_path: Path) -> None:
-    """Five times for forks, however many runs there were; and a timer of the program is gone."""
+    """Four times for forks, however many runs there were; and a timer of the program is gone."""
     code = """
         import faulthandler, os, sys
         hooks = []
@@ -418,7 +418,7 @@ def test_what_stays_in_place_is_named_in_the_docs(tmp_path: Path) -> None:
         time.sleep(2)
     """
     done = program(code, tmp_path)
-    rooms = [f"notata.{name}" for name in ("parking", "signals", "topology", "vigil", "watchdog")]
+    rooms = [f"notata.{name}" for name in ("parking", "signals", "topology", "vigil")]
     assert (done.stdout.split(), done.stderr) == (rooms, "")
     told = (ROOT / "docs" / "failures.md").read_text()
     for name in ("os.register_at_fork", "faulthandler.dump_traceback_later"):

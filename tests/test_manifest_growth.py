@@ -127,10 +127,9 @@ def test_what_is_to_come_is_kept(log: Logbook, monkeypatch: pytest.MonkeyPatch) 
         patch.setattr(os, "replace", refuse)
         with pytest.raises(OSError, match="no"):
             write(log, 2, "other")
-    inode = manifest(log).stat().st_ino
     for version in range(20):
         write(log, version)
-    assert manifest(log).stat().st_ino != inode
+    assert len(lines(log)) <= 4 * 2 + 4
     assert sum(b'"begun":true' in line and b"other" in line for line in lines(log)) == 1
     assert (value(log, "other"), value(log)) == (1, 19)
     done = manifest(log).read_bytes()
@@ -225,26 +224,63 @@ def test_what_a_signals_handler_writes_in_the_middle_is_listed(
     assert len(lines(log)) <= 4 * 3 + 2
 
 
-def test_where_a_child_was_forked_off_the_manifest_keeps_its_file(log: Logbook) -> None:
-    write(log, 0)
-    inode = manifest(log).stat().st_ino
+@pytest.mark.parametrize("opened", [True, False])
+def test_nothing_is_lost_that_a_child_appends_to_the_older_file(log: Logbook, opened: bool) -> None:
+    log.info("here")
+    if opened:
+        write(log, 0)
+    told, telling = os.pipe()
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
         try:
-            os.read(reading, 1)  # until the parent has written its own
+            write(log, 0, "first")
+            os.write(telling, b"x")
+            os.read(reading, 1)  # until the parent has written the manifest anew
             for version in range(20):
                 write(log, version, "childs")
         finally:
             os._exit(0)
+    os.read(told, 1)
+    write(log, 0)
     for version in range(20):
         write(log, version)
+    assert len(lines(log)) <= 4 * 2 + 2
     os.write(writing, b"x")
     os.waitpid(child, 0)
-    for descriptor in (reading, writing):
+    for descriptor in (reading, writing, told, telling):
         os.close(descriptor)
-    assert manifest(log).stat().st_ino == inode
-    assert (value(log), value(log, "childs")) == (19, 19)
+    assert (value(log), value(log, "first"), value(log, "childs")) == (19, 0, 19)
+
+
+def test_nothing_is_lost_that_a_child_appends_just_before_the_rename(
+    log: Logbook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(log, 0)
+    renamed = 0
+    replace = os.replace
+
+    def rename(source: str, target: str) -> None:
+        nonlocal renamed
+        if target == os.fspath(manifest(log)):
+            renamed += 1
+            child = os.fork()
+            if not child:
+                try:
+                    monkeypatch.setattr(os, "replace", replace)
+                    write(log, renamed, f"childs{renamed}")
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", rename)
+    for version in range(30):
+        write(log, version)
+    assert renamed > 1
+    childs = [f"childs{number}" for number in range(1, renamed + 1)]
+    assert listed(log) == {("T", None), *((name, None) for name in childs)}
+    assert [value(log, name) for name in childs] == list(range(1, renamed + 1))
 
 
 def test_an_older_attempt_leaves_the_newers_manifest_alone(
@@ -279,6 +315,69 @@ def test_an_older_attempt_leaves_the_newers_manifest_alone(
         log.mark_complete()
 
 
+def test_an_older_attempt_looks_for_a_newer_once_its_file_is_on_disk(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = [open_as(rank, 2, base, durability="node") for rank in range(2)]
+    write(old[1], 0)
+    held = os.fspath(manifest(old[1]).parent)
+    newer: list[Logbook] = []
+    fsync = os.fsync
+
+    def overtaken(descriptor: int) -> None:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")
+        fsync(descriptor)
+        new = os.path.dirname(path) == held and os.path.basename(path).startswith(".")
+        if new and not newer and b'"T"' in Path(path).read_bytes():
+            newer.extend(open_as(r, 2, base, launch="2", resume=True) for r in (0, 1))
+            write(newer[1], 100, "newers")
+
+    def go_on() -> None:
+        for version in range(1, 30):
+            write(old[1], version)
+
+    monkeypatch.setattr(os, "fsync", overtaken)
+    with pytest.raises(notata.errors.OutdatedError):
+        go_on()
+    monkeypatch.setattr(os, "fsync", fsync)
+    descriptor = newer[1]._session.folder.manifest._descriptor
+    assert os.fstat(descriptor).st_ino == manifest(newer[1]).stat().st_ino
+    assert listed(newer[1]) == {("T", None), ("newers", None)}
+    for log in (*old, *newer):
+        log.mark_complete()
+
+
+def test_a_newer_attempt_goes_on_in_what_an_older_has_put_over_its_manifest(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The older one was stopped between its last look and the rename."""
+    old = [open_as(rank, 2, base) for rank in range(2)]
+    write(old[1], 0)
+    newer: list[Logbook] = []
+    replace = os.replace
+
+    def overtaken(source: str, target: str) -> None:
+        if not newer and target == os.fspath(manifest(old[1])):
+            newer.extend(open_as(r, 2, base, launch="2", resume=True) for r in (0, 1))
+            write(newer[1], 100, "other")
+        replace(source, target)
+
+    def go_on() -> None:
+        for version in range(1, 30):
+            write(old[1], version)
+
+    monkeypatch.setattr(os, "replace", overtaken)
+    with pytest.raises(notata.errors.OutdatedError):
+        go_on()
+    for version in range(101, 110):
+        write(newer[1], version)
+        assert value(newer[1]) == version
+    write(newer[1], 101, "other")
+    assert value(newer[1], "other") == 101
+    for log in (*old, *newer):
+        log.mark_complete()
+
+
 # ----- a disk that refuses, and a process that is stopped -----
 
 
@@ -306,6 +405,70 @@ def test_a_manifest_that_can_not_be_written_anew_fails_no_array(
     for version in range(20):
         write(log, version)
     assert len(lines(log)) <= 8
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_refusal_to_close_counts_unless_another_file_has_the_lines(
+    log: Logbook, monkeypatch: pytest.MonkeyPatch, replaced: bool
+) -> None:
+    """NFS says so then of lines that were appended long before."""
+    close, replace = os.close, os.replace
+    refused = renamed = 0
+
+    def no_room(descriptor: int) -> None:
+        nonlocal refused
+        path = os.readlink(f"/proc/self/fd/{descriptor}").removesuffix(" (deleted)")
+        held = log._session.folder.manifest
+        close(descriptor)
+        if path == os.fspath(manifest(log)) and descriptor >= 40 and held._descriptor < 0:
+            refused += 1
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    def rename(source: str, target: str) -> None:
+        nonlocal renamed
+        if target == os.fspath(manifest(log)):
+            renamed += 1
+            if not replaced:
+                raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+        replace(source, target)
+
+    write(log, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", no_room)
+        patch.setattr(os, "replace", rename)
+        for version in range(20):
+            write(log, version)
+        assert renamed > 0
+        if replaced:
+            assert refused == renamed
+            patch.setattr(os, "close", close)
+            log.mark_complete()
+        else:
+            assert refused == 0
+            with pytest.raises(OSError, match="manifest") as told:
+                log.mark_complete()
+            assert told.value.errno == errno.EDQUOT
+            assert told.value.filename == os.fspath(manifest(log))
+    status = LogReader(log.path).ranks[1].record["status"]
+    assert status == ("complete" if replaced else "failed")
+
+
+def test_an_array_costs_no_look_at_all_the_others(log: Logbook) -> None:
+    for number in range(20):
+        write(log, number, f"x{number}")
+    log.arrays("b", u=[1], v=[2])
+    log.arrays("b", u=[1])
+    writer = log._session.folder.manifest
+    assert writer._total == writer.pieces == 21
+
+    class Counts(dict[str, int]):
+        def values(self) -> Any:
+            raise AssertionError("it looks at each")
+
+    writer._counts = Counts(writer._counts)
+    for number in range(20):
+        write(log, number, f"x{number}")
+    writer._counts = dict(writer._counts)
 
 
 @pytest.mark.parametrize(("durability", "synced"), [("process", 0), ("close", 1), ("node", 1)])
