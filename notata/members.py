@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import mmap
 import os
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from notata import npy
 from notata.errors import DamagedError
@@ -15,6 +14,9 @@ if TYPE_CHECKING:
     import zipfile
 
     from notata.npy import Array, Header
+
+_Which = tuple[object, ...]
+_Value = TypeVar("_Value")
 
 _BLOCK = 1 << 20
 _LOCAL = 30  # bytes of a member's own head in the archive, before its name
@@ -33,17 +35,17 @@ def head(path: str, key: str) -> tuple[Header, bool]:
     import zipfile
     import zlib
 
-    info = _info(path, key)
-    try:
-        if _is_plain(info):
-            with open(path, "rb") as file:
+    with open(path, "rb") as file:
+        info = _directory(path, file)[f"{key}.npy"]
+        try:
+            if _is_plain(info):
                 _go_to(file, info)
                 found = npy.read_header(file)
-        else:
-            with zipfile.ZipFile(path) as archive, archive.open(info) as member:
-                found = npy.read_header(member)
-    except npy.damage(zlib.error, OSError) as error:
-        raise _damaged(path, error) from None
+            else:
+                with zipfile.ZipFile(file) as archive, archive.open(info) as member:
+                    found = npy.read_header(member)
+        except npy.damage(zlib.error, OSError) as error:
+            raise _damaged(path, error) from None
     if found.dtype.hasobject:
         npy.load_member(path, key)
     return found, _is_plain(info) and 0 not in found.shape and found.dtype.itemsize > 0
@@ -75,13 +77,13 @@ def mapped(path: str, key: str) -> Array | None:
 
     Ranks: independent.
     """
-    info = _info(path, key)
-    if not _is_plain(info):
-        return None
     import numpy as np
 
-    try:
-        with open(path, "rb") as file:
+    with open(path, "rb") as file:  # all is of this one, whatever has its name meanwhile
+        info = _directory(path, file)[f"{key}.npy"]
+        if not _is_plain(info):
+            return None
+        try:
             start = _go_to(file, info)
             shape, fortran, dtype = npy.read_header(file)
             if dtype.hasobject or not dtype.itemsize or 0 in shape:
@@ -90,12 +92,13 @@ def mapped(path: str, key: str) -> Array | None:
             if at - start + dtype.itemsize * math.prod(shape) > info.file_size:
                 raise DamagedError(f"{info.filename} is cut off")
             held = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            if _crc(path, info.filename, held, start, info.file_size) != info.CRC:
+            which = path, info.filename, *_identity(file)
+            if _crc(which, held, start, info.file_size) != info.CRC:
                 raise DamagedError(f"Bad CRC-32 for file {info.filename!r}")
             order: Any = "F" if fortran else "C"
             return np.ndarray(shape, dtype, held, at, order=order)
-    except npy.damage() as error:
-        raise _damaged(path, error) from None
+        except npy.damage() as error:
+            raise _damaged(path, error) from None
 
 
 def _go_to(file: BinaryIO, info: zipfile.ZipInfo) -> int:
@@ -122,41 +125,44 @@ def _is_plain(info: zipfile.ZipInfo) -> bool:
 # ----- found once, as long as nobody replaces the file -----
 
 
-def _identity(path: str) -> tuple[int, int, int]:
-    status = os.stat(path)
+def _identity(file: BinaryIO) -> tuple[int, int, int]:
+    status = os.fstat(file.fileno())
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _info(path: str, key: str) -> zipfile.ZipInfo:
-    return _directory(path, *_identity(path))[f"{key}.npy"]
+_directories: dict[_Which, dict[str, zipfile.ZipInfo]] = {}
+_crcs: dict[_Which, int] = {}  # of members that were read
+_FILES, _MEMBERS = 8, 256
 
 
-@lru_cache(maxsize=8)
-def _directory(path: str, *_identity: int) -> dict[str, zipfile.ZipInfo]:
+def _remember(held: dict[_Which, _Value], most: int, which: _Which, value: _Value) -> _Value:
+    for oldest in list(held)[: max(0, len(held) + 1 - most)]:
+        held.pop(oldest, None)
+    held[which] = value
+    return value
+
+
+def _directory(path: str, file: BinaryIO) -> dict[str, zipfile.ZipInfo]:
     import zipfile
 
+    which = path, *_identity(file)
+    if (found := _directories.get(which)) is not None:
+        return found
     try:
-        with zipfile.ZipFile(path) as archive:
-            return {info.filename: info for info in archive.infolist()}
+        with zipfile.ZipFile(file) as archive:
+            found = {info.filename: info for info in archive.infolist()}
     except npy.damage() as error:
         raise _damaged(path, error) from None
+    return _remember(_directories, _FILES, which, found)
 
 
-_crcs: dict[tuple[object, ...], int] = {}  # of members that were read
-_MOST = 256
-
-
-def _crc(path: str, name: str, held: mmap.mmap, start: int, size: int) -> int:
+def _crc(which: _Which, held: mmap.mmap, start: int, size: int) -> int:
     import zlib
 
-    which = path, name, *_identity(path)
-    found = _crcs.get(which)
-    if found is None:
-        found = 0
-        with memoryview(held) as view:
-            for at in range(start, start + size, _BLOCK):
-                found = zlib.crc32(view[at : min(at + _BLOCK, start + size)], found)
-        while len(_crcs) >= _MOST:
-            _crcs.pop(next(iter(_crcs)), None)
-        _crcs[which] = found
-    return found
+    if (known := _crcs.get(which)) is not None:
+        return known
+    found = 0
+    with memoryview(held) as view:
+        for at in range(start, start + size, _BLOCK):
+            found = zlib.crc32(view[at : min(at + _BLOCK, start + size)], found)
+    return _remember(_crcs, _MEMBERS, which, found)

@@ -228,6 +228,39 @@ def test_a_mapped_key_is_what_is_loaded(tmp_path: Path, save: Any) -> None:
         members.head(f"{path}x", "x")
 
 
+@pytest.mark.parametrize(
+    ("room", "name"), [(zipfile, "ZipFile"), (members, "_go_to"), (members, "_crc")]
+)
+def test_a_bundle_that_is_replaced_meanwhile_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: Any, name: str
+) -> None:
+    """What was found of the older one, whole as it was, says nothing of the newer."""
+    path, newer = os.fspath(tmp_path / "b.npz"), os.fspath(tmp_path / "newer.npz")
+    np.savez(path, x=np.arange(5.0))
+    np.savez(newer, x=np.arange(5.0), y=np.arange(3.0))
+    data = bytearray(Path(newer).read_bytes())
+    at = data.index(np.arange(5.0).tobytes())
+    data[at] ^= 1
+    Path(newer).write_bytes(data)
+    step = getattr(room, name)
+
+    def replaced(*given: Any, **named: Any) -> Any:
+        if os.path.exists(newer):
+            os.replace(newer, path)
+        return step(*given, **named)
+
+    monkeypatch.setattr(room, name, replaced)
+    found = members.mapped(path, "x")
+    assert found is not None
+    assert found.tolist() == [0, 1, 2, 3, 4]
+    assert not os.path.exists(newer)
+    with pytest.raises(DamagedError, match="Bad CRC-32"):
+        members.mapped(path, "x")
+    found = members.mapped(path, "y")
+    assert found is not None
+    assert found.tolist() == [0, 1, 2]
+
+
 def test_a_bundle_that_is_cut_off_anywhere_is_told(tmp_path: Path) -> None:
     path = os.fspath(tmp_path / "b.npz")
     np.savez(path, x=np.arange(5.0), y=np.arange(3))
