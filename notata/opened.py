@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import math
 import os
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import suppress
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from notata import gather, layout, manifests, members, mergerecord, npy
 from notata.assembly import Box, Part, Whole, assemble
 from notata.errors import DamagedError, NotataError
+from notata.parking import Lock, held
 from notata.pieces import Identity, Shape, by_label, label_of
 from notata.rankfiles import Folder
 from notata.regions import region_of
@@ -109,13 +109,13 @@ class _Kept:
     def __init__(self, most: int) -> None:
         self._most = most
         self._held: dict[Hashable, Array] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def of(self, which: Hashable, load: Callable[[], Array]) -> Array:
-        with self._lock:
+        with held(self._lock):
             found = self._held.pop(which, None)
         found = load() if found is None else found
-        with self._lock:
+        with held(self._lock):
             self._held[which] = found  # behind the others
             while len(self._held) > self._most:
                 del self._held[next(iter(self._held))]
