@@ -21,11 +21,6 @@ __all__ = ["ExperimentReader", "LogReader"]
 class ExperimentReader:
     """Reads an experiment: its table and its runs.
 
-    Attributes:
-        path: Folder of the experiment.
-        index_path: Its table.
-        runs_path: The folder of its runs.
-
     Args:
         path: Folder of the experiment.
 
@@ -59,7 +54,7 @@ class ExperimentReader:
 
     @property
     def index_path(self) -> Path:
-        """Its table.
+        """The experiment's table.
 
         Ranks: independent.
         """
