@@ -38,7 +38,9 @@ with crew(int(jobs)) as workers:
     seconds = time.perf_counter() - began
 files.sync(made)
 synced = time.perf_counter() - began
-memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+# Not that of getrusage(), which begins with what this one's parent had.
+with open("/proc/self/status") as status:
+    memory = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
 if workers.executor:
     memory += workers.size * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
 print(seconds, synced, memory // 1024)

@@ -23,7 +23,7 @@ from richrun import rich, tree_of
 from simulated import ROOT, open_as, write_as
 
 import notata
-from notata import Experiment, Logbook
+from notata import Experiment, Logbook, LogReader
 from notata.cli import main
 from notata.cli.progress import Progress
 from notata.topology import hostname
@@ -575,3 +575,25 @@ def test_just_what_has_changed_is_joined_again() -> None:
     assert [line.split()[0] for line in result.stdout.splitlines()[3:]] == ["log.txt"]
     assert {path: path.stat().st_mtime_ns for path in times} == times
     assert (run / "log.txt").read_text().endswith("INFO [rank 1] late\n")
+
+
+def test_the_same_of_many_ranks_is_said_once(base: Path) -> None:
+    def work(log: Logbook) -> None:
+        log.array("x", np.full(2, log.rank), start=2 * log.rank, shape=40)
+
+    run = write_as(20, base, work)
+    for rank in range(20):
+        if rank not in (0, 7, 12):
+            (run / f"ranks/rank_{rank:05d}/data/x.npy").unlink()
+    refused = merge(run)
+    assert refused.exit_code == 2
+    (line,) = [line for line in refused.stderr.splitlines() if "x.npy" in line or "rank" in line]
+    assert line.startswith(f"notata: error: {run}: rank 1's piece of 'x' is missing")
+    assert line.endswith("(the same of ranks 2-6, 8-11, 13-19)")
+    told = json.loads(merge("--json", run).stdout)["runs"][0]["problems"]
+    assert len(told) == 17
+    merged = merge("--allow-missing", run)
+    holes = [line for line in merged.stdout.splitlines() if line.startswith("hole: rank 1's ")]
+    assert len(holes) == 1
+    assert holes[0].endswith("(the same of ranks 2-6, 8-11, 13-19)")
+    assert len(LogReader(run).load_array("x")) == 40

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from notata import layout
 from notata.cli.printing import cell, complain, json_text, new_table, show
 from notata.phrases import printable, size_text
+from notata.ranges import ranks_text
 
 if TYPE_CHECKING:
     from notata.merging import Report, Row
@@ -97,7 +100,7 @@ class Shown:
             self._idle[outcome.report.note] += 1
         elif not self._silent:
             _show(outcome)
-        for problem in outcome.problems:
+        for problem in _folded(outcome.problems):
             complain(problem if outcome.named else f"{outcome.run}: {problem}")
         if outcome.left_out:
             click.echo(f"notata: left out {printable(outcome.run)}: {outcome.left_out}", err=True)
@@ -128,6 +131,28 @@ class Shown:
         if self._as_json:
             document = {"status": self.worst, "runs": self._runs, "tables": self._tables}
             click.echo(json_text(document))
+
+
+_OF_A_RANK = re.compile(r"rank (\d+)\b")
+_MANY = 8  # ranks of which the same is said line by line at most
+
+
+def _folded(texts: Sequence[str]) -> list[str]:
+    """What is said, the same of many ranks once: a job of thousands may have lost most of them."""
+    same: dict[str, list[tuple[int, str]]] = {}  # of ranks, by what does not name them
+    for text in texts:
+        of = _OF_A_RANK.match(text)
+        rank = int(of[1]) if of else -1
+        key = text[of.end() :].replace(layout.rank_dir(rank), "") if of else text
+        same.setdefault(key, []).append((rank, text))
+    told = []
+    for found in same.values():
+        if len(found) <= _MANY or found[0][0] < 0:
+            told += [text for _, text in found]
+        else:
+            others = ranks_text(rank for rank, _ in found[1:])
+            told.append(f"{found[0][1]} (the same of {others})")
+    return told
 
 
 def _show(outcome: Outcome) -> None:
@@ -198,5 +223,5 @@ def _metrics(metrics: Sequence[Metric]) -> None:
 
 
 def _holes(holes: Sequence[str]) -> None:
-    for hole in holes:
+    for hole in _folded(holes):
         click.echo(f"hole: {printable(hole)}")
