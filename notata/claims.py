@@ -24,6 +24,7 @@ FREE, COMPLETE, FAILED, OPEN = "free", "complete", "failed", "open"
 LOST = "lost"  # open, and its task is gone, also if only `notata reconcile` has written that down
 
 _CLOCK_LASTS = 5.0  # seconds for which the file system's time is not asked for again
+_OPENS = 10.0  # seconds in which a task that makes a run's folder says whose it is, mostly
 _SLACK = 5.0  # seconds that the clocks of the scheduler and of this node may differ
 
 Ends = Callable[[Iterable[JobId]], Mapping[JobId, End]]
@@ -76,11 +77,13 @@ class Claims:
         return Seen(run, state, metadata)
 
     def is_half_made(self, run: str) -> bool:
-        """Whether a run's folder is there, and nothing says yet whose it is.
+        """Whether a run's folder is there for longer than an opening takes, and nobody's yet.
 
         Ranks: independent.
         """
-        return freshness.exists(run) and not freshness.exists(os.path.join(run, layout.METADATA))
+        if freshness.exists(os.path.join(run, layout.METADATA)):
+            return False
+        return self._since(_changed(run)) > _OPENS
 
     def next_attempt(self, seen: Seen) -> int:
         """The number of the attempt that follows the one that a run was seen in.

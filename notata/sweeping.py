@@ -163,7 +163,7 @@ class Sweep:
         with suppress(Exception):
             told = (
                 f"notata: a point of the sweep is left{more}: {runs[0]} has no {layout.METADATA}. "
-                "Another task opens it just now, or one could not, or was killed while it did: "
+                "Another task may be opening it, or one could not, or was killed while it did: "
                 f"then remove it; else it is done again once it is {pulse.bound():.0f} s old"
             )
             print(told, file=sys.stderr, flush=True)

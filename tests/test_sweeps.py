@@ -419,6 +419,7 @@ def test_points_that_are_half_made_are_left_with_a_word(
     runs = [exp.runs_dir / f"log_s_k_{k}" for k in (1, 2, 3)]
     for run in runs:
         run.mkdir(parents=True)
+        os.utime(run, (time.time() - 30,) * 2)
     for log in exp.sweep(grid, retry=retry):
         with log:
             done.append(log.params["k"])
@@ -438,8 +439,13 @@ def test_of_many_half_made_points_the_first_is_named(
     base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     exp = Experiment("s", base)
-    for k in (1, 2, 3):
-        (exp.runs_dir / f"log_s_k_{k}").mkdir(parents=True)
+    runs = [exp.runs_dir / f"log_s_k_{k}" for k in (1, 2, 3)]
+    for run in runs:
+        run.mkdir(parents=True)
+    assert ids(exp, {"k": range(1, 4)}, retry="failed") == []
+    assert capsys.readouterr().err == ""  # another task may open them just now
+    for run in runs:
+        os.utime(run, (time.time() - 30,) * 2)
     assert ids(exp, {"k": range(4)}, retry="failed") == [0]
     (said,) = capsys.readouterr().err.splitlines()
     assert "log_s_k_1 has no" in said
