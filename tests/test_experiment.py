@@ -753,3 +753,25 @@ def test_runs_that_end_at_the_same_instant_have_one_row_each(tmp_path: Path) -> 
         assert [task.wait(60) for task in tasks] == [0] * len(tasks)
         rows = (base / "s" / "index.csv").read_text().splitlines()[1:]
         assert sorted(row.split(",")[0] for row in rows) == [f"s_k_{k}" for k in range(6)]
+
+
+def test_no_table_is_read_through_what_appends_to_it(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On NFS that lost other nodes' rows: such a descriptor can't be read from."""
+    opened, modes = os.open, []
+
+    def note(path: Any, flags: int, *more: Any, **options: Any) -> int:
+        if str(path).endswith("index.csv") and flags & os.O_APPEND:
+            modes.append(flags & os.O_ACCMODE)
+        return opened(path, flags, *more, **options)
+
+    monkeypatch.setattr(os, "open", note)
+    exp = Experiment("s", base)
+    for k in range(3):  # the first row, the next, and a new column
+        run = exp.add(k=k)
+        assert run is not None
+        run.json("metrics", {"m": k} | ({"new": 1} if k == 2 else {}))
+        run.mark_complete()
+    assert len(exp.rows()) == 3
+    assert set(modes) == {os.O_WRONLY}

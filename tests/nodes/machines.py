@@ -140,8 +140,8 @@ class Machine:
 class NFS(Machine):
     """A machine in User Mode Linux with the kernel's own NFS server, and its two clients.
 
-    That kernel itself has been seen to stand still, with all that ran on it, once in some hundred
-    sessions. Then it is booted again, once, and what was not told is played anew; the log says so.
+    That kernel itself has been seen to stand still, with all that ran on it. Then it is booted
+    again, once, and what was not told is played anew; the log says so.
     """
 
     _boots = 0
