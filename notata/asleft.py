@@ -20,6 +20,7 @@ _MOST_BYTES = 1 << 30
 # That many are opened, on a busy file server for milliseconds each, and listed: the record is read
 # as a whole, that of each rank by a merge.
 _MOST_FILES = 1000
+_MOST_OF_ROOT = 100
 _SLOW = 1 << 26  # bytes that take long enough for a rank to be killed meanwhile
 # A program that closes a run and writes on may do so for hours; each file costs the whole record.
 _MOST_RENEWALS = 100
@@ -85,6 +86,29 @@ def _below(folder: str, name: str) -> Iterator[tuple[str, Left]]:
                 yield from _below(folder, file)
             elif entry.is_file(follow_symlinks=False) and not layout.is_hidden(entry.name):
                 yield file, Left(entry.stat().st_size)
+
+
+def joined(sizes: Mapping[str, Left]) -> dict[str, Left]:
+    """Those of rank 0's own that a merge reads: the run's log, and some of the JSON.
+
+    They go into the run's metadata, which people read: the others of hundreds are left out.
+
+    Ranks: independent.
+    """
+    names = [name for name in sizes if is_joined(name)]
+    return {name: sizes[name] for name in names[:_MOST_OF_ROOT]}
+
+
+def is_joined(name: str) -> bool:
+    """Whether a merge may read a file of the run's own.
+
+    Args:
+        name: The file, relative to the run's folder.
+
+    Ranks: independent.
+    """
+    artifact = name.startswith(f"{layout.ARTIFACTS}/") and folders.is_json(os.path.basename(name))
+    return name == layout.LOG or artifact
 
 
 def first(sizes: Mapping[str, Left]) -> dict[str, Left]:

@@ -18,6 +18,7 @@ from notata.messages import now
 from notata.parking import Lock, held
 from notata.ranges import ranks_text
 from notata.rankfolder import RankFolder, belongs_to
+from notata.sealed import sealed
 from notata.stored import read_json
 from notata.topology import Topology, hostname
 
@@ -297,6 +298,8 @@ class Metadata:
         for name in drop:
             values.pop(name, None)
         values = mirrored(values | plain)
+        if isinstance(parallel := values.get("parallel"), dict):
+            values["parallel"] = sealed(parallel)
         if not (self._attempt.outdated or self._replaced):
             data = jsontext.indented(values)
             self._attempt.disk.replace(self._path, data, durable=durable)

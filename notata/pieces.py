@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import operator
+from binascii import crc32
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from notata import checksums
 from notata.errors import PieceError
 
 Shape = tuple[int, ...]
@@ -73,16 +75,21 @@ class Piece(NamedTuple):
         """The line of the manifest that stands for it."""
         usual = self._field_defaults
         fields = {n: v for n, v in self._asdict().items() if n not in usual or v != usual[n]}
-        return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+        text = json.dumps(fields, separators=(",", ":")).encode()[:-1]
+        return b'%b%b"%b"}\n' % (text, _SEAL, _sum(text))
 
     @classmethod
     def from_line(cls, line: bytes) -> Piece:
         """Read a line of a manifest.
 
         Raises:
-            ValueError: If the line is torn or not of a manifest, or says of a piece what can't be.
+            ValueError: If the line is torn or not of a manifest, is not as it was written, or says
+                of a piece what can't be.
         """
         fields = json.loads(line)
+        text, seal, tail = line.rpartition(_SEAL)  # older versions wrote none
+        if seal and tail.strip() != b'"%b"}' % _sum(text):
+            raise ValueError("not as it was written")
         if not isinstance(fields, dict):
             raise ValueError("not a manifest's line")
         told = cls._field_defaults | fields
@@ -102,6 +109,14 @@ class Piece(NamedTuple):
         if piece.join == "place":
             placed(piece.shape, piece.start, piece.whole)
         return piece
+
+
+_SEAL = b',"line":'
+
+
+def _sum(text: bytes) -> bytes:
+    """The checksum of a line, up to where that begins."""
+    return checksums.text_of_crc(crc32(text)).encode()
 
 
 def label_of(identity: Identity) -> str:

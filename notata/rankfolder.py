@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -15,6 +16,7 @@ from notata.errors import RunExistsError
 from notata.manifestwriter import ManifestWriter
 from notata.messages import now, stamp_seconds
 from notata.parking import Lock, held
+from notata.sealed import sealed
 from notata.stored import read_json
 from notata.topology import Topology, hostname, process_start, same_launch
 
@@ -46,6 +48,7 @@ def _seconds(stamp: object) -> float | None:
         return None
 
 
+_Plain = dict[str, dict[str, Any]]  # what is said of files, by their names
 _openings: Counter[tuple[str, int]] = Counter()
 
 
@@ -97,6 +100,7 @@ class RankFolder:
         self._record: dict[str, Any] = {"run_id": run_id}
         self._left: dict[str, asleft.Left] | None = None  # once the rank has closed the run
         self._renewals = asleft.Renewals()
+        self._tell: Callable[[_Plain], object] = lambda files: self.note(files=files)
         self.opening = 1
         if not topology.parallel:  # there is no such record, nor another rank
             return
@@ -224,7 +228,7 @@ class RankFolder:
             if self.attempt.outdated:
                 return
             self.claim()
-            data = json.dumps(self._record, indent=2, sort_keys=True).encode()
+            data = json.dumps(sealed(self._record), indent=2, sort_keys=True).encode()
             self.disk.replace(os.path.join(self.path, layout.RANK_RECORD), data)
 
     def note_end(self, **fields: Any) -> None:
@@ -250,17 +254,32 @@ class RankFolder:
         self._left = asleft.read(self.path, first)
         self.note(**fields, files=asleft.to_plain(self._left))
 
+    def note_own(self, tell: Callable[[_Plain], object]) -> _Plain:
+        """What rank 0 leaves in the run's own folders for a merge to read, for the metadata.
+
+        Args:
+            tell: Called with all of it anew where rank 0 writes such a file after that.
+
+        Ranks: root only.
+        """
+        sizes = asleft.joined(asleft.found(self.run))
+        self._left, self._tell = asleft.read(self.run, sizes), tell
+        return asleft.to_plain(self._left)
+
     def changed(self, *names: str) -> None:
-        """Called with files that were written: a record that says what they held says so anew.
+        """Called with files that were written: what is said of what they held is said anew.
 
         Ranks: independent.
         """
         if self._left is None:
             return
+        home = self.path
+        if self.topology.is_root:
+            home, names = self.run, tuple(filter(asleft.is_joined, names))
         with held(self._lock):
-            told = [self._renewals.put(self._left, self.path, name) for name in names]
+            told = [self._renewals.put(self._left, home, name) for name in names]
             if any(told):
-                self.note(files=asleft.to_plain(self._left))
+                self._tell(asleft.to_plain(self._left))
 
     def _who(self) -> dict[str, Any]:
         return {

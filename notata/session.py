@@ -11,6 +11,7 @@ from notata import (
     exits,
     failure,
     files,
+    gather,
     holders,
     lifecycle,
     messages,
@@ -23,6 +24,7 @@ from notata.ending import Ending
 from notata.errors import RanksMissingError, note
 from notata.logwriter import LogWriter
 from notata.messages import now
+from notata.ranges import compact
 from notata.rankfolder import RankFolder
 from notata.watchdog import Watchdog
 
@@ -62,6 +64,7 @@ class Session(Ending):
         self._traceback = ""  # of the exception that ended this rank's part
         self._entered = False
         self._pid = os.getpid()
+        self._own_files: dict[str, Any] = {}  # what rank 0 leaves for a merge to read
         self._decided = False  # whether all ranks' outcome is known; on rank 0
         self._at_exit: exits.Step | None = None
         self._watchdog: Watchdog | None = None
@@ -210,6 +213,9 @@ class Session(Ending):
         told = mine | {"pieces": self.folder.manifest.pieces, "folder": self.folder.claimed}
         told["params"] = self._params_digest()
         told |= {"lost": self._log.lost} if self._log.lost else {}
+        if self.topology.parallel and self.topology.is_root:
+            # Before others wait for it: they read their own files, too.
+            self._own_files = self.folder.note_own(self._note_files)
         noted = self.notices.packed()
         told |= {"signals": noted} if noted else {}
         what = f"close run {self._run_id!r}"
@@ -231,6 +237,15 @@ class Session(Ending):
         if self.folder.claimed and not claimed:
             self._note_end(mine, [])  # a warning just now was the first thing that it wrote
         return outcome if self.topology.is_root else outcome | {"new": False}
+
+    def _others_seen(self) -> dict[str, Any]:
+        """The ranks that have written something by now, where no communicator tells of more."""
+        seen = (r for r in gather.rank_folders(self._path) if r < self.topology.size)
+        return {"folders": compact(seen)}
+
+    def _note_files(self, told: dict[str, Any]) -> None:
+        self.metadata.heed()
+        self.note_facts({"parallel": self.metadata.values["parallel"] | {"files": told}})
 
     def _note_end(
         self, mine: Record, trouble: list[BaseException], *, closes: bool = True
@@ -276,8 +291,9 @@ class Session(Ending):
         verdict = lifecycle.joint_verdict(records)
         facts: dict[str, Any] = {}
         if self.topology.parallel:  # without a communicator rank 0 speaks for itself alone
-            told = provenance.closing_facts(records) if len(records) > 1 else {}
+            told = provenance.closing_facts(records) if len(records) > 1 else self._others_seen()
             told["log_bytes"] = files.size_of(self._log.path)
+            told["files"] = self._own_files
             facts["parallel"] = self.metadata.values["parallel"] | told
         lost = [int(record.get("lost", 0)) for record in records]
         if any(lost):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from simulated import write_as
+from simulated import put_record, write_as
 
 from notata import Logbook, LogReader
 from notata.errors import NotataError
@@ -62,7 +62,7 @@ def counted(run: Path) -> Path:
     pieces = {count: ",".join(map(str, ranks)) for count, ranks in told.items() if ranks}
     folders = ",".join(str(rank.rank) for rank in LogReader(run).ranks if rank.record)
     meta["parallel"] |= {"pieces": pieces, "folders": folders}
-    (run / "metadata.json").write_text(json.dumps(meta))
+    put_record(run / "metadata.json", meta)
     return run
 
 

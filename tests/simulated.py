@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from notata import Logbook
+from notata.sealed import sealed
 
 ROOT = Path(__file__).parents[1]
 PEER = ROOT / ".venv/peers/notata-0.3.0"
@@ -79,8 +80,18 @@ def forget_logs(run: Path) -> None:
         told = json.loads(path.read_text())
         told.pop("log_bytes", None)
         told.get("parallel", {}).pop("log_bytes", None)
-        told.get("files", {}).pop("log.txt", None)
-        path.write_text(json.dumps(told))
+        for noted in (told, told.get("parallel", {})):
+            noted.get("files", {}).pop("log.txt", None)
+        put_record(path, told)
+
+
+def put_record(path: Path, told: dict[str, Any]) -> None:
+    """Write `metadata.json` or `rank.json` as a run writes it: with its own checksums."""
+    if path.name == "rank.json":
+        told = sealed(told)
+    elif isinstance(told.get("parallel"), dict):
+        told = told | {"parallel": sealed(told["parallel"])}
+    path.write_text(json.dumps(told))
 
 
 def program(

@@ -14,7 +14,7 @@ import pytest
 import xxhash
 from calling import notata as command
 from richrun import counted, tree_of
-from simulated import open_as, write_as
+from simulated import open_as, put_record, write_as
 
 import notata
 from notata import Logbook, LogReader, asleft
@@ -302,6 +302,8 @@ def test_how_a_rank_ended_is_there_before_much_is_read(
     of_all = asleft.read
 
     def read(folder: str, sizes: dict[str, asleft.Left]) -> dict[str, asleft.Left]:
+        if Path(folder, "metadata.json").exists():
+            return of_all(folder, sizes)  # rank 0
         told = json.loads(Path(folder, "rank.json").read_text())
         found.append((told["status"], "pieces" in told, "files" in told))
         return of_all(folder, sizes)
@@ -445,7 +447,7 @@ def test_runs_of_older_versions_merge_as_before(base: Path) -> None:
     for rank in (1, 2):
         told = record(run, rank)
         del told["files"]
-        (row(run, rank) / "rank.json").write_text(json.dumps(told))
+        put_record(row(run, rank) / "rank.json", told)
     flip(row(run) / "artifacts/conf/raw.bin")
     assert notata.merge(run).holes == ()
     assert command("merge", "--verify", run).exit_code == 0
@@ -459,7 +461,7 @@ def test_runs_of_older_versions_merge_as_before(base: Path) -> None:
 def test_a_record_that_says_something_else_is_damaged(base: Path, files: object) -> None:
     run = written(base)
     told = record(run)
-    (row(run) / "rank.json").write_text(json.dumps(told | {"files": files}))
+    put_record(row(run) / "rank.json", told | {"files": files})
     with pytest.raises(MergeError, match=r"rank\.json is damaged: files has|files is"):
         notata.merge(run)
     assert len(notata.merge(run, allow_missing=True).holes) == 1
@@ -470,5 +472,5 @@ def test_what_a_later_version_notes_beside_is_no_damage(base: Path) -> None:
     run = written(base)
     told = record(run)
     told["files"]["log.txt"] |= {"mode": 0o644, "checksum": "sha3:0"}
-    (row(run) / "rank.json").write_text(json.dumps(told))
+    put_record(row(run) / "rank.json", told)
     assert notata.merge(run).holes == ()

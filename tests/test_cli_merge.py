@@ -197,7 +197,10 @@ def test_metrics_across_ranks_are_in_the_summary() -> None:
 
 
 def test_what_rank_0_alone_wrote_anew_is_merged_anew() -> None:
+    logs = []
+
     def work(log: Logbook) -> None:
+        logs.append(log)
         log.json("m", {"a": log.rank})
         if log.rank:
             log.json("n", {"b": log.rank})
@@ -205,8 +208,8 @@ def test_what_rank_0_alone_wrote_anew_is_merged_anew() -> None:
     run = write_as(3, "outputs", work)
     notata.merge(run)
     assert notata.merge(run).nothing_to_do
-    (run / "artifacts/m.json").write_text('{"a": 10}')
-    assert notata.merge(run).note == "joined 2 of 5"
+    logs[0].json("m", {"a": 10})  # which it says in the log, too
+    assert notata.merge(run).note == "joined 3 of 5"
     assert json.loads((run / "artifacts/m.ranks.json").read_text())["0"] == {"a": 10}
     (run / "artifacts/n.json").write_text('{"b": 20}')
     assert notata.merge(run).note == "joined 2 of 5"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated import write_as
+from simulated import put_record, write_as
 from test_joining_logs import a_run, as_readers_do, divided, joined, make_tiny
 from test_properties import folder, odd_logs
 
@@ -28,7 +28,7 @@ def note(run: Path, **fields: Any) -> None:
     path = run / "metadata.json"
     meta = json.loads(path.read_text())
     meta["parallel"] |= fields
-    path.write_text(json.dumps(meta))
+    put_record(path, meta)
 
 
 def test_records_are_ordered_by_rank_0_s_clock_and_keep_their_stamps(base: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -436,19 +437,24 @@ def test_damage_is_told_or_does_no_harm(
 
 
 def _same_but_for(before: dict[str, object], run: Path, path: Path, how: str) -> None:
-    """What was merged is what it would have been: but for what a rank's record says of itself.
-
-    Each rank notes at its end what its files held, in that record, and nobody notes what the record
-    itself holds.
-    """
-    noted = path.name == "rank.json"
-    assert path.suffix == ".npz" or path.name == "manifest.jsonl" or noted, path
+    """What was merged is what it would have been: the byte is one that means nothing."""
+    assert path.suffix == ".npz" or path.name in ("manifest.jsonl", "rank.json"), path
     assert how == "flip"
     try:
         after = answers(run)
     except NotataError:  # a reader says so
         return
+    if path.name == "rank.json":  # where the name `checksum` is hit, the rest stands
+        after, before = _unsealed(after), _unsealed(before)
     differing = {key for key in before if after.get(key) != before[key]}
-    if noted:
-        differing.discard(f"rank {int(path.parent.name.removeprefix('rank_'))}: record")
     assert not differing, f"{how} of {path}: {differing}"
+
+
+def _unsealed(told: dict[str, Any]) -> dict[str, Any]:
+    """The answers, with ranks' records without what they say of themselves."""
+    return {
+        key: {k: v for k, v in value.items() if not str(v).startswith("crc32:")}
+        if key.endswith(": record")
+        else value
+        for key, value in told.items()
+    }

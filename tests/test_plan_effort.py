@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from simulated import write_as
+from simulated import put_record, write_as
 
 from notata import Logbook, manifests
 from notata.assembly import Part, assemble
@@ -71,7 +71,7 @@ def test_failed_ranks_do_not_each_look_through_all_pieces(
     run = write_as(size, base, work)
     for path in run.glob("ranks/rank_*/rank.json"):
         told = json.loads(path.read_text()) | {"status": "failed", "failure_reason": "no room"}
-        path.write_text(json.dumps(told))
+        put_record(path, told)
     meta = json.loads((run / "metadata.json").read_text()) | {"status": "failed"}
     found = survey.survey(str(run), meta, size, survey.walk(str(run)))
     wholes = {

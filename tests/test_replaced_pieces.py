@@ -102,7 +102,7 @@ def test_only_what_replaces_a_file_is_said_before(base: Path, verb: str) -> None
         said = lines(log.path)
     assert [one.get("begun") for one in said] == [*[None] * count, *[True] * count, *[None] * count]
     for begun, done in zip(said[count : 2 * count], said[2 * count :], strict=True):
-        assert {**done, "begun": True} == begun
+        assert {**done, "begun": True, "line": begun["line"]} == begun
 
 
 # ----- killed -----

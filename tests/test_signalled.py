@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated import open_as
+from simulated import open_as, put_record
 
 import notata
 from notata import LogReader, silence
@@ -204,7 +204,7 @@ def test_what_ended_other_ranks_did_not_end_rank_0(base: Path) -> None:
     ended = {"signals": [noted("SIGTERM", ends=True)], "status": "failed"}
     for rank in (1, 2):
         path = run / f"ranks/rank_{rank:05d}/rank.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | ended))
+        put_record(path, json.loads(path.read_text()) | ended)
     (run / "ranks/rank_00000/rank.json").unlink(missing_ok=True)
     meta = LogReader(run).meta
     meta["parallel"] |= {"communicator": True, "hosts": {"n1": "0-2"}}

@@ -14,6 +14,7 @@ from typing import Any
 from notata import files, layout, signalled, writers
 from notata.errors import DamagedError
 from notata.provenance import with_hosts
+from notata.sealed import is_broken, sealed
 from notata.stored import read_json
 
 
@@ -43,9 +44,11 @@ def completed(
         path = os.path.join(run, layout.METADATA)
         raise DamagedError(f"{path} is damaged: {error}") from None
     signals = _signals(meta, records)
+    if is_broken(parallel):  # what is wrong with it would be sealed as right
+        return None
     if known == parallel and signals == meta.get("signals", []):
         return None
-    return {**meta, "parallel": known} | ({"signals": signals} if signals else {})
+    return {**meta, "parallel": sealed(known)} | ({"signals": signals} if signals else {})
 
 
 def _signals(meta: Mapping[str, Any], records: Mapping[int, Mapping[str, Any]]) -> Any:
@@ -96,9 +99,12 @@ def _has(meta: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
     return _others(meta) == _others(there) and all(one in noted for one in _times(there))
 
 
+_RENEWED = {"hosts", "hosts_unknown", "checksum"}
+
+
 def _others(meta: Mapping[str, Any]) -> dict[str, Any]:
     parallel = meta.get("parallel") or {}
-    others = {key: parallel[key] for key in parallel.keys() - {"hosts", "hosts_unknown"}}
+    others = {key: parallel[key] for key in parallel.keys() - _RENEWED}
     return {key: meta[key] for key in meta.keys() - {"signals"}} | {"parallel": others}
 
 

@@ -11,7 +11,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from notata import checksums, corrections, files, freshness, gather, layout, messages, streams
+from notata import (
+    checksums,
+    corrections,
+    files,
+    freshness,
+    gather,
+    layout,
+    mergerecord,
+    messages,
+    streams,
+)
+from notata.asleft import Left
 from notata.merging.faults import Damaged, DamagedPiecesError
 from notata.merging.logcuts import Cut, find_cuts
 from notata.merging.logparts import Log, Span
@@ -58,7 +69,7 @@ def join_logs(
         noted: What ranks noted of their logs when they closed the run.
 
     Returns:
-        Checksums of the file and of the ranks' logs.
+        Checksums of the file and of the ranks' own logs.
 
     Raises:
         DamagedError: If a log becomes shorter meanwhile, or is not as its rank left it.
@@ -78,8 +89,10 @@ def join_logs(
             read = sum(log.next for log in own)
             progress(read - done)
             done = read
-    inputs = {os.path.relpath(log.span.path, run): log.checksum() for log in own}
-    _compare(run, {os.path.relpath(log.span.path, run): log.span.end for log in own}, inputs, noted)
+    files_of = {os.path.relpath(log.span.path, run): log for log in logs}
+    sums = {file: log.checksum() for file, log in files_of.items()}
+    _compare(run, {file: log.span.end for file, log in files_of.items()}, sums, noted)
+    inputs = {file: found for file, found in sums.items() if file != layout.LOG}
     return Made(checksums.text_of(hashed), inputs)
 
 
@@ -89,14 +102,42 @@ def _compare(
     """Make sure that logs are as their ranks left them, by the checksums of what was joined."""
     damage: dict[Damaged, str] = {}
     for file, left in (noted or {}).items():
-        if sizes.get(file) == left.size:
-            same = not checksums.contradicts(left.checksum, found[file])
-        else:  # something was logged after the end
-            same = left.is_at(os.path.join(run, file))
-        if not same:
+        known = [left, *([_merged(run)] if file == layout.LOG else [])]
+        same = any(_is_like(run, file, one, sizes, found) for one in known if one is not None)
+        if not same and not (file == layout.LOG and _holds_rank_0s(run, left)):
             damage[key_of(file)] = text_of(run, file)
     if damage:
         raise DamagedPiecesError(damage)
+
+
+def _is_like(
+    run: str, file: str, left: Left, sizes: Mapping[str, int], found: Mapping[str, str]
+) -> bool:
+    if sizes.get(file) == left.size:
+        return not checksums.contradicts(left.checksum, found[file])
+    return left.is_at(os.path.join(run, file))  # something was logged after the end
+
+
+def _merged(run: str) -> Left | None:
+    """The run's log as the last merge made it."""
+    made = mergerecord.read(run).outputs.get(layout.LOG)
+    return Left(made.itself.size, made.itself.checksum) if made else None
+
+
+def _holds_rank_0s(run: str, left: Left) -> bool:
+    """Whether all is in the run's log that rank 0 left, though other ranks' records are as well.
+
+    So it is where a merge was cut off, or its record is lost.
+    """
+    hashed, size = checksums.hasher(), 0
+    with open(os.path.join(run, layout.LOG), "rb") as lines:
+        for block in messages.blocks(lines):
+            if block.rank in (0, None) and size < left.size:
+                raw = block.raw[: left.size - size]
+                hashed.update(raw)
+                size += len(raw)
+    found = checksums.text_of(hashed)
+    return size == left.size and not checksums.contradicts(left.checksum, found)
 
 
 def divided(run: str, size: int, temporary: str, noted: Noted | None = None) -> Steps:
@@ -130,13 +171,10 @@ def divided(run: str, size: int, temporary: str, noted: Noted | None = None) -> 
         Task(checksums.of_file, (temporary,)),
         *(Task(hash_logs, (batch,)) for batch in batches),
     ]
-    inputs = {
-        os.path.relpath(span.path, run): checksum
-        for span, checksum in zip(spans, (one for some in hashed for one in some), strict=True)
-        if span.rank is not None
-    }
     sizes = {os.path.relpath(span.path, run): span.end for span in spans}
-    _compare(run, sizes, inputs, noted)
+    sums = dict(zip(sizes, (one for some in hashed for one in some), strict=True))
+    _compare(run, sizes, sums, noted)
+    inputs = {file: found for file, found in sums.items() if file != layout.LOG}
     return {layout.LOG: Made(itself, inputs)}
 
 

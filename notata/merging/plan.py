@@ -82,7 +82,8 @@ def make_plan(
     Raises:
         RunNotFoundError: If there is no such folder.
         NotARunError: If no run was written there.
-        DamagedError: If its metadata does not say what it says of a run of several ranks.
+        DamagedError: If its metadata does not say what it says of a run of several ranks, or not
+            that it is one.
         OSError: If a folder can't be read.
 
     Ranks: independent.
@@ -90,6 +91,7 @@ def make_plan(
     meta = LogReader(run).meta
     size = gather.run_size(run, meta)
     if size == 1:
+        survey.check_alone(run, meta)
         return Plan(run, size)
     granted = {"unfinished"} if unfinished else set()
     granted |= {"missing"} if allow_missing else set()
@@ -123,7 +125,7 @@ def make_plan(
     for group in groups:
         made += group.outputs
         wrong += group.problems
-    known = damage or {}
+    known = {**unlike.remembered(found, merged), **(damage or {})}
     joined = {file for group in groups for output in group.outputs for file in output.inputs}
     wrong += unlike.problems(found, joined, known)
     corrected = _clocks(run, meta)

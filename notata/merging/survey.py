@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from notata import asleft, checksums, gather, layout, manifests
+from notata import asleft, checksums, freshness, gather, layout, manifests
 from notata.asleft import Left
 from notata.errors import DamagedError
 from notata.mergerecord import Fingerprint, Fingerprints
 from notata.merging.output import MISSING, Problem
 from notata.pieces import Piece
 from notata.ranges import expand
+from notata.sealed import is_broken
 from notata.stored import read_json
 
 ENDED = ("complete", "failed")
@@ -88,7 +89,7 @@ def digest(meta: Mapping[str, Any], files: Fingerprints) -> str:
     """
     hashed = checksums.hasher()
     parallel = meta.get("parallel") or {}
-    names = ("size", "pieces", "clocks", "earlier", "folders", "log_bytes")
+    names = ("size", "pieces", "clocks", "earlier", "folders", "log_bytes", "files")
     told = [parallel.get(name) for name in names]
     hashed.update(repr((meta.get("status"), *told)).encode())
     for name, (size, changed) in files.items():
@@ -132,6 +133,22 @@ def look(run: str, meta: Mapping[str, Any]) -> Seen:
     return Seen(log, newest, opening)
 
 
+def check_alone(run: str, meta: Mapping[str, Any]) -> None:
+    """Make sure that a run of one rank is none of several of which the metadata says so no more.
+
+    Raises:
+        DamagedError: If it is.
+
+    Ranks: independent.
+    """
+    parallel = meta.get("parallel")
+    broken = isinstance(parallel, dict) and is_broken(parallel)
+    folders = gather.rank_folders(run).values() if parallel is None else ()
+    if broken or any(freshness.exists(f"{folder}/{layout.RANK_RECORD}") for folder in folders):
+        path = os.path.join(run, layout.METADATA)
+        raise DamagedError(f"{path} is damaged: it says nothing of ranks, and there were several")
+
+
 def survey(run: str, meta: Mapping[str, Any], size: int, files: Fingerprints) -> Survey:
     """Read what the ranks left, but for the pieces themselves.
 
@@ -163,9 +180,16 @@ def survey(run: str, meta: Mapping[str, Any], size: int, files: Fingerprints) ->
     for rank, record in records.items():
         try:
             left |= left_of(rank, record)
+            _refuse_broken(record, "it is")
         except ValueError as error:
             path = os.path.join(folders[rank], layout.RANK_RECORD)
             problems.append(Problem(f"{path} is damaged: {error}", MISSING, (rank,)))
+    try:
+        left |= asleft.from_record(meta["parallel"])
+        _refuse_broken(meta["parallel"], "parallel is")
+    except ValueError as error:
+        path = os.path.join(run, layout.METADATA)
+        problems.append(Problem(f"{path} is damaged: {error}", MISSING, (0,)))
     wrong = tuple(problems)
     return Survey(run, meta, size, counted, folders, files, pieces, records, listed, left, wrong)
 
@@ -192,6 +216,11 @@ def left_of(rank: int, record: Mapping[str, Any]) -> dict[str, Left]:
     """
     own = asleft.from_record(record).items()
     return {f"{layout.rank_dir(rank)}/{name}": left for name, left in own}
+
+
+def _refuse_broken(values: Mapping[str, Any], what: str) -> None:
+    if is_broken(values):
+        raise ValueError(f"{what} not as it was written, by its own checksum")
 
 
 def _counted(run: str, meta: Mapping[str, Any]) -> dict[int, int] | None:

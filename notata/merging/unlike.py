@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Set
 
-from notata import folders, layout, mergerecord
+from notata import files, folders, layout, mergerecord
 from notata.asleft import Left
 from notata.mergerecord import MergeRecord
 from notata.merging.faults import WAY_OUT, Damage
@@ -22,7 +22,27 @@ def text_of(run: str, file: str) -> str:
     Ranks: independent.
     """
     rank, name = _place(file)
-    return f"rank {rank}'s {name} is not as that rank left it: {os.path.join(run, file)}"
+    return f"rank {rank}'s {name} {_UNLIKE}: {os.path.join(run, file)}"
+
+
+_UNLIKE = "is not as that rank left it"
+
+
+def remembered(found: Survey, merged: MergeRecord) -> Damage:
+    """Damage to rank 0's log that a merge has named before: by now it is in what that made of it.
+
+    Ranks: independent.
+    """
+    made = merged.outputs.get(layout.LOG)
+    if made is None or files.size_of(os.path.join(found.run, layout.LOG)) < made.itself.size:
+        return {}
+    which = 0, layout.LOG
+    told = (
+        str(hole["what"])
+        for hole in merged.holes
+        if (hole.get("name"), hole.get("ranks")) == (layout.LOG, "0")
+    )
+    return next(({which: what} for what in told if _UNLIKE in what), {})
 
 
 def key_of(file: str) -> tuple[int, str]:
@@ -45,9 +65,7 @@ def is_known(file: str, merged: MergeRecord) -> bool:
 
 
 def _place(file: str) -> tuple[int, str]:
-    place = layout.inside_rank(file)
-    assert place is not None, "ranks note what lies in their folders"
-    return place
+    return layout.inside_rank(file) or (0, file)  # the run's own, which are rank 0's
 
 
 def problems(found: Survey, joined: Set[str], damage: Damage) -> Iterator[Problem]:
@@ -60,8 +78,11 @@ def problems(found: Survey, joined: Set[str], damage: Damage) -> Iterator[Proble
 
     Ranks: independent.
     """
+    of_others = {place[1] for file in found.files if (place := layout.inside_rank(file))}
     for file, left in found.left.items():
         rank, name = _place(file)
+        if layout.inside_rank(file) is None and name not in of_others:
+            continue  # the run's own, of which nothing is made
         is_log = name == layout.LOG
         if told := damage.get((rank, name)):
             yield Problem(told, MISSING, (rank,), name, hint=WAY_OUT)
@@ -79,6 +100,7 @@ def unread(found: Survey, joined: Set[str], damage: Damage) -> dict[str, Left]:
         file: left
         for file, left in found.left.items()
         if file not in joined
+        and layout.inside_rank(file) is not None
         and left.checksum is not None
         and _place(file)[1] != layout.LOG
         and _place(file) not in damage
@@ -119,7 +141,9 @@ def _gone(found: Survey, file: str, left: Left) -> str:
 def _is_counted(found: Survey, file: str) -> bool:
     """Whether it is one of the JSON files of which there are fewer now, which is told already."""
     rank, name = _place(file)
-    if not (name.startswith(f"{layout.ARTIFACTS}/") and folders.is_json(os.path.basename(name))):
+    if rank == 0 or not (
+        name.startswith(f"{layout.ARTIFACTS}/") and folders.is_json(os.path.basename(name))
+    ):
         return False
     told = found.records[rank].get("json_files")
     there = folders.count_json(os.path.join(found.folders[rank], layout.ARTIFACTS))
