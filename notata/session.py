@@ -11,8 +11,9 @@ from notata import (
     exits,
     failure,
     files,
-    gather,
+    folders,
     holders,
+    layout,
     lifecycle,
     messages,
     provenance,
@@ -240,8 +241,9 @@ class Session(Ending):
 
     def _others_seen(self) -> dict[str, Any]:
         """The ranks that have written something by now, where no communicator tells of more."""
-        seen = (r for r in gather.rank_folders(self._path) if r < self.topology.size)
-        return {"folders": compact(seen)}
+        names = folders.listed(os.path.join(self._path, layout.RANKS))
+        seen = (rank for name in names if (rank := layout.rank_of(name)) is not None)
+        return {"folders": compact(sorted(rank for rank in seen if rank < self.topology.size))}
 
     def _note_files(self, told: dict[str, Any]) -> None:
         self.metadata.heed()
