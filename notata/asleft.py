@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from itertools import islice
 from typing import Any, NamedTuple
 
 from notata import checksums, files, folders, layout
@@ -32,10 +33,14 @@ class Left(NamedTuple):
     Attributes:
         size: Its bytes.
         checksum: Of what it held, or None where only its size was noted.
+        mtime_ns: When it had been changed, where that was noted: of rank 0's JSON.
+        mixed: Of the run's log, whether a merge had put other ranks' records into it.
     """
 
     size: int
     checksum: str | None = None
+    mtime_ns: int | None = None
+    mixed: bool = False
 
     def is_in(self, data: bytes) -> bool:
         """Whether a file that holds this is as it was left; something may have been appended."""
@@ -74,41 +79,62 @@ def found(folder: str) -> dict[str, Left]:
     log = os.path.join(folder, layout.LOG)
     told = {layout.LOG: Left(size)} if (size := files.size_of(log)) else {}
     for name in (layout.ARTIFACTS, layout.PLOTS):
-        told |= dict(_below(folder, name))
+        told |= {file: Left(status.st_size) for file, status in _below(folder, name)}
     return told
 
 
-def _below(folder: str, name: str) -> Iterator[tuple[str, Left]]:
+def _below(
+    folder: str, name: str, wanted: Callable[[str], bool] = lambda name: True
+) -> Iterator[tuple[str, os.stat_result]]:
     with suppress(OSError), os.scandir(os.path.join(folder, name)) as entries:
         for entry in sorted(entries, key=lambda entry: (entry.is_dir(), entry.name)):
             file = f"{name}/{entry.name}"
             if entry.is_dir(follow_symlinks=False):
-                yield from _below(folder, file)
-            elif entry.is_file(follow_symlinks=False) and not layout.is_hidden(entry.name):
-                yield file, Left(entry.stat().st_size)
+                yield from _below(folder, file, wanted)
+            elif (
+                wanted(file)
+                and entry.is_file(follow_symlinks=False)
+                and not layout.is_hidden(entry.name)
+            ):
+                yield file, entry.stat()
 
 
-def joined(sizes: Mapping[str, Left]) -> dict[str, Left]:
-    """Those of rank 0's own that a merge reads: the run's log, and some of the JSON.
+def of_root(run: str) -> dict[str, Left]:
+    """The sizes of the run's own files that a merge may read: its log, and JSON of rank 0.
 
-    They go into the run's metadata, which people read: the others of hundreds are left out.
+    They go into the run's metadata, which people read: the others of hundreds are left out, and no
+    other file is looked at.
 
-    Ranks: independent.
+    Ranks: root only.
     """
-    names = [name for name in sizes if is_joined(name)]
-    return {name: sizes[name] for name in names[:_MOST_OF_ROOT]}
+    log = os.path.join(run, layout.LOG)
+    told = {layout.LOG: Left(size, mixed=_is_mixed(run))} if (size := files.size_of(log)) else {}
+    some = islice(_below(run, layout.ARTIFACTS, may_be_joined), _MOST_OF_ROOT)
+    return told | {name: Left(status.st_size, mtime_ns=status.st_mtime_ns) for name, status in some}
 
 
-def is_joined(name: str) -> bool:
-    """Whether a merge may read a file of the run's own.
+def _is_mixed(run: str) -> bool:
+    if not os.path.exists(os.path.join(run, layout.MERGE_RECORD)):
+        return False
+    from notata import mergerecord
+
+    return layout.LOG in mergerecord.read(run).files
+
+
+def may_be_joined(name: str) -> bool:
+    """Whether a merge reads a file among the run's artifacts, if other ranks have the same.
 
     Args:
         name: The file, relative to the run's folder.
 
     Ranks: independent.
     """
-    artifact = name.startswith(f"{layout.ARTIFACTS}/") and folders.is_json(os.path.basename(name))
-    return name == layout.LOG or artifact
+    if not (name.startswith(f"{layout.ARTIFACTS}/") and folders.is_json(os.path.basename(name))):
+        return False
+    try:
+        return bool(name.encode())
+    except UnicodeEncodeError:  # the metadata can't have such a name
+        return False
 
 
 def first(sizes: Mapping[str, Left]) -> dict[str, Left]:
@@ -138,7 +164,7 @@ def read(folder: str, sizes: Mapping[str, Left]) -> dict[str, Left]:
         if left.size <= room:
             room -= left.size
             with suppress(OSError):  # gone by now: nobody is to miss it
-                told[name] = read_one(folder, name, left.size)
+                told[name] = left._replace(checksum=read_one(folder, name, left.size).checksum)
     return told
 
 
@@ -152,13 +178,14 @@ class Renewals:
         """Begin with all that they may cost."""
         self._times, self._room = _MOST_RENEWALS, _SLOW
 
-    def put(self, left: dict[str, Left], folder: str, name: str) -> bool:
+    def put(self, left: dict[str, Left], folder: str, name: str, *, timed: bool = False) -> bool:
         """Note a file anew, or forget it.
 
         Args:
             left: What is noted, which is changed.
             folder: The rank's folder.
             name: The file, relative to that.
+            timed: Whether to note when it was changed, too.
 
         Returns:
             Whether anything else is noted now.
@@ -169,12 +196,15 @@ class Renewals:
         if self._times > 0 and len(left) < _MOST_FILES:
             self._times -= 1
             with suppress(OSError):  # gone by now: nobody is to miss it
-                size = os.stat(os.path.join(folder, name)).st_size
+                status = os.stat(os.path.join(folder, name))
+                size = status.st_size
                 if size <= self._room:
                     self._room -= size
                     left[name] = read_one(folder, name, size)
                 else:
                     left[name] = Left(size)
+                if timed:
+                    left[name] = left[name]._replace(mtime_ns=status.st_mtime_ns)
         return left.get(name) != before
 
 
@@ -206,7 +236,7 @@ def to_plain(noted: Mapping[str, Left]) -> dict[str, dict[str, Any]]:
     Ranks: independent.
     """
     return {
-        name: {"size": left.size} | ({"checksum": left.checksum} if left.checksum else {})
+        name: {"size": left.size} | {k: v for k, v in left._asdict().items() if v}
         for name, left in noted.items()
     }
 
@@ -233,5 +263,10 @@ def _left(name: str, values: Any) -> Left:
     size = values.get("size") if isinstance(values, dict) else None
     if type(size) is not int or size < 0 or ".." in name.split("/") or name.startswith("/"):
         raise ValueError(f"files has {values!r:.80} of {name!r:.80}, not its size")
-    checksum = values.get("checksum")
-    return Left(size, None if checksum is None else str(checksum))
+    checksum, changed = values.get("checksum"), values.get("mtime_ns")
+    return Left(
+        size,
+        None if checksum is None else str(checksum),
+        changed if type(changed) is int else None,
+        values.get("mixed") is True,
+    )

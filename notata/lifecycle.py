@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -261,6 +261,7 @@ class Metadata:
         self._replaced = False  # whether another run was found in this one's place
         self._lock = Lock()  # a signal is noted from another thread
         self.values: dict[str, Any] = {}
+        self.noted: Callable[[], dict[str, Any]] = dict  # what is put into `parallel` as it is now
         self.synced = False  # whether the file is, as it was last written
 
     @property
@@ -298,8 +299,8 @@ class Metadata:
         for name in drop:
             values.pop(name, None)
         values = mirrored(values | plain)
-        if isinstance(parallel := values.get("parallel"), dict):
-            values["parallel"] = sealed(parallel)
+        if isinstance(parallel := values.get("parallel"), dict) and "size" in parallel:
+            values["parallel"] = sealed(parallel | self.noted())
         if not (self._attempt.outdated or self._replaced):
             data = jsontext.indented(values)
             self._attempt.disk.replace(self._path, data, durable=durable)

@@ -148,6 +148,7 @@ class Opened:
             lambda records: self._open_first(records, overwrite, preallocate, resume),
         )
         if answer:
+            self.folder.replaces = overwrite
             if answer["attempt"] > 1:
                 self._take_up_together(answer["attempt"])
             self._agreement.compare_clocks(self.metadata, answer["clocks"])

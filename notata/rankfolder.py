@@ -48,7 +48,6 @@ def _seconds(stamp: object) -> float | None:
         return None
 
 
-_Plain = dict[str, dict[str, Any]]  # what is said of files, by their names
 _openings: Counter[tuple[str, int]] = Counter()
 
 
@@ -72,6 +71,8 @@ class RankFolder:
         attempt: This process's attempt at the run.
         disk: The disk, as this process uses it.
         manifest: The rank's manifest.
+        replaces: Whether the run that was there, if one was, gave way.
+        tell: Called where what rank 0 noted of its files has changed.
         opening: How many times this process has opened the run: as many on all ranks of a launch;
             1 in a run of one rank, whose openings nobody else has to know.
     """
@@ -93,14 +94,14 @@ class RankFolder:
         self.disk = self.attempt.disk
         path = os.path.join(self.path, layout.MANIFEST)
         self.manifest = ManifestWriter(path, self.disk, self.attempt.is_newest)
-        self._replacing = False  # whether the run that is there, if one is, gives way
+        self.replaces = False
         self._goes_on = False  # whether it is gone on with
         self._lock = Lock()  # signals and a watchdog note something, too
         self._pid = os.getpid()  # a forked child writes for the rank
         self._record: dict[str, Any] = {"run_id": run_id}
         self._left: dict[str, asleft.Left] | None = None  # once the rank has closed the run
         self._renewals = asleft.Renewals()
-        self._tell: Callable[[_Plain], object] = lambda files: self.note(files=files)
+        self.tell: Callable[[], object] = lambda: None
         self.opening = 1
         if not topology.parallel:  # there is no such record, nor another rank
             return
@@ -152,7 +153,7 @@ class RankFolder:
                     self._make()
 
     def _make(self) -> None:
-        if self.topology.comm is None and not (self._replacing or self._goes_on):
+        if self.topology.comm is None and not (self.replaces or self._goes_on):
             self.check()
         try:
             self.disk.claim_dir(self.path)
@@ -207,7 +208,7 @@ class RankFolder:
 
         Ranks: independent.
         """
-        self._replacing = True
+        self.replaces = True
         aside.forget(self.run, self.topology.rank, self.topology.parallel)
         old = os.path.join(self.run, layout.temporary())
         try:
@@ -254,17 +255,34 @@ class RankFolder:
         self._left = asleft.read(self.path, first)
         self.note(**fields, files=asleft.to_plain(self._left))
 
-    def note_own(self, tell: Callable[[_Plain], object]) -> _Plain:
-        """What rank 0 leaves in the run's own folders for a merge to read, for the metadata.
+    def note_own(self, *, at_once: bool) -> bool:
+        """Note what rank 0 leaves in the run's own folders for a merge to read.
 
         Args:
-            tell: Called with all of it anew where rank 0 writes such a file after that.
+            at_once: Whether to put it off if it takes long.
+
+        Returns:
+            Whether `own_files` have it now.
 
         Ranks: root only.
         """
-        sizes = asleft.joined(asleft.found(self.run))
-        self._left, self._tell = asleft.read(self.run, sizes), tell
-        return asleft.to_plain(self._left)
+        sizes = asleft.of_root(self.run)
+        if at_once and asleft.takes_long(sizes):
+            return False
+        with held(self._lock):
+            self._left = {}  # what is written from now on is noted by `changed`
+        found = asleft.read(self.run, sizes)
+        with held(self._lock):
+            self._left = found | self._left
+        return True
+
+    def own_files(self) -> dict[str, Any]:
+        """What is noted of those files, as the metadata have it; nothing before it is.
+
+        Ranks: root only.
+        """
+        left = self._left if self.topology.is_root else None
+        return {} if left is None else {"files": asleft.to_plain(dict(left))}
 
     def changed(self, *names: str) -> None:
         """Called with files that were written: what is said of what they held is said anew.
@@ -273,13 +291,16 @@ class RankFolder:
         """
         if self._left is None:
             return
-        home = self.path
-        if self.topology.is_root:
-            home, names = self.run, tuple(filter(asleft.is_joined, names))
+        is_root = self.topology.is_root
+        names = tuple(filter(asleft.may_be_joined, names)) if is_root else names
+        home = self.run if is_root else self.path
         with held(self._lock):
-            told = [self._renewals.put(self._left, home, name) for name in names]
-            if any(told):
-                self._tell(asleft.to_plain(self._left))
+            left = self._left
+            news = [self._renewals.put(left, home, name, timed=is_root) for name in names]
+            if any(news) and not is_root:
+                self.note(files=asleft.to_plain(left))
+        if any(news) and is_root:
+            self.tell()  # who writes the metadata asks for `own_files`, and may hold its own lock
 
     def _who(self) -> dict[str, Any]:
         return {

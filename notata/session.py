@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from notata import (
@@ -65,7 +66,6 @@ class Session(Ending):
         self._traceback = ""  # of the exception that ended this rank's part
         self._entered = False
         self._pid = os.getpid()
-        self._own_files: dict[str, Any] = {}  # what rank 0 leaves for a merge to read
         self._decided = False  # whether all ranks' outcome is known; on rank 0
         self._at_exit: exits.Step | None = None
         self._watchdog: Watchdog | None = None
@@ -127,6 +127,7 @@ class Session(Ending):
             try:
                 if self.topology.parallel and (late := self._heeded(mine)) is not mine:
                     self._set_outcome(late, {})
+                self._note_own(at_once=False)
                 self._settle()
             except OSError as error:  # raised once all else is done: the run has ended as it says
                 trouble.append(error)
@@ -163,6 +164,7 @@ class Session(Ending):
             untold = mine["status"] == lifecycle.FAILED and not self._agreement.talks
             if self.topology.parallel and (self.folder.claimed or mine.get("raised") or untold):
                 mine = self._note_end(mine, trouble)
+            self._note_own(at_once=True)
             return self._heeded(mine)
         except BaseException as error:  # of a signal: the others must not wait for this rank
             trouble.append(error)
@@ -214,9 +216,6 @@ class Session(Ending):
         told = mine | {"pieces": self.folder.manifest.pieces, "folder": self.folder.claimed}
         told["params"] = self._params_digest()
         told |= {"lost": self._log.lost} if self._log.lost else {}
-        if self.topology.parallel and self.topology.is_root:
-            # Before others wait for it: they read their own files, too.
-            self._own_files = self.folder.note_own(self._note_files)
         noted = self.notices.packed()
         told |= {"signals": noted} if noted else {}
         what = f"close run {self._run_id!r}"
@@ -241,13 +240,22 @@ class Session(Ending):
 
     def _others_seen(self) -> dict[str, Any]:
         """The ranks that have written something by now, where no communicator tells of more."""
+        if self.folder.replaces:  # others may take their older folders away yet
+            return {}
         names = folders.listed(os.path.join(self._path, layout.RANKS))
         seen = (rank for name in names if (rank := layout.rank_of(name)) is not None)
-        return {"folders": compact(sorted(rank for rank in seen if rank < self.topology.size))}
+        return {"folders_seen": compact(sorted(rank for rank in seen if rank < self.topology.size))}
 
-    def _note_files(self, told: dict[str, Any]) -> None:
-        self.metadata.heed()
-        self.note_facts({"parallel": self.metadata.values["parallel"] | {"files": told}})
+    def _note_own(self, *, at_once: bool) -> None:
+        """Note what rank 0 leaves for a merge to read; much only once nobody waits for it."""
+        if self.topology.parallel and self.topology.is_root and not self.metadata.noted():
+            self.folder.tell = lambda: self.note_facts({})
+            self.metadata.noted = self.folder.own_files
+            with suppress(OSError, ValueError):  # a run that goes well doesn't fail of this
+                if not self.folder.note_own(at_once=at_once):
+                    return
+            if not at_once:
+                self.note_facts({})
 
     def _note_end(
         self, mine: Record, trouble: list[BaseException], *, closes: bool = True
@@ -295,7 +303,6 @@ class Session(Ending):
         if self.topology.parallel:  # without a communicator rank 0 speaks for itself alone
             told = provenance.closing_facts(records) if len(records) > 1 else self._others_seen()
             told["log_bytes"] = files.size_of(self._log.path)
-            told["files"] = self._own_files
             facts["parallel"] = self.metadata.values["parallel"] | told
         lost = [int(record.get("lost", 0)) for record in records]
         if any(lost):

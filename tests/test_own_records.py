@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -44,10 +46,11 @@ def noted(run: Path) -> dict[str, dict[str, Any]]:
 
 
 def flip(path: Path, what: bytes, by: int = 1) -> None:
-    """Let a bit of the first byte flip of what a file holds once."""
-    data = path.read_bytes()
+    """Let a bit of the first byte flip of what a file holds once, as on a disk that ages."""
+    data, status = path.read_bytes(), path.stat()
     at = data.index(what)
     path.write_bytes(data[:at] + bytes([data[at] ^ by]) + data[at + 1 :])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 # ----- rank 0's log and JSON -----
@@ -65,7 +68,7 @@ def test_the_metadata_say_what_rank_0_leaves_for_a_merge(base: Path) -> None:
 
 
 def test_of_many_the_first_are_noted(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asleft, "_MOST_OF_ROOT", 3)
+    monkeypatch.setattr(asleft, "_MOST_OF_ROOT", 2)
     run = write_as(2, base, lambda log: [log.json(f"j{n}", n) for n in range(4)])
     assert sorted(noted(run)) == ["artifacts/j0.json", "artifacts/j1.json", "log.txt"]
 
@@ -88,6 +91,8 @@ def test_a_byte_of_them_that_flips_is_told(base: Path, name: str, jobs: int) -> 
         notata.merge(run)  # though the log is the merge's own by now
     again = notata.merge(run, allow_missing=True)
     assert (again.nothing_to_do, len(again.holes)) == (True, 1)
+    flip(run / name, b"iello" if name == "log.txt" else b"1.5")  # mended
+    assert notata.merge(run).holes == ()
 
 
 def test_and_where_the_log_is_divided(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,17 +162,147 @@ def test_a_run_that_was_merged_and_gone_on_with_is_merged_again(base: Path) -> N
     run = written(base)
     notata.merge(run)
     for rank in (0, 1, 2):
-        with open_as(rank, SIZE, base, launch="launch-2", resume=True) as log:
-            log.info(f"again {rank}")
+        with open_as(rank, SIZE, base, launch="launch-2", resume=True) as late:
+            late.info(f"again {rank}")
     counted(run)
     assert notata.merge(run).holes == ()
     texts = [message.message for message in LogReader(run).messages()]
     assert [texts.count(f"hello from {rank}") for rank in range(SIZE)] == [1] * SIZE
     assert [texts.count(f"again {rank}") for rank in range(SIZE)] == [1] * SIZE
     flip(run / "log.txt", b"again 0")
-    (run / "ranks/rank_00001/log.txt").touch()
+    late.info("later")
     with pytest.raises(MergeError, match=r"rank 0's log\.txt is not as that rank left it"):
         notata.merge(run)
+
+
+def test_json_that_people_correct_is_joined_and_named(base: Path) -> None:
+    run = written(base)
+    (run / "artifacts/load.json").write_text('{"seconds": 0.25}')
+    done = command("merge", run)
+    assert done.exit_code == 0, done.stderr
+    assert "artifacts/load.json of rank 0 was changed after the end of the run" in done.output
+    table = (run / "artifacts/load.ranks.csv").read_text().splitlines()
+    assert table == ["rank,seconds", "0,0.25", "1,1.5", "2,2.5"]
+    assert notata.merge(run).nothing_to_do
+
+
+def test_a_name_that_is_no_text_keeps_no_run_from_closing(base: Path) -> None:
+    def odd(log: Logbook) -> None:
+        work(log)
+        if log.rank == 0:
+            Path(os.fsdecode(os.fsencode(log["artifacts/x.json"].parent) + b"/m\xfc.json")).touch()
+
+    run = written(base, odd)
+    assert LogReader(run).meta["status"] == "complete"
+    assert sorted(noted(run)) == ["artifacts/load.json", "artifacts/own.json", "log.txt"]
+    assert notata.merge(run).holes == ()
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_what_is_written_while_a_rank_reads_is_no_damage(
+    base: Path, monkeypatch: pytest.MonkeyPatch, slow: bool
+) -> None:
+    of_all = asleft.read
+
+    def read(folder: str, sizes: dict[str, asleft.Left]) -> dict[str, asleft.Left]:
+        found = of_all(folder, sizes)
+        if folder == os.fspath(log.path):
+            other = threading.Thread(target=log.json, args=("load", {"seconds": 9.0}))
+            other.start()
+            other.join()
+        return found
+
+    monkeypatch.setattr(asleft, "read", read)
+    if slow:
+        monkeypatch.setattr(asleft, "_SLOW", 0)
+    for rank in (1, 0):
+        with open_as(rank, 2, base) as log:
+            work(log)
+    run = counted(log.path)
+    assert noted(run)["log.txt"]["size"] <= (run / "log.txt").stat().st_size
+    assert notata.merge(run).holes == ()
+    assert (run / "artifacts/load.ranks.csv").read_text().splitlines()[1] == "0,9.0"
+
+
+def test_much_is_read_once_the_outcome_is_there(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statuses = []
+    of_all = asleft.read
+
+    def read(folder: str, sizes: dict[str, asleft.Left]) -> dict[str, asleft.Left]:
+        meta = Path(folder, "metadata.json")
+        statuses.append(meta.exists() and json.loads(meta.read_text())["status"])
+        return of_all(folder, sizes)
+
+    monkeypatch.setattr(asleft, "read", read)
+    write_as(1 + 1, base, work, "little", order=(0,))
+    monkeypatch.setattr(asleft, "_SLOW", 0)
+    run = write_as(1 + 1, base, work, "much", order=(0,))
+    assert statuses == ["initialized", "complete"]
+    assert noted(run)["log.txt"]["size"] == (run / "log.txt").stat().st_size
+
+
+def test_a_file_of_many_others_costs_no_look(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    of_root = asleft.of_root
+
+    def count(run: str) -> dict[str, asleft.Left]:
+        with monkeypatch.context() as patch:
+            real = os.stat
+            patch.setattr(os, "stat", lambda path, **how: looked.append(path) or real(path, **how))
+            return of_root(run)
+
+    monkeypatch.setattr(asleft, "of_root", count)
+
+    def many(log: Logbook) -> None:
+        for number in range(50):
+            log.bytes(f"b{number}.bin", b"")
+        log.json("load", 1)
+
+    run = write_as(2, base, many, order=(0,))
+    assert "artifacts/load.json" in noted(run)
+    assert not [path for path in looked if str(path).endswith(".bin")]
+
+
+def test_a_rank_that_is_silent_in_what_replaces_a_run_is_not_missed(base: Path) -> None:
+    write_as(3, base, work)
+    for rank in (1, 0, 2):  # rank 2's old folder stands until that begins
+        with open_as(rank, 3, base, launch="launch-2", overwrite=True) as log:
+            if rank < 2:
+                work(log)
+    assert "folders_seen" not in LogReader(log.path).meta["parallel"]
+    assert notata.merge(log.path, unfinished=True).holes != ("",)
+
+
+def test_a_folder_that_the_program_made_is_no_loss(base: Path) -> None:
+    run = write_as(2, base, lambda log: log.rank or log.array("T", [1.0]), order=(0,))
+    (run / "ranks/rank_00001").mkdir()
+    with pytest.raises(MergeError) as caught:
+        notata.merge(run)
+    assert caught.value.ways_out == ["--unfinished"]
+    assert notata.merge(run, unfinished=True)
+
+
+@pytest.mark.parametrize("lost", ["pending", "gone"])
+def test_a_merged_run_that_was_gone_on_with_is_no_damage_where_a_merge_was_cut_off(
+    base: Path, lost: str
+) -> None:
+    run = written(base, lambda log: log.info(f"hello from {log.rank}"))
+    notata.merge(run)
+    for rank in (0, 1, 2):
+        with open_as(rank, SIZE, base, launch="launch-2", resume=True) as log:
+            log.info(f"again {rank}")
+    assert noted(run)["log.txt"]["mixed"]
+    counted(run)
+    notata.merge(run)
+    record = json.loads((run / "merge.json").read_text())
+    if lost == "gone":
+        (run / "merge.json").unlink()
+    else:
+        told = record | {"outputs": {}, "pending": ["log.txt"], "listing": ""}
+        (run / "merge.json").write_text(json.dumps(told))
+    assert notata.merge(run).holes == ()
 
 
 # ----- records with checksums of their own -----
@@ -185,6 +320,22 @@ def test_what_is_sealed_is_whole_once_it_is_read(told: dict[str, Any]) -> None:
     assert not is_broken(json.loads(text))
     assert sealed(sealed(told)) == sealed(told) or told != told
     assert is_broken(json.loads(text) | {"another": 1}) == (told.get("another") != 1)
+
+
+def test_other_programs_may_write_whole_floats_as_they_do() -> None:
+    assert not is_broken(json.loads(json.dumps(sealed({"a": [0.0, {"b": 2.0}]})).replace(".0", "")))
+
+
+def test_what_a_broken_record_says_of_files_is_not_believed(base: Path) -> None:
+    run = written(base)
+    sound = (run / "metadata.json").read_bytes()
+    flip(run / "metadata.json", noted(run)["log.txt"]["checksum"].encode()[-9:])
+    with pytest.raises(MergeError) as caught:
+        notata.merge(run)
+    assert len(caught.value.problems) == 1
+    assert len(notata.merge(run, allow_missing=True).holes) == 1
+    (run / "metadata.json").write_bytes(sound)
+    assert notata.merge(run).holes == ()
 
 
 def outcome(run: Path) -> tuple[object, ...]:
@@ -229,14 +380,15 @@ def test_several_ranks_are_not_taken_for_one(base: Path, change: dict[str, int] 
     (run / "metadata.json").write_text(json.dumps(meta))
     done = command("merge", run)
     assert done.exit_code == 2
-    assert "is damaged: it says nothing of ranks, and there were several" in done.stderr
+    told = "parallel is not as it was written" if change else "it says nothing of ranks, and"
+    assert f"metadata.json is damaged: {told}" in done.stderr
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_without_a_communicator_a_folder_that_was_seen_is_missed(base: Path, rank: int) -> None:
     """Though the others' pieces and messages make a whole without it."""
     run = write_as(2, base, lambda log: log.array("kept", [1], join="none"), order=(1, 0))
-    assert LogReader(run).meta["parallel"]["folders"] == "0-1"
+    assert LogReader(run).meta["parallel"]["folders_seen"] == "0-1"
     shutil.rmtree(run / f"ranks/rank_{rank:05d}")
     with pytest.raises(MergeError, match=f"rank {rank} wrote .* but its folder is missing"):
         notata.merge(run)

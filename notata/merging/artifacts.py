@@ -77,7 +77,8 @@ def _of(
         if record.is_fresh(run, table, inputs, merged):
             outputs.append(Output(table, (), inputs, True, {}, "table", left, ranks))
             return Gathered(tuple(outputs), ())
-    bad, sizes = _read_all(found, ranked)
+    note = _edited(found, name) if 0 in ranked else ""
+    bad, sizes = _read_all(found, ranked, edited=bool(note))
     if len(bad) == len(ranked):
         note = f"{name} of {ranks_text(ranks)} is no JSON, whatever its name says, and stays there"
         return Gathered((), (), note)
@@ -95,10 +96,30 @@ def _of(
         )
         for out in outputs
     ]
-    return Gathered(tuple(outputs), problems)
+    return Gathered(tuple(outputs), problems, note)
 
 
-def _read_all(found: Survey, ranked: Mapping[int, str]) -> tuple[dict[int, str], tuple[int, int]]:
+def _edited(found: Survey, name: str) -> str:
+    """What is to be said of JSON of the run that was written anew once rank 0 had closed it.
+
+    It is the run's own: people correct it, and programs add to it. Who does leaves a newer time
+    of change, which damage on a disk does not.
+    """
+    left, now = found.left.get(name), fingerprint(os.path.join(found.run, name))
+    if left is None or left.mtime_ns is None or now is None or now[1] <= left.mtime_ns:
+        return ""
+    try:
+        load(found.run, name)
+    except DamagedError:
+        return ""
+    if left.is_in(files.read_bytes(os.path.join(found.run, name)) or b""):
+        return ""
+    return f"{name} of rank 0 was changed after the end of the run, and is joined as it is now"
+
+
+def _read_all(
+    found: Survey, ranked: Mapping[int, str], *, edited: bool
+) -> tuple[dict[int, str], tuple[int, int]]:
     """The ranks whose files can't be used, with why; and the bytes of document and table.
 
     There is no table unless all are flat numbers.
@@ -108,7 +129,8 @@ def _read_all(found: Survey, ranked: Mapping[int, str]) -> tuple[dict[int, str],
     size, flat = len(END), True
     for rank, file in ranked.items():
         try:
-            text, value = load(found.run, file, found.left.get(file))
+            left = None if edited and rank == 0 else found.left.get(file)
+            text, value = load(found.run, file, left)
         except DamagedError as error:
             bad[rank] = str(error)
             continue

@@ -37,6 +37,7 @@ def completed(
     Ranks: root only.
     """
     parallel = meta["parallel"]
+    records = {rank: record for rank, record in records.items() if not is_broken(record)}
     told = {rank: str(record["host"]) for rank, record in records.items() if record.get("host")}
     try:
         known = with_hosts(parallel, told)

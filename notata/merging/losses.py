@@ -49,9 +49,10 @@ def _missing(found: Survey, wholes: Mapping[Identity, Whole]) -> Iterator[Proble
         if (count := _told(found, rank, "pieces")) is not None:
             promised.setdefault(rank, count)
     lost = set()
-    for rank in sorted({*promised, *found.listed}):
+    had = found.listed | found.seen
+    for rank in sorted({*promised, *had}):
         count, there = promised.get(rank, 0), len(found.pieces.get(rank, []))
-        if rank not in found.folders and (count or rank in found.listed):
+        if rank not in found.folders and (count or rank in had):
             what = f"{count} pieces" if count else "messages or files"
             yield Problem(f"rank {rank} wrote {what}, but its folder is missing", MISSING, (rank,))
         elif rank in found.pieces and there < count:

@@ -125,7 +125,7 @@ def make_plan(
     for group in groups:
         made += group.outputs
         wrong += group.problems
-    known = {**unlike.remembered(found, merged), **(damage or {})}
+    known = damage or {}
     joined = {file for group in groups for output in group.outputs for file in output.inputs}
     wrong += unlike.problems(found, joined, known)
     corrected = _clocks(run, meta)

@@ -34,6 +34,7 @@ class Survey(NamedTuple):
         pieces: What the manifests list.
         records: What the ranks noted of themselves, empty where that can't be read any more.
         listed: The ranks that had a folder when they closed the run, where they told one another.
+        seen: The ranks that had one when rank 0 closed it, where nobody told of others.
         left: What ranks noted of their other files when they closed the run, by path.
         problems: What is wrong with manifests and with what was noted.
     """
@@ -47,6 +48,7 @@ class Survey(NamedTuple):
     pieces: Mapping[int, list[Piece]]
     records: Mapping[int, Mapping[str, Any]]
     listed: frozenset[int]
+    seen: frozenset[int]
     left: Mapping[str, Left]
     problems: tuple[Problem, ...]
 
@@ -89,7 +91,7 @@ def digest(meta: Mapping[str, Any], files: Fingerprints) -> str:
     """
     hashed = checksums.hasher()
     parallel = meta.get("parallel") or {}
-    names = ("size", "pieces", "clocks", "earlier", "folders", "log_bytes", "files")
+    names = ("size", "pieces", "clocks", "earlier", "log_bytes", "files", "folders", "folders_seen")
     told = [parallel.get(name) for name in names]
     hashed.update(repr((meta.get("status"), *told)).encode())
     for name, (size, changed) in files.items():
@@ -142,10 +144,11 @@ def check_alone(run: str, meta: Mapping[str, Any]) -> None:
     Ranks: independent.
     """
     parallel = meta.get("parallel")
-    broken = isinstance(parallel, dict) and is_broken(parallel)
+    path = os.path.join(run, layout.METADATA)
+    if isinstance(parallel, dict) and is_broken(parallel):
+        raise DamagedError(f"{path} is damaged: parallel is not as it was written")
     folders = gather.rank_folders(run).values() if parallel is None else ()
-    if broken or any(freshness.exists(f"{folder}/{layout.RANK_RECORD}") for folder in folders):
-        path = os.path.join(run, layout.METADATA)
+    if any(freshness.exists(f"{folder}/{layout.RANK_RECORD}") for folder in folders):
         raise DamagedError(f"{path} is damaged: it says nothing of ranks, and there were several")
 
 
@@ -175,23 +178,24 @@ def survey(run: str, meta: Mapping[str, Any], size: int, files: Fingerprints) ->
         rank: read_json(os.path.join(folder, layout.RANK_RECORD)) or {}
         for rank, folder in folders.items()
     }
-    counted, listed = _counted(run, meta), _listed(run, meta)
+    counted, listed = _counted(run, meta), _listed(run, meta, "folders")
+    seen = _listed(run, meta, "folders_seen")
     left: dict[str, Left] = {}
     for rank, record in records.items():
         try:
-            left |= left_of(rank, record)
             _refuse_broken(record, "it is")
+            left |= left_of(rank, record)
         except ValueError as error:
             path = os.path.join(folders[rank], layout.RANK_RECORD)
             problems.append(Problem(f"{path} is damaged: {error}", MISSING, (rank,)))
     try:
-        left |= asleft.from_record(meta["parallel"])
         _refuse_broken(meta["parallel"], "parallel is")
+        left |= asleft.from_record(meta["parallel"])
     except ValueError as error:
         path = os.path.join(run, layout.METADATA)
         problems.append(Problem(f"{path} is damaged: {error}", MISSING, (0,)))
-    wrong = tuple(problems)
-    return Survey(run, meta, size, counted, folders, files, pieces, records, listed, left, wrong)
+    facts = (counted, folders, files, pieces, records, listed, seen, left)
+    return Survey(run, meta, size, *facts, tuple(problems))
 
 
 def all_left(run: str) -> dict[str, Left]:
@@ -240,13 +244,13 @@ def _counted(run: str, meta: Mapping[str, Any]) -> dict[int, int] | None:
         ) from None
 
 
-def _listed(run: str, meta: Mapping[str, Any]) -> frozenset[int]:
-    """The ranks that had a folder when all closed the run; none where nobody could ask them."""
-    told = meta["parallel"].get("folders")
+def _listed(run: str, meta: Mapping[str, Any], name: str) -> frozenset[int]:
+    """Ranks that the metadata list; none where they don't."""
+    told = meta["parallel"].get(name)
     try:
         return frozenset(expand(told or ""))
     except (AttributeError, TypeError, ValueError):
         raise DamagedError(
-            f"{os.path.join(run, layout.METADATA)} is damaged: parallel.folders is {told!r:.80}, "
+            f"{os.path.join(run, layout.METADATA)} is damaged: parallel.{name} is {told!r:.80}, "
             "not ranks"
         ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Set
 
-from notata import files, folders, layout, mergerecord
+from notata import folders, layout, mergerecord
 from notata.asleft import Left
 from notata.mergerecord import MergeRecord
 from notata.merging.faults import WAY_OUT, Damage
@@ -22,27 +22,7 @@ def text_of(run: str, file: str) -> str:
     Ranks: independent.
     """
     rank, name = _place(file)
-    return f"rank {rank}'s {name} {_UNLIKE}: {os.path.join(run, file)}"
-
-
-_UNLIKE = "is not as that rank left it"
-
-
-def remembered(found: Survey, merged: MergeRecord) -> Damage:
-    """Damage to rank 0's log that a merge has named before: by now it is in what that made of it.
-
-    Ranks: independent.
-    """
-    made = merged.outputs.get(layout.LOG)
-    if made is None or files.size_of(os.path.join(found.run, layout.LOG)) < made.itself.size:
-        return {}
-    which = 0, layout.LOG
-    told = (
-        str(hole["what"])
-        for hole in merged.holes
-        if (hole.get("name"), hole.get("ranks")) == (layout.LOG, "0")
-    )
-    return next(({which: what} for what in told if _UNLIKE in what), {})
+    return f"rank {rank}'s {name} is not as that rank left it: {os.path.join(run, file)}"
 
 
 def key_of(file: str) -> tuple[int, str]:
