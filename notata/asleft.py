@@ -99,26 +99,22 @@ def _below(
                 yield file, entry.stat()
 
 
-def of_root(run: str) -> dict[str, Left]:
+def of_root(run: str, *, mixed: bool) -> dict[str, Left]:
     """The sizes of the run's own files that a merge may read: its log, and JSON of rank 0.
 
     They go into the run's metadata, which people read: the others of hundreds are left out, and no
     other file is looked at.
 
+    Args:
+        run: The run's folder.
+        mixed: Whether a merge has put other ranks' records into its log.
+
     Ranks: root only.
     """
     log = os.path.join(run, layout.LOG)
-    told = {layout.LOG: Left(size, mixed=_is_mixed(run))} if (size := files.size_of(log)) else {}
+    told = {layout.LOG: Left(size, mixed=mixed)} if (size := files.size_of(log)) else {}
     some = islice(_below(run, layout.ARTIFACTS, may_be_joined), _MOST_OF_ROOT)
     return told | {name: Left(status.st_size, mtime_ns=status.st_mtime_ns) for name, status in some}
-
-
-def _is_mixed(run: str) -> bool:
-    if not os.path.exists(os.path.join(run, layout.MERGE_RECORD)):
-        return False
-    from notata import mergerecord
-
-    return layout.LOG in mergerecord.read(run).files
 
 
 def may_be_joined(name: str) -> bool:

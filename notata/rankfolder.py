@@ -266,7 +266,7 @@ class RankFolder:
 
         Ranks: root only.
         """
-        sizes = asleft.of_root(self.run)
+        sizes = asleft.of_root(self.run, mixed=self._is_merged())
         if at_once and asleft.takes_long(sizes):
             return False
         with held(self._lock):
@@ -275,6 +275,14 @@ class RankFolder:
         with held(self._lock):
             self._left = found | self._left
         return True
+
+    def _is_merged(self) -> bool:
+        """Whether a merge has joined the run's log."""
+        if not os.path.exists(os.path.join(self.run, layout.MERGE_RECORD)):
+            return False
+        from notata import mergerecord
+
+        return layout.LOG in mergerecord.read(self.run).files
 
     def own_files(self) -> dict[str, Any]:
         """What is noted of those files, as the metadata have it; nothing before it is.

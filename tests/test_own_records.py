@@ -247,11 +247,11 @@ def test_a_file_of_many_others_costs_no_look(base: Path, monkeypatch: pytest.Mon
     looked = []
     of_root = asleft.of_root
 
-    def count(run: str) -> dict[str, asleft.Left]:
+    def count(run: str, **options: bool) -> dict[str, asleft.Left]:
         with monkeypatch.context() as patch:
             real = os.stat
             patch.setattr(os, "stat", lambda path, **how: looked.append(path) or real(path, **how))
-            return of_root(run)
+            return of_root(run, **options)
 
     monkeypatch.setattr(asleft, "of_root", count)
 
