@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from notata.npy import Array
 
 BEHIND = 128  # bytes up to which records are copied together, and that a batch has behind them
-_AT_ONCE = 1 << 13  # records that are copied together
+_AT_ONCE = 1 << 14  # records that are copied together
 
 
 class Batch(NamedTuple):
@@ -33,8 +34,11 @@ class Interleaver:
     def __init__(self) -> None:
         self._made = bytearray()
 
-    def bytes_of(self, batch: Batch) -> memoryview:
-        """Records by time; of the same time, log by log. The next batch overwrites them."""
+    def parts_of(self, batch: Batch) -> Iterator[memoryview]:
+        """Records by time; of the same time, log by log. The next part overwrites them.
+
+        A part is so small that it is still near the processor when it is hashed and written.
+        """
         import numpy as np
 
         order = _order(np.concatenate(batch.ticks))
@@ -44,9 +48,30 @@ class Interleaver:
         if np.count_nonzero(apart) < len(apart) // 2:
             starts, ends = starts[np.append(True, apart)], ends[np.append(apart, True)]
         sizes = ends - starts
-        if len(self._made) < sizes.sum() + BEHIND:
-            self._made = bytearray(int(sizes.sum()) + BEHIND)
-        return _gathered(batch.data, starts, sizes, self._made)
+        for i in range(0, len(starts), _AT_ONCE):
+            some = slice(i, i + _AT_ONCE)
+            yield self._gathered(batch.data, starts[some], sizes[some])
+
+    def _gathered(self, data: bytearray, starts: Array, sizes: Array) -> memoryview:
+        """Runs of bytes one behind another.
+
+        The short ones are copied with what follows them, all as long as the longest, which the next
+        ones then write over. The long ones are copied as they are, after that.
+        """
+        import numpy as np
+
+        ends = np.cumsum(sizes)
+        into = ends - sizes
+        size = int(ends[-1])
+        if len(self._made) < size + BEHIND:
+            self._made = bytearray(size + size // 4 + BEHIND)
+        long = np.flatnonzero(sizes > BEHIND).tolist()
+        short = sizes <= BEHIND if long else slice(None)
+        _runs(self._made)[into[short]] = _runs(data)[starts[short]]
+        view, whole = memoryview(data), memoryview(self._made)
+        for i in long:
+            whole[into[i] : ends[i]] = view[starts[i] : starts[i] + sizes[i]]
+        return whole[:size]
 
 
 def _order(ticks: Array) -> Array:
@@ -65,27 +90,8 @@ def _order(ticks: Array) -> Array:
     return keys
 
 
-def _gathered(data: bytearray, starts: Array, sizes: Array, made: bytearray) -> memoryview:
-    """Put runs of bytes one behind another.
-
-    The short ones are copied with what follows them, all as long as the longest, which the next
-    ones then write over. The long ones are copied as they are, after that.
-    """
+def _runs(data: bytearray) -> Array:
+    """The bytes at each place and those that follow, as one item."""
     import numpy as np
 
-    ends = np.cumsum(sizes)
-    into = ends - sizes
-    source: Array = np.ndarray((len(data) - BEHIND + 1,), f"V{BEHIND}", data, strides=(1,))
-    target: Array = np.ndarray((len(made) - BEHIND + 1,), f"V{BEHIND}", made, strides=(1,))
-    long = np.flatnonzero(sizes > BEHIND)
-    for i in range(0, len(starts), _AT_ONCE):
-        some = slice(i, i + _AT_ONCE)
-        a, b = into[some], starts[some]
-        if len(long):
-            short = sizes[some] <= BEHIND
-            a, b = a[short], b[short]
-        target[a] = source[b]
-    view, whole = memoryview(data), memoryview(made)
-    for i in long.tolist():
-        whole[into[i] : ends[i]] = view[starts[i] : starts[i] + sizes[i]]
-    return whole[: int(ends[-1])]
+    return np.ndarray((len(data) - BEHIND + 1,), f"V{BEHIND}", data, strides=(1,))

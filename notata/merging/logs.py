@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import chain
 
 from notata import (
     checksums,
@@ -85,9 +86,10 @@ def join_logs(
     hashed = checksums.hasher()
     done = 0
     with open(temporary, "xb", buffering=0) as file:
-        for data in in_order(logs, threads=True):
-            files.write_all(file.fileno(), data)
-            hashed.update(data)
+        for parts in in_order(logs, threads=True):
+            for data in parts:
+                files.write_all(file.fileno(), data)
+                hashed.update(data)
             read = sum(log.next for log in own)
             progress(read - done)
             done = read
@@ -281,7 +283,7 @@ def join_range(
     shifts = corrections.of_run(run)
     logs = [Log(run, span, shifts) for span in spans if span.begin < span.end]
     with naming(target, size), writing(temporary) as descriptor:
-        for data in in_order(logs):
+        for data in chain.from_iterable(in_order(logs)):
             write_at(descriptor, at, data)
             at += len(data)
     late = [log for log in logs if until is not None and log.latest >= until]

@@ -15,19 +15,20 @@ from notata.merging.logparts import LEAST, Items, Log, break_before, items_of
 
 WINDOW = 3 << 23  # bytes of all logs that are looked at together
 _LEAST = 1 << 13  # bytes of one log
-_MOST = 1 << 19  # bytes of one log, unless the others wait for it
+_MOST = 1 << 19  # bytes of one log, unless the others wait for it or logs are few
+_FEW = 1 << 22  # bytes of all logs, if these are few
 _FAR = 1 << 62  # ticks behind all others
 
 
-def in_order(logs: Sequence[Log], *, threads: bool = False) -> Iterator[memoryview]:
-    """All logs' records in time order, some megabytes at a time.
+def in_order(logs: Sequence[Log], *, threads: bool = False) -> Iterator[Iterator[memoryview]]:
+    """All logs' records in time order, some megabytes at a time, in parts.
 
     Args:
         logs: The logs, by rank; the run's `log.txt` first.
         threads: Whether to read on in a second thread.
 
     Yields:
-        The next lines; what comes after overwrites them.
+        The next lines; what comes after a part overwrites it.
 
     Raises:
         DamagedError: If a log becomes shorter.
@@ -35,10 +36,15 @@ def in_order(logs: Sequence[Log], *, threads: bool = False) -> Iterator[memoryvi
 
     Ranks: independent.
     """
+    import numpy as np
+
+    # Once so much was let go, glibc keeps what is let go later. Otherwise it gives the arrays of a
+    # window back to the system, which has to zero them again for the next one.
+    np.empty(WINDOW, np.uint8)
     batches = _batches(logs)
     interleaver = Interleaver()
     for batch in ahead(batches) if threads else batches:
-        yield interleaver.bytes_of(batch)
+        yield interleaver.parts_of(batch)
 
 
 class _Held:
@@ -90,7 +96,8 @@ class _Held:
 
 
 def _batches(logs: Sequence[Log]) -> Iterator[Batch]:
-    share = min(_MOST, max(_LEAST, WINDOW // max(1, len(logs))))
+    count = max(1, len(logs))
+    share = max(_LEAST, min(WINDOW // count, max(_MOST, _FEW // count)))
     held = [_Held(number, log, share) for number, log in enumerate(logs)]
     buffers = [bytearray(), bytearray()]  # one is filled while the other is used
     while not all(h.log.at_end and not h.size for h in held):
