@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from notata.npy import Array
 
 BEFORE, BEHIND = 8, 96  # bytes that the buffer has to have around what is looked at
-_BLOCK = 1 << 18  # bytes in which lines are looked for at once
+_BLOCK = 1 << 20  # bytes in which lines are looked for at once
 _AT_ONCE = 1 << 13  # lines that are looked at, few enough to stay near the processor
 _USUAL = ("INFO", "DEBUG", "WARNING", "ERROR")
 
@@ -50,16 +50,18 @@ def find_heads(
         ends, ranks = (len(data) - BEHIND,), (0,)
     starts = _line_starts(np.frombuffer(data, np.uint8)[: ends[-1] + BEHIND])
     between = np.array([end for end in ends[:-1] if data[end] != ord("[")], np.int64)
-    at, behind = (np.searchsorted(starts, between, side) for side in ("left", "right"))
-    starts = np.delete(starts, at[at < behind])
+    if len(between):
+        at, behind = (np.searchsorted(starts, between, side) for side in ("left", "right"))
+        starts = np.delete(starts, at[at < behind])
     counts = np.diff(np.searchsorted(starts, ends), prepend=0)
     owners = np.repeat(np.arange(len(ends)), counts)
     usual = _Usual(ranks)
-    found = [Heads(*[np.zeros(0, np.int64)] * 3)]
+    heads = Heads(starts, np.empty(len(starts), np.int64), np.repeat(usual.ranks, counts))
+    sound = np.empty(len(starts), bool)
     for i, j in _blocks(counts.tolist()):
         mine = owners[i] if owners[i] == owners[j - 1] else owners[i:j]
-        found.append(_heads_at(data, starts[i:j], usual, mine))
-    return Heads(*(np.concatenate(column) for column in zip(*found, strict=True)))
+        sound[i:j] = _read(data, Heads(*(column[i:j] for column in heads)), usual, mine)
+    return heads if sound.all() else Heads(*(column[sound] for column in heads))
 
 
 def _blocks(counts: Sequence[int]) -> Iterator[tuple[int, int]]:
@@ -162,20 +164,20 @@ def _as_words(rank: int) -> tuple[bytes, bytes]:
     return known, bits
 
 
-def _heads_at(data: bytes | bytearray, starts: Array, usual: _Usual, logs: Array) -> Heads:
-    """Those of some lines that are records."""
+def _read(data: bytes | bytearray, heads: Heads, usual: _Usual, logs: Array) -> Array | bool:
+    """Which of some lines are records; their ticks are filled in, and their ranks if unusual."""
     import numpy as np
 
+    starts, ticks, ranks = heads
     w = words_at(data, starts - _BACK, _WORDS)
     digits, right = _digits(w[:, _DIGITS])
     first = usual.changes(w, logs)
     begun = _begun(data, starts, w, usual, logs, first, (0,))
-    ticks = np.repeat(begun + 1, np.diff(first, append=len(starts)))  # fine stamps have odd ticks
-    ticks += digits
-    ranks = usual.ranks[logs] if logs.ndim else np.full(len(starts), usual.ranks[logs])
+    counts = np.diff(first, append=len(starts))
+    np.add(np.repeat(begun + 1, counts), digits, out=ticks)  # fine stamps have odd ticks
     if right.all() and (begun >= 0).all():
-        return Heads(starts, ticks, ranks)
-    sound = np.repeat(begun >= 0, np.diff(first, append=len(starts)))
+        return True
+    sound = np.repeat(begun >= 0, counts)
     sound &= right
     rest = np.flatnonzero(~sound & ((w[:, 0] >> np.uint64(40) & np.uint64(0xFF)) == ord("[")))
     begun = _begun(data, starts, w, usual, logs, rest, range(1, len(_USUAL)))
@@ -184,7 +186,7 @@ def _heads_at(data: bytes | bytearray, starts: Array, usual: _Usual, logs: Array
     left = rest[~sound[rest]]
     if len(left):
         sound[left], ticks[left], ranks[left] = heads_of_any(data, starts[left])
-    return Heads(starts[sound], ticks[sound], ranks[sound])
+    return sound
 
 
 def _begun(

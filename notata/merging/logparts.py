@@ -246,7 +246,8 @@ def items_of(
     starts, ticks, named = heads
     sliced = [Heads(starts[a:b], ticks[a:b], named[a:b]) for a, b in pairwise(cuts.tolist())]
     parts = [log.corrected(part) for log, part in zip(logs, sliced, strict=True)]
-    ticks = np.concatenate([part.ticks for part in parts])
+    if any(part is not one for part, one in zip(parts, sliced, strict=True)):
+        ticks = np.concatenate([part.ticks for part in parts])
     some = np.diff(cuts) > 0
     strange = named != np.repeat(ranks, np.diff(cuts))
     falls = np.append(False, ticks[1:] < ticks[:-1])[: len(ticks)]
