@@ -145,7 +145,7 @@ def _own_checksum(run: str, size: int) -> str:
     others = frozenset(range(1, gather.run_size(run, LogReader(run).meta)))
     span = Span(log, None, 0, os.stat(log).st_size, others)
     hashed = checksums.hasher()
-    for data in in_order([Log(run, span, corrections.Corrections({}, {}))]):
+    for data in chain.from_iterable(in_order([Log(run, span, corrections.Corrections({}, {}))])):
         hashed.update(data[:size])
         size -= len(data)
         if size <= 0:
