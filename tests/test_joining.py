@@ -397,6 +397,26 @@ def test_other_processes_make_the_same_bytes(
     assert joined(run, workers) == alone
 
 
+def test_a_file_that_many_write_has_its_size_from_the_beginning(base: Path, tiny: None) -> None:
+    """An NFS client that writes behind what it takes for the end adds zeros before its part."""
+    rows = np.arange(70.0).reshape(7, 10)
+
+    def work(log: Logbook) -> None:
+        log.array("T", rows, start=(7 * log.rank, 0), shape=(14, 10))
+
+    run = write_as(2, base, work)
+    (output,) = arrays_of(run)
+    path = run / "backwards.tmp"
+    steps = arrays.divided(os.fspath(run), output.file, output.wholes[0], (), os.fspath(path))
+    tasks = next(steps)
+    assert len(tasks) > 3
+    expected = joined(run)[1][output.file]
+    assert path.stat().st_size == len(expected)
+    for task in reversed(tasks):
+        task.function(*task.args)
+    assert path.read_bytes() == expected
+
+
 @pytest.mark.parametrize("name", ["large", "small/7", "b"])
 def test_an_error_of_another_process_comes_back_as_it_is(
     base: Path, workers: Executor, monkeypatch: pytest.MonkeyPatch, name: str

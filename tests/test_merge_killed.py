@@ -66,7 +66,7 @@ def _workers(run: Path, process: subprocess.Popen[str]) -> list[int]:
     while process.poll() is None:
         for path in (run / "data").glob(f"{layout.MERGE_PREFIX}*"):
             with suppress(FileNotFoundError):
-                if path.stat().st_size > 1000:
+                if path.stat().st_blocks > 16:  # more than its head; its size it has before
                     return children(process.pid)
         time.sleep(0.001)
     return []

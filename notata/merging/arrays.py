@@ -15,7 +15,7 @@ from notata import checksums, layout, npy
 from notata.assembly import Box, Whole
 from notata.merging.ahead import ahead
 from notata.merging.faults import Damaged, DamagedPiecesError
-from notata.merging.places import write_at, writing
+from notata.merging.places import begin_shared, write_at, writing
 from notata.merging.slabs import Filler, header_of, parts_of, slabs_of, spill_of
 from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
 
@@ -93,8 +93,9 @@ def divided(run: str, file: str, whole: Whole, holes: Sequence[Box], temporary: 
     header, slabs = header_of(whole), slabs_of(whole)
     size = npy.dtype_from_text(whole.dtype).itemsize
     target = os.path.join(run, file)
-    with naming(target, size * math.prod(whole.shape)):
-        _begin(temporary, header)
+    all_of_it = size * math.prod(whole.shape)
+    with naming(target, all_of_it):
+        begin_shared(temporary, len(header) + all_of_it, header)
     tasks, at = [], len(header)
     for first in range(0, len(slabs), _TASK):
         mine = slabs[first : first + _TASK]

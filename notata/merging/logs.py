@@ -28,7 +28,7 @@ from notata.asleft import Left
 from notata.merging.faults import Damaged, DamagedPiecesError
 from notata.merging.logcuts import Cut, find_cuts
 from notata.merging.logparts import Log, Span
-from notata.merging.places import write_at, writing
+from notata.merging.places import begin_shared, write_at, writing
 from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
 from notata.merging.unlike import Noted, key_of, text_of
 from notata.merging.windows import in_order
@@ -171,8 +171,8 @@ def divided(run: str, size: int, temporary: str, noted: Noted | None = None) -> 
     while True:
         found = yield [Task(find_cuts, (run, batch, ticks, exact)) for batch in batches]
         cuts = [cut for some in found for cut in some]
-        with naming(os.path.join(run, layout.LOG), size), open(temporary, "wb" if exact else "xb"):
-            pass
+        with naming(os.path.join(run, layout.LOG), size):
+            begin_shared(temporary, sum(sum(cut.sizes) for cut in cuts))
         ranges = _ranges(run, spans, cuts, temporary, (ticks, size))
         told = yield [task._replace(bytes=0) for task in ranges] if exact else ranges
         sure = {span.path for span, cut in zip(spans, cuts, strict=True) if cut.sure}

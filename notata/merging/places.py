@@ -117,6 +117,27 @@ def write_at(descriptor: int, at: int, data: memoryview) -> None:
     files.write_all(descriptor, data)
 
 
+def begin_shared(path: str, size: int, head: bytes = b"") -> None:
+    """Make a file that several processes write to, of the size that it will have.
+
+    Else an NFS client that writes behind what it takes for the file's end would fill the page up
+    with zeros from its beginning on, and send these too: over what another node wrote there.
+
+    Args:
+        path: The file; what it held before is gone.
+        size: Its bytes.
+        head: What it begins with.
+
+    Raises:
+        OSError: If it can't be made.
+
+    Ranks: independent.
+    """
+    with open(path, "wb", buffering=0) as file:
+        os.ftruncate(file.fileno(), size)  # first: the head's page is shared as well
+        files.write_all(file.fileno(), head)
+
+
 @contextmanager
 def writing(path: str) -> Iterator[int]:
     """A descriptor that writes to a file that is there, perhaps together with other processes.
