@@ -13,7 +13,7 @@ from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple
 
-from notata import checksums, files, folders, layout
+from notata import checksums, files, folders, freshness, layout
 
 # A rank that ends must not keep others waiting: what lies above is noted by its size alone. From
 # memory it takes a fifth of a second to read so much, from a disk of 100 MB/s ten seconds.
@@ -55,7 +55,7 @@ class Left(NamedTuple):
         Raises:
             OSError: If it can't be read.
         """
-        if files.size_of(path) < self.size:
+        if files.size_of(path) < self.size and freshness.size_of(path) < self.size:
             return False
         found = self.checksum and checksums.of_file(path, self.size, told)
         return found is None or not checksums.contradicts(self.checksum, found)

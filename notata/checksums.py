@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from typing import Protocol, cast
 
+from notata import freshness
+
 _CHUNK = 1 << 18  # bytes, few enough to stay in a core's own cache
 
 
@@ -113,7 +115,7 @@ def of_file(
     Ranks: independent.
     """
     hashed = hasher()
-    with open(path, "rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=freshness.opener) as file:
         left = os.fstat(file.fileno()).st_size + 1 if size is None else size
         view = memoryview(bytearray(min(_CHUNK, left)))
         while count := file.readinto(view if size is None else view[:left]):

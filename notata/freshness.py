@@ -123,3 +123,49 @@ def is_there(path: StrPath) -> bool:
     with suppress(OSError):
         os.close(os.open(path[: path.rfind("/") + 1] or ".", os.O_RDONLY | os.O_CLOEXEC))
     return exists(path)
+
+
+def is_reachable(path: StrPath) -> bool:
+    """The same where the folders above may have been looked for in vain as well.
+
+    Raises:
+        OSError: If that can't be told.
+
+    Ranks: independent.
+    """
+    path = os.fspath(path)
+    if is_there(path):
+        return True
+    above = os.path.dirname(path)
+    return above not in ("", path) and not exists(above) and is_reachable(above) and is_there(path)
+
+
+def opener(path: str, flags: int) -> int:
+    """Open a file that another node may just have made; the built-in `open` takes this.
+
+    Returns:
+        The descriptor; the caller closes it.
+
+    Raises:
+        OSError: If it can't be opened.
+
+    Ranks: independent.
+    """
+    try:
+        return patiently(lambda: os.open(path, flags | os.O_CLOEXEC, 0o666))
+    except FileNotFoundError:
+        if not is_reachable(path):
+            raise
+    return patiently(lambda: os.open(path, flags | os.O_CLOEXEC, 0o666))
+
+
+def size_of(path: StrPath) -> int:
+    """Bytes of a file as its server has it now; 0 where there is none, or nobody may look.
+
+    `os.stat` may tell what this node has remembered for a minute.
+
+    Ranks: independent.
+    """
+    with suppress(OSError), open(path, "rb", buffering=0, opener=opener) as file:
+        return os.fstat(file.fileno()).st_size  # of what was just opened, that is asked for
+    return 0

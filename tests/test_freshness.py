@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from simulated import write_as
 
-from notata import Experiment, files, folders, freshness, index
+import notata
+import notata.merging
+from notata import Experiment, asleft, checksums, files, folders, freshness, index
 from notata.mounts import Mount
 
 STALE = OSError(errno.ESTALE, os.strerror(errno.ESTALE))
@@ -76,6 +79,80 @@ def test_what_was_waited_for_in_vain_is_not_waited_for_at_each_file(
         with pytest.raises(OSError, match="Stale file handle"):
             files.read_bytes(tmp_path / "file")
     assert len(sleeps) == waited
+
+
+@pytest.fixture
+def unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that another node made, in two folders of its own, all of which were looked for here.
+
+    Each name is missing until the folder that it is in has been opened, as on NFS.
+    """
+    file = tmp_path / "run" / "data" / "T"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"there")
+    missing = {os.fspath(path) for path in (file, *file.parents) if path != tmp_path}
+    missing = {path for path in missing if path.startswith(os.fspath(tmp_path / "run"))}
+    opened, status = os.open, os.stat
+
+    def look(path: Any) -> None:
+        path = os.fspath(path).rstrip("/")
+        if any(path == name or path.startswith(f"{name}/") for name in missing):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+    def forgetful_open(path: Any, *args: Any, **kwargs: Any) -> int:
+        look(path)
+        found = opened(path, *args, **kwargs)
+        for name in [name for name in missing if os.path.dirname(name) == path.rstrip("/")]:
+            missing.remove(name)
+        return found
+
+    def forgetful_stat(path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+        look(path)
+        return status(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", forgetful_open)
+    monkeypatch.setattr(os, "stat", forgetful_stat)
+    return file
+
+
+def test_a_file_in_folders_that_another_node_made_just_now_is_opened(unseen: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        os.stat(unseen)
+    assert checksums.of_file(unseen) == checksums.of_bytes(b"there")
+
+
+def test_a_folder_that_another_node_made_just_now_is_reached(unseen: Path) -> None:
+    assert not freshness.is_there(unseen.parent)
+    assert freshness.is_reachable(unseen.parent)
+    assert not freshness.is_reachable(unseen.parent / "gone" / "further")
+
+
+def test_what_is_missing_is_an_error_all_the_same(tmp_path: Path) -> None:
+    for path in (tmp_path / "gone", tmp_path / "no" / "folder" / "gone"):
+        assert not freshness.is_reachable(path)
+        with pytest.raises(FileNotFoundError, match="gone"):
+            freshness.opener(os.fspath(path), os.O_RDONLY)
+
+
+def test_a_size_that_this_node_remembers_is_asked_for_anew(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an earlier `stat` told of a log stands for a minute, though a merge replaced it."""
+    run = write_as(2, base, lambda log: log.info("said by all"))
+    before = os.stat(run / "log.txt")
+    notata.merge(run)
+    assert (run / "log.txt").stat().st_size > before.st_size
+    status = os.stat
+
+    def remembered(path: Any, *args: Any, **kwargs: Any) -> os.stat_result:
+        return before if path == os.fspath(run / "log.txt") else status(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", remembered)
+    assert not notata.merging.verify(run).damaged
+    size = freshness.size_of(run / "log.txt")
+    assert asleft.Left(size, checksums.of_file(run / "log.txt")).is_at(os.fspath(run / "log.txt"))
+    assert not asleft.Left(size + 1).is_at(os.fspath(run / "log.txt"))
+    assert freshness.size_of(run / "gone") == 0
 
 
 def test_a_folder_that_another_node_made_just_now_need_not_be_found_yet(

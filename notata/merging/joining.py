@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 
-from notata import layout
+from notata import freshness, layout
 from notata.merging import arrays, logs, slabs, unjoined
 from notata.merging.bundles import join_bundle
 from notata.merging.faults import Damaged, DamagedPiecesError
@@ -125,5 +125,12 @@ def _jobs(run: str, temporaries: Pairs, unread: Noted) -> Iterator[Steps]:
 def _at_once(run: str, pairs: Pairs) -> Steps:
     """Outputs that one process makes."""
     size = sum(output.bytes for output, _ in pairs)
-    (made,) = yield [Task(_join_all, (run, pairs), size)]
+    (made,) = yield [Task(_join_elsewhere, (run, pairs), size)]
     return dict(made)
+
+
+def _join_elsewhere(run: str, pairs: Pairs) -> dict[str, Made]:
+    """The same as all at once, for a merge that may be at work on another node."""
+    for folder in {os.path.dirname(temporary) for _, temporary in pairs}:
+        freshness.is_reachable(folder)  # the merge may have made it a moment ago
+    return _join_all(run, pairs)

@@ -12,7 +12,7 @@ from collections.abc import Sequence, Set
 from itertools import pairwise
 from typing import NamedTuple
 
-from notata import corrections, messages
+from notata import corrections, freshness, messages
 from notata.merging.logparts import Log, Span, parts_of
 
 _PEEKS = (1 << 9, 1 << 13, 1 << 17)  # bytes that are read to find a record, more and more
@@ -80,7 +80,7 @@ def _read_through(log: Log, ticks: Sequence[int]) -> Cut:
 
 def _searched(span: Span, shifts: corrections.Corrections, ticks: Sequence[int]) -> Cut | None:
     """What a few bytes of the log tell, unless they tell that it has to be read."""
-    descriptor = os.open(span.path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = freshness.opener(span.path, os.O_RDONLY)
     try:
         search = _Search(descriptor, span, shifts)
         if span.end and search.record(0, 1) is None:

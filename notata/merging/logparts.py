@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence, Set
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
-from notata import checksums, corrections, messages, streams
+from notata import checksums, corrections, freshness, messages, streams
 from notata.errors import DamagedError
 from notata.merging.anyheads import Heads
 from notata.merging.heads import BEFORE, BEHIND, find_heads
@@ -123,7 +123,7 @@ class Log:
 
     def _fill(self, view: memoryview) -> None:
         path, at = self.span.path, self.next
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = freshness.opener(path, os.O_RDONLY)
         try:
             while view:
                 count = os.preadv(descriptor, [view], at)

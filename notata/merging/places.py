@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
-from notata import files, layout
+from notata import files, freshness, layout
 
 _HANDLES = 64  # files open at once
 
@@ -37,7 +37,7 @@ class Handles:
         if descriptor is None:
             if len(self._open) >= _HANDLES:
                 os.close(self._open.popitem(last=False)[1])
-            descriptor = self._open[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = self._open[path] = freshness.opener(path, os.O_RDONLY)
         self._open.move_to_end(path)
         return descriptor
 
@@ -146,7 +146,7 @@ def writing(path: str) -> Iterator[int]:
 
     Ranks: independent.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    descriptor = freshness.opener(path, os.O_WRONLY)
     try:
         yield descriptor
     except BaseException:
