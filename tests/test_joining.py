@@ -417,6 +417,31 @@ def test_a_file_that_many_write_has_its_size_from_the_beginning(base: Path, tiny
     assert path.read_bytes() == expected
 
 
+def test_who_writes_for_another_node_syncs_it(
+    base: Path, tiny: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The merge's own node can't: it does not have what is still in this one's memory."""
+    run = write_as(4, base, several)
+    synced: dict[str, int] = {}
+    fsync = os.fsync
+
+    def note(descriptor: int) -> None:
+        name = os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))
+        synced[name] = synced.get(name, 0) + 1
+        fsync(descriptor)
+
+    monkeypatch.setattr(slabs, "SLAB", 1 << 21)
+    monkeypatch.setattr("notata.merging.joining._LARGE", 1_000_000)
+    monkeypatch.setattr(os, "fsync", note)
+    outputs = arrays_of(run)
+    with ThreadPoolExecutor(1) as executor:
+        joined(run, executor, outputs)
+    names = {f"made-{number}.tmp": output.file for number, output in enumerate(outputs)}
+    assert synced.keys() == names.keys()
+    parts = {name for name, count in synced.items() if count > 1}
+    assert {names[name] for name in parts} == {"data/large.npy"}
+
+
 @pytest.mark.parametrize("name", ["large", "small/7", "b"])
 def test_an_error_of_another_process_comes_back_as_it_is(
     base: Path, workers: Executor, monkeypatch: pytest.MonkeyPatch, name: str

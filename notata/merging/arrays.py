@@ -141,7 +141,7 @@ def fill_slabs(
     """
     filler = Filler(run, whole, holes, slabs, os.path.dirname(temporary))
     size = npy.dtype_from_text(whole.dtype).itemsize * math.prod(whole.shape)
-    with naming(target, size, spill_of(whole)), writing(temporary) as descriptor:
+    with naming(target, size, spill_of(whole)), writing(temporary, shared=True) as descriptor:
         for slab in filler:
             write_at(descriptor, at, slab)
             at += len(slab)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 
-from notata import freshness, layout
+from notata import files, freshness, layout
 from notata.merging import arrays, logs, slabs, unjoined
 from notata.merging.bundles import join_bundle
 from notata.merging.faults import Damaged, DamagedPiecesError
@@ -130,7 +130,13 @@ def _at_once(run: str, pairs: Pairs) -> Steps:
 
 
 def _join_elsewhere(run: str, pairs: Pairs) -> dict[str, Made]:
-    """The same as all at once, for a merge that may be at work on another node."""
+    """The same as all at once, for a merge that may be at work on another node.
+
+    That can't sync what this node still holds in memory, nor hear that it could not be written.
+    """
     for folder in {os.path.dirname(temporary) for _, temporary in pairs}:
         freshness.is_reachable(folder)  # the merge may have made it a moment ago
-    return _join_all(run, pairs)
+    made = _join_all(run, pairs)
+    for _, temporary in pairs:
+        files.sync(temporary)
+    return made

@@ -282,7 +282,7 @@ def join_range(
     """
     shifts = corrections.of_run(run)
     logs = [Log(run, span, shifts) for span in spans if span.begin < span.end]
-    with naming(target, size), writing(temporary) as descriptor:
+    with naming(target, size), writing(temporary, shared=True) as descriptor:
         for data in chain.from_iterable(in_order(logs)):
             write_at(descriptor, at, data)
             at += len(data)

@@ -139,16 +139,23 @@ def begin_shared(path: str, size: int, head: bytes = b"") -> None:
 
 
 @contextmanager
-def writing(path: str) -> Iterator[int]:
-    """A descriptor that writes to a file that is there, perhaps together with other processes.
+def writing(path: str, *, shared: bool = False) -> Iterator[int]:
+    """A descriptor that writes to a file that is there.
 
     It can't read: NFS then never takes in a page that another node writes to.
+
+    Args:
+        path: The file.
+        shared: Whether processes of other nodes write to it as well, or read it next. They can't
+            sync what this node still holds in memory, nor hear that it could not be written.
 
     Ranks: independent.
     """
     descriptor = freshness.opener(path, os.O_WRONLY)
     try:
         yield descriptor
+        if shared:
+            os.fsync(descriptor)
     except BaseException:
         with suppress(OSError):
             os.close(descriptor)
