@@ -23,12 +23,18 @@ PLAYED = {
         NFS,
         ["parallel", "ranks", "overwrite", "resumed", "full", "away", "race=20", "table=5"],
     ),
-    "nfs_besides": (NFS, ["nolock", "doctor", "doctor_nolock", "holder", "table=5"]),
+    "nfs_besides": (
+        NFS,
+        [
+            *("nolock", "doctor", "doctor_nolock", "holder"),
+            *("together=2", "disturbed=2", "table=5"),
+        ],
+    ),
     "gluster": (
         Gluster,
         [
             *("parallel", "ranks", "overwrite", "resumed", "doctor"),
-            *("holder", "race=20", "table=10"),
+            *("holder", "race=20", "together=3", "disturbed=3", "table=10"),
         ],
     ),
 }

@@ -15,13 +15,14 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from starting import LONG, Nodes, Talk, talking
+from merges import Merges
+from starting import LONG, Talk, talking
 
 MUTE_AFTER = 10  # seconds, after which a process that only logs has noticed a newer attempt
 AHEAD = 5  # seconds, by which a node's clock is ahead of that of the one before
 
 
-class Session(Nodes):
+class Session(Merges):
     """The steps."""
 
     def _rows(self, shared: str) -> list[list[str]]:
