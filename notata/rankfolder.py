@@ -255,26 +255,16 @@ class RankFolder:
         self._left = asleft.read(self.path, first)
         self.note(**fields, files=asleft.to_plain(self._left))
 
-    def note_own(self, *, at_once: bool) -> bool:
+    def note_own(self) -> None:
         """Note what rank 0 leaves in the run's own folders for a merge to read.
-
-        Args:
-            at_once: Whether to put it off if it takes long.
-
-        Returns:
-            Whether `own_files` have it now.
 
         Ranks: root only.
         """
-        sizes = asleft.of_root(self.run, mixed=self._is_merged())
-        if at_once and asleft.takes_long(sizes):
-            return False
         with held(self._lock):
             self._left = {}  # what is written from now on is noted by `changed`
-        found = asleft.read(self.run, sizes)
+        found = asleft.read(self.run, asleft.of_root(self.run, mixed=self._is_merged()))
         with held(self._lock):
             self._left = found | self._left
-        return True
 
     def _is_merged(self) -> bool:
         """Whether a merge has joined the run's log."""

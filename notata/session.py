@@ -113,6 +113,7 @@ class Session(Ending):
         """Agree with the other ranks on the outcome, and let go of all files."""
         if self._closed:  # a second verdict by hand: the last one counts
             self._apply(self._heeded(mine))
+            self._note_own()
             self._settle()
             return mine
         self._closed = True
@@ -127,7 +128,7 @@ class Session(Ending):
             try:
                 if self.topology.parallel and (late := self._heeded(mine)) is not mine:
                     self._set_outcome(late, {})
-                self._note_own(at_once=False)
+                self._note_own()
                 self._settle()
             except OSError as error:  # raised once all else is done: the run has ended as it says
                 trouble.append(error)
@@ -164,7 +165,6 @@ class Session(Ending):
             untold = mine["status"] == lifecycle.FAILED and not self._agreement.talks
             if self.topology.parallel and (self.folder.claimed or mine.get("raised") or untold):
                 mine = self._note_end(mine, trouble)
-            self._note_own(at_once=True)
             return self._heeded(mine)
         except BaseException as error:  # of a signal: the others must not wait for this rank
             trouble.append(error)
@@ -246,15 +246,16 @@ class Session(Ending):
         seen = (rank for name in names if (rank := layout.rank_of(name)) is not None)
         return {"folders_seen": compact(sorted(rank for rank in seen if rank < self.topology.size))}
 
-    def _note_own(self, *, at_once: bool) -> None:
-        """Note what rank 0 leaves for a merge to read; much only once nobody waits for it."""
-        if self.topology.parallel and self.topology.is_root and not self.metadata.noted():
+    def _note_own(self) -> None:
+        """Note what rank 0 leaves for a merge to read: when the outcome is there, log line and all.
+
+        No other rank waits any more, however much is to be read.
+        """
+        if self.topology.parallel and self.topology.is_root and not self.attempt.outdated:
             self.folder.tell = lambda: self.note_facts({})
             self.metadata.noted = self.folder.own_files
-            with suppress(OSError, ValueError):  # a run that goes well doesn't fail of this
-                if not self.folder.note_own(at_once=at_once):
-                    return
-            if not at_once:
+            with suppress(OSError, ValueError):  # a run that ended as it says doesn't fail of this
+                self.folder.note_own()
                 self.note_facts({})
 
     def _note_end(

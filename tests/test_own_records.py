@@ -60,7 +60,8 @@ def test_the_metadata_say_what_rank_0_leaves_for_a_merge(base: Path) -> None:
     run = written(base)
     assert sorted(noted(run)) == ["artifacts/load.json", "artifacts/own.json", "log.txt"]
     for name, told in noted(run).items():
-        data = (run / name).read_bytes()[: told["size"]]  # the outcome is logged after that
+        data = (run / name).read_bytes()
+        assert told["size"] == len(data)
         assert told["checksum"] == f"xxh128:{xxhash.xxh3_128_hexdigest(data)}"
     with Logbook("alone", base) as log:
         work(log)
@@ -92,6 +93,19 @@ def test_a_byte_of_them_that_flips_is_told(base: Path, name: str, jobs: int) -> 
     again = notata.merge(run, allow_missing=True)
     assert (again.nothing_to_do, len(again.holes)) == (True, 1)
     flip(run / name, b"iello" if name == "log.txt" else b"1.5")  # mended
+    assert notata.merge(run).holes == ()
+
+
+def test_no_byte_of_the_log_flips_in_silence(base: Path) -> None:
+    run = written(base)
+    log = run / "log.txt"
+    sound = log.read_bytes()
+    assert sound.endswith(b"Marked complete\n")
+    for at in range(0, len(sound), 3):
+        log.write_bytes(sound[:at] + bytes([sound[at] ^ (1 << at % 7)]) + sound[at + 1 :])
+        with pytest.raises(MergeError, match=r"rank 0's log\.txt"):
+            notata.merge(run)
+    log.write_bytes(sound)
     assert notata.merge(run).holes == ()
 
 
@@ -198,9 +212,8 @@ def test_a_name_that_is_no_text_keeps_no_run_from_closing(base: Path) -> None:
     assert notata.merge(run).holes == ()
 
 
-@pytest.mark.parametrize("slow", [False, True])
 def test_what_is_written_while_a_rank_reads_is_no_damage(
-    base: Path, monkeypatch: pytest.MonkeyPatch, slow: bool
+    base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of_all = asleft.read
 
@@ -213,8 +226,6 @@ def test_what_is_written_while_a_rank_reads_is_no_damage(
         return found
 
     monkeypatch.setattr(asleft, "read", read)
-    if slow:
-        monkeypatch.setattr(asleft, "_SLOW", 0)
     for rank in (1, 0):
         with open_as(rank, 2, base) as log:
             work(log)
@@ -224,9 +235,7 @@ def test_what_is_written_while_a_rank_reads_is_no_damage(
     assert (run / "artifacts/load.ranks.csv").read_text().splitlines()[1] == "0,9.0"
 
 
-def test_much_is_read_once_the_outcome_is_there(
-    base: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_read_once_the_outcome_is_there(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     statuses = []
     of_all = asleft.read
 
@@ -236,11 +245,17 @@ def test_much_is_read_once_the_outcome_is_there(
         return of_all(folder, sizes)
 
     monkeypatch.setattr(asleft, "read", read)
-    write_as(1 + 1, base, work, "little", order=(0,))
-    monkeypatch.setattr(asleft, "_SLOW", 0)
-    run = write_as(1 + 1, base, work, "much", order=(0,))
-    assert statuses == ["initialized", "complete"]
-    assert noted(run)["log.txt"]["size"] == (run / "log.txt").stat().st_size
+    write_as(2, base, work, order=(0,))
+    assert statuses == ["complete"]
+
+
+def test_a_second_outcome_is_noted_as_well(base: Path) -> None:
+    late: list[Logbook] = []
+    run = write_as(2, base, lambda log: (work(log), late.append(log)), order=(1, 0))
+    late[1].mark_failed("seen later")
+    flip(run / "log.txt", b"seen later")
+    with pytest.raises(MergeError, match=r"rank 0's log\.txt is not as that rank left it"):
+        notata.merge(run)
 
 
 def test_a_file_of_many_others_costs_no_look(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
