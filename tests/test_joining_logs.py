@@ -303,6 +303,37 @@ def test_a_log_that_is_far_longer_than_the_others_is_read_in_large_parts(
     assert all(reads.count(rank) == 1 for rank in range(1, 41))
 
 
+def test_logs_of_different_times_are_not_all_looked_at_for_each_part_of_one(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where ranks write by turns, what a part costs must not grow with the number of ranks."""
+    count, steps = 120, 600
+    stamp = "[2026-11-23T03:{:02d}:{:02d}.{:06d}] INFO [rank {}] step {}\n"
+    texts = [
+        "".join(stamp.format(*divmod(20 * r, 60), n, r, n) for n in range(steps))
+        for r in range(count)
+    ]
+    run = a_run(base, [text.encode() for text in texts])
+    monkeypatch.setattr(windows, "WINDOW", count * windows._LEAST // 2)  # no more than is held
+    calls = {"read": 0, "until": 0}
+
+    def counted(kind: type, name: str) -> None:
+        call = getattr(kind, name)
+
+        def counting(self: object, *args: object) -> object:
+            calls[name] += 1
+            return call(self, *args)
+
+        monkeypatch.setattr(kind, name, counting)
+
+    counted(logparts.Log, "read")
+    counted(windows._Held, "until")
+    assert joined(run)[1].decode() == "".join(texts)
+    assert len(texts[1]) > 7 * windows._LEAST  # so many parts, unless they grow
+    assert calls["read"] <= 5 * count
+    assert calls["until"] <= 2 * calls["read"]
+
+
 @pytest.mark.parametrize("torn", [False, True])
 def test_a_line_that_is_longer_than_a_window_is_not_held_whole(
     base: Path, monkeypatch: pytest.MonkeyPatch, torn: bool

@@ -7,6 +7,7 @@ at by itself; here all records of a window are found and sorted at once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
 
 from notata.merging.ahead import ahead
 from notata.merging.heads import BEFORE
@@ -14,7 +15,7 @@ from notata.merging.interleaving import BEHIND, Batch, Interleaver
 from notata.merging.logparts import LEAST, Items, Log, break_before, items_of
 
 WINDOW = 3 << 23  # bytes of all logs that are looked at together
-_LEAST = 1 << 13  # bytes of one log
+_LEAST = 1 << 12  # bytes of one log
 _MOST = 1 << 19  # bytes of one log, unless the others wait for it or logs are few
 _FEW = 1 << 22  # bytes of all logs, if these are few
 _FAR = 1 << 62  # ticks behind all others
@@ -95,24 +96,90 @@ class _Held:
             self.items = Items(starts, ends, ticks, {})
 
 
+class _Pool:
+    """The logs by what each needs next, so that a batch costs as much as the logs that it touches.
+
+    Attributes:
+        share: Bytes to hold of each log.
+        needy: Those of which more is to be read, by number.
+    """
+
+    def __init__(self, held: Sequence[_Held], share: int) -> None:
+        self.share = share
+        self.needy = [h for h in held if not h.log.at_end]
+        self._reading = {h.number for h in self.needy}
+        self._held = held
+        self._size = 0  # of all that is held
+        self._most = max(WINDOW, share * len(held) + WINDOW // 8)
+        self._first: list[tuple[int, int]] = []  # heap: ticks of the first record held, and number
+        self._latest: list[tuple[int, int]] = []  # heap: what is read later comes at these ticks
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.needy or self._first)
+
+    def rooms(self) -> list[int]:
+        """How many bytes to read of each that is needy.
+
+        What is left of the window goes to those that all others wait for.
+        """
+        waited_for = sum(h.quota > self.share for h in self.needy)
+        spare = self._most - self._size - self.share * len(self.needy)
+        most = self.share + max(0, spare) // max(1, waited_for)
+        return [max(LEAST, min(h.quota, most) - h.size) + 1 for h in self.needy]
+
+    def bound(self) -> tuple[int, int]:
+        """The ticks that no record of those comes before that are not needy, and whose they are."""
+        while self._latest:
+            ticks, number = self._latest[0]
+            log = self._held[number].log
+            if not log.at_end and log.latest == ticks and number not in self._reading:
+                return ticks, number
+            heappop(self._latest)
+        return _FAR, len(self._held)
+
+    def lenders(self) -> list[tuple[_Held, int, int]]:
+        """Those that are needy, and those held of which records may be given: how many, and bytes.
+
+        What is still to be read of a log does not come before the last record read of it.
+        """
+        found = [(h, len(h.items.ticks), h.size) for h in self.needy]
+        until = self.bound()[0]
+        while self._first and self._first[0][0] <= until:
+            h = self._held[heappop(self._first)[1]]
+            found.append((h, *h.until(until)))
+        self._size -= sum(h.size for h, _, _ in found)
+        return sorted(found, key=lambda one: one[0].number)
+
+    def put_back(self, lenders: Sequence[tuple[_Held, int, int]]) -> None:
+        """Take those back that were lent, of which less or more is held now."""
+        read, self.needy = self._reading, []
+        for h, _, _ in lenders:
+            self._size += h.size
+            if not h.log.at_end and h.size <= self.share // 2:
+                self.needy.append(h)
+                continue
+            if h.size:
+                heappush(self._first, (int(h.items.ticks[0]), h.number))
+            if not h.log.at_end and h.number in read:
+                heappush(self._latest, (h.log.latest, h.number))
+        self._reading = {h.number for h in self.needy}
+
+
 def _batches(logs: Sequence[Log]) -> Iterator[Batch]:
     count = max(1, len(logs))
     share = max(_LEAST, min(WINDOW // count, max(_MOST, _FEW // count)))
-    held = [_Held(number, log, share) for number, log in enumerate(logs)]
+    pool = _Pool([_Held(number, log, share) for number, log in enumerate(logs)], share)
     buffers = [bytearray(), bytearray()]  # one is filled while the other is used
-    while not all(h.log.at_end and not h.size for h in held):
-        needy = [h for h in held if not h.log.at_end and h.size <= share // 2]
-        lenders = _lenders(held, needy, share)
-        free = max(share, WINDOW - sum(h.size for h in held))
-        rooms = [max(LEAST, min(h.quota, free) - h.size) + 1 for h in needy]
+    while not pool.is_empty:
+        rooms, lenders = pool.rooms(), pool.lenders()
         size = BEFORE + sum(rooms) + len(rooms) + sum(size for _, _, size in lenders) + 2 * BEHIND
         if len(buffers[0]) < size:
             buffers[0] = bytearray(size + size // 4)
-        buffer, lent, read = _filled(buffers[0], needy, rooms, lenders)
+        buffer, lent, read = _filled(buffers[0], pool.needy, rooms, lenders)
         batch = Batch(buffer, [], [], [])
         until, last = min(
-            ((h.log.latest, h.number) for h in held if not h.log.at_end),
-            default=(_FAR, len(held)),
+            (pool.bound(), *((h.log.latest, h.number) for h in pool.needy if not h.log.at_end))
         )
         for h, _, _ in lenders:
             old, new = lent[h.number], read.get(h.number)
@@ -126,27 +193,10 @@ def _batches(logs: Sequence[Log]) -> Iterator[Batch]:
             h.keep(buffer, _from(old, count), _from(new, more))
             # Where all others wait for one log, more of it is read at once.
             h.quota = share if h.size else min(2 * h.quota, WINDOW // 2)
+        pool.put_back(lenders)
         if batch.ticks:
             yield batch
             buffers.reverse()  # whoever took the batch may still be at work on it
-
-
-def _lenders(
-    held: Sequence[_Held], needy: Sequence[_Held], share: int
-) -> list[tuple[_Held, int, int]]:
-    """Logs that are read on in, and those held of which records may be given: how many, and bytes.
-
-    What is still to be read of a log does not come before the last record read of it.
-    """
-    reading = {h.number for h in needy}
-    others = (h.log.latest for h in held if not h.log.at_end and h.number not in reading)
-    bound = min(others, default=_FAR)
-    found = (
-        (h, len(h.items.ticks), h.size) if h.number in reading else (h, *h.until(bound))
-        for h in held
-        if h.size or h.number in reading
-    )
-    return [one for one in found if one[1] or one[0].number in reading]
 
 
 def _filled(
