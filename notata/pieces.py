@@ -9,6 +9,7 @@ import json
 import operator
 from binascii import crc32
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
 from notata import checksums
@@ -97,9 +98,10 @@ class Piece(NamedTuple):
             piece = cls(
                 **{
                     **{name: told[name] for name in cls._fields},
-                    "shape": tuple(fields["shape"]),
+                    **{name: _shared(told[name]) for name in _MOSTLY_THE_SAME},
+                    "shape": _shared(tuple(fields["shape"])),
                     "start": _tuple(fields["start"]),
-                    "whole": _tuple(fields["whole"]),
+                    "whole": _shared(_tuple(fields["whole"])),
                 }
             )
         except (KeyError, TypeError) as error:
@@ -166,6 +168,20 @@ def by_ways(identity: Identity) -> tuple[bool, int]:
 
 def _tuple(value: Sequence[int] | None) -> Shape | None:
     return None if value is None else tuple(value)
+
+
+_MOSTLY_THE_SAME = ("name", "key", "file", "join", "dtype")
+
+
+def _shared(value: Any) -> Any:
+    """The same value, held once: 4,096 ranks spell each name and shape of theirs 4,096 times."""
+    plain = type(value) is tuple and all(type(item) is int for item in value)
+    return _held_once(value) if plain or type(value) is str else value
+
+
+@lru_cache(maxsize=1 << 12)
+def _held_once(value: Any) -> Any:
+    return value
 
 
 def halo_slices(shape: Shape, halo: Halo) -> tuple[slice, ...]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulated import put_record, write_as
 
+import notata
 from notata import Logbook, manifests
 from notata.assembly import Part, assemble
 from notata.mergerecord import MergeRecord
-from notata.merging import losses, plan, survey
+from notata.merging import commit, faults, losses, plan, survey
 from notata.pieces import Identity, Piece
 
 
@@ -119,3 +122,44 @@ def test_each_line_of_a_bundle_is_compared_with_one_other(
     pieces = manifests.read(str(run / "ranks/rank_00001"))
     assert [piece.key for piece in pieces] == [f"k{number:02}" for number in range(count)]
     assert _Number.compared <= 3 * (3 + count)  # as what is to come, and twice as what is there
+
+
+def test_ranks_hold_what_they_all_spell_alike_once(base: Path) -> None:
+    """4,096 ranks have as many pieces of each array, which need no name of their own."""
+
+    def work(log: Logbook) -> None:
+        log.array("a/x", [[log.rank]], start=(log.rank, 0), shape=(3, 1))
+        log.arrays("b", u=[1.0, 2.0])
+
+    run = write_as(3, base, work)
+    pieces = manifests.read_all(str(run))
+    for one, other in zip(pieces[1], pieces[2], strict=True):
+        for field in ("name", "key", "file", "join", "dtype", "shape", "whole"):
+            assert getattr(one, field) is getattr(other, field), field
+    first = run / "ranks/rank_00001/manifest.jsonl"
+    damaged = first.read_text().replace('"shape":[2]', '"shape":[2.0]')
+    first.write_text(damaged)  # equal to the other ranks' shape, and no shape
+    (found,) = [piece for piece in manifests.read_all(str(run))[1] if piece.key == "u"]
+    assert repr(found.shape) == "(2.0,)"
+
+
+def test_the_first_plan_is_gone_when_the_second_is_made(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is as long as there are pieces. The second one opens none of them again."""
+    run = write_as(3, base, lambda log: log.array("x", [log.rank], start=log.rank, shape=3))
+    alive: list[int] = []
+    opened: list[str] = []
+
+    def made(*args: Any, **options: Any) -> plan.Plan:
+        gc.collect()
+        alive.append(sum(isinstance(one, Part) for one in gc.get_objects()))
+        return plan.make_plan(*args, **options)
+
+    head = faults._head
+    monkeypatch.setattr(commit, "make_plan", made)
+    monkeypatch.setattr(faults, "_head", lambda *args: opened.append(args[0]) or head(*args))
+    before = sum(isinstance(one, Part) for one in gc.get_objects())
+    assert notata.merge(run).note == "joined 2 of 2"
+    assert alive == [before, before]
+    assert len(opened) == 3

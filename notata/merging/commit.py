@@ -18,7 +18,7 @@ from notata.merging.artifacts import Metric
 from notata.merging.faults import Damage, Damaged, DamagedPiecesError
 from notata.merging.joining import Made, beside_of, join
 from notata.merging.output import Output, Problem
-from notata.merging.plan import Plan, make_plan, ways_out
+from notata.merging.plan import Looked, Plan, make_plan, ways_out
 from notata.runreader import LogReader
 
 Progress = Callable[[int, int], None]  # bytes that are done, of how many
@@ -74,7 +74,7 @@ def carry_out(run: str, way: Way, after: Callable[[Done], None] | None = None) -
 
     Ranks: root only.
     """
-    plan = _looked_at(run, way, None)
+    plan = _looked_at(run, way, {})
     if plan.size == 1 or not (after or plan.problems or _has_work(plan)):
         return Done(plan)
     lock = os.path.join(run, layout.MERGE_LOCK)
@@ -82,7 +82,9 @@ def carry_out(run: str, way: Way, after: Callable[[Done], None] | None = None) -
         refuse(run, plan.problems)
     with locked(lock, way.timeout):
         _sweep(run, plan.outputs)
-        plan = _planned(run, way, plan)  # another merge may have been at work
+        looked = plan.looked
+        del plan  # of thousands of ranks it is long, and so is the next
+        plan = _planned(run, way, looked)  # another merge may have been at work
         done = _past_damage(plan, way)
         if after is not None:
             after(done)
@@ -99,17 +101,17 @@ def _past_damage(plan: Plan, way: Way) -> Done:
             found = error.damage
         assert not found.keys() <= damage.keys(), "what is known to be damaged is not joined"
         damage |= found
-        plan = _planned(plan.run, way, plan, damage)
+        plan = _planned(plan.run, way, plan.looked, damage)
 
 
-def _planned(run: str, way: Way, before: Plan, damage: Damage | None = None) -> Plan:
+def _planned(run: str, way: Way, before: Looked, damage: Damage | None = None) -> Plan:
     """A plan that nothing speaks against; while another merge is at work, something might."""
     plan = _looked_at(run, way, before, damage)
     refuse(run, plan.problems)
     return plan
 
 
-def _looked_at(run: str, way: Way, before: Plan | None, damage: Damage | None = None) -> Plan:
+def _looked_at(run: str, way: Way, before: Looked, damage: Damage | None = None) -> Plan:
     return make_plan(
         run,
         unfinished=way.unfinished,

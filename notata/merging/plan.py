@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from notata import clocks, corrections, freshness, gather, layout, mergerecord, npy
@@ -16,6 +17,10 @@ from notata.merging.output import Output as Output
 from notata.merging.survey import ENDED, Survey
 from notata.pieces import Identity, Piece
 from notata.runreader import LogReader
+
+# What was found in the pieces of each output, if anything was wrong, and a hash of what was looked
+# into: a second plan needs no more of the first one, which is as long as there are pieces.
+Looked = Mapping[str, tuple[int, faults.Found | None]]
 
 
 class Plan(NamedTuple):
@@ -32,7 +37,7 @@ class Plan(NamedTuple):
         unchanged: Whether nothing has changed since, so that `outputs` were not looked for.
         clocks: How clocks are corrected to order messages, for `merge.json`; None if they aren't.
         listing: Digest of all that the ranks left.
-        looked: What was found in the pieces of outputs that are not up to date.
+        looked: What was found in the pieces of outputs, for a second look.
         notes: What is odd, and does no harm.
         seen: What is another one by now if the run goes on.
         unread: What ranks noted of files that nothing joins, and that are read to compare them.
@@ -48,7 +53,7 @@ class Plan(NamedTuple):
     unchanged: bool = False
     clocks: Mapping[str, Any] | None = None
     listing: str = ""
-    looked: Mapping[str, tuple[Output, faults.Found]] = {}
+    looked: Looked = MappingProxyType({})
     notes: tuple[str, ...] = ()
     seen: survey.Seen | None = None
     unread: Mapping[str, Left] = {}
@@ -64,7 +69,7 @@ def make_plan(
     *,
     unfinished: bool = False,
     allow_missing: bool = False,
-    before: Plan | None = None,
+    before: Looked | None = None,
     quick: bool = False,
     damage: faults.Damage | None = None,
 ) -> Plan:
@@ -74,8 +79,8 @@ def make_plan(
         run: Folder of the run.
         unfinished: Whether the run is to be merged as far as it got.
         allow_missing: Whether holes are to be left where something is missing.
-        before: A plan made a moment ago: pieces that are as they were then are not looked into
-            again.
+        before: What a plan made a moment ago has `looked` into: pieces that are as they were then
+            are not looked into again.
         quick: Whether to look no further where no file has changed since the last merge.
         damage: What is known of pieces that have been read.
 
@@ -109,12 +114,12 @@ def make_plan(
     wholes = assemble(found.pieces, size)
     wrong = [*found.problems, *losses.doubts(found, wholes, merged)]
     wrong += apart.problems(run, apart.listed(found.pieces), files)
-    looked: dict[str, tuple[Output, faults.Found]] = {}
+    looked: dict[str, tuple[int, faults.Found | None]] = {}
     made: list[Output] = []
     pieces = by_array(found.pieces)  # once: each array asks for its own
     for output in _arrays(found, wholes):
-        examined = _examined(found, output, pieces, merged, before, damage or {})
-        looked[output.file] = output, examined
+        examined = _examined(found, output, pieces, merged, before or {}, damage or {})
+        looked[output.file] = _hash_of(output), examined if examined.problems else None
         wrong += examined.problems
         if any(problem.excuses == NEVER for problem in examined.problems):
             continue  # nothing lets it be made
@@ -172,7 +177,7 @@ def _examined(
     output: Output,
     pieces: Mapping[Identity, Mapping[int, Piece]],
     merged: MergeRecord,
-    before: Plan | None,
+    before: Looked,
     damage: faults.Damage,
 ) -> faults.Found:
     """Look into the pieces of an output, unless an earlier merge or plan has done so."""
@@ -182,13 +187,17 @@ def _examined(
         return faults.Found(output._replace(fresh=True), ())
     held = output.identities
     known = {which: text for which, text in damage.items() if which[1] in held}
-    seen = before.looked.get(file) if before is not None and not known else None
-    if seen is not None and (seen[0].wholes, seen[0].inputs) == (output.wholes, output.inputs):
-        examined = seen[1]
+    seen = None if known else before.get(file)
+    if seen is not None and seen[0] == _hash_of(output):
+        examined = seen[1] or faults.Found(output, ())
     else:
         examined = faults.examine(run, output, pieces, found.size, known)
     same = fresh and merged.outputs[file].left == examined.output.left
     return examined._replace(output=examined.output._replace(fresh=same))
+
+
+def _hash_of(output: Output) -> int:
+    return hash((output.wholes, tuple(output.inputs.items())))
 
 
 def _mask(run: str, output: Output, merged: MergeRecord) -> Iterator[Output]:

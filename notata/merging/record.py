@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from notata import checksums, files, layout, mergerecord, messages
@@ -19,52 +19,60 @@ def save(run: str, record: MergeRecord) -> None:
     """
     path = os.path.join(run, layout.MERGE_RECORD)
     temporary = layout.merge_temporary()
-    files.replace_bytes(path, to_bytes(record), durable=True, temporary=temporary)
+    with files.replacing(path, durable=True, temporary=temporary) as file:
+        file.writelines(lines_of(record))
 
 
-def to_bytes(record: MergeRecord) -> bytes:
+def lines_of(record: MergeRecord) -> Iterator[bytes]:
     """A record as `merge.json` holds it: a line a file, so that `grep` finds one.
+
+    Thousands of ranks make it long: it is never held as a whole.
 
     Ranks: independent.
     """
-    made_of = (made.inputs.items() for made in record.outputs.values())
-    inputs = {name: _plain(stamp) for items in made_of for name, stamp in items}
-    outputs = {
-        file: {
-            **_plain(made.itself),
-            "kind": made.kind,
-            "inputs": sorted(made.inputs),
-            **({"left": sorted(made.left)} if made.left else {}),
-        }
-        for file, made in record.outputs.items()
-    }
+    inputs: dict[str, Stamp] = {}
+    for made in record.outputs.values():
+        inputs.update(made.inputs)
     told: dict[str, Any] = {
         "format": layout.FORMAT_VERSION,
         "notata": __version__,
         "inputs": inputs,
-        "outputs": outputs,
+        "outputs": record.outputs,
         "holes": list(record.holes),
         "clocks": record.clocks,
         "listing": record.listing,
         "pending": sorted(record.pending),
     }
     if record.archive is not None:
-        told["archive"] = _plain(record.archive)
-    body = ",\n".join(f"{json.dumps(key)}: {_lines(value)}" for key, value in told.items())
-    return f"{{\n{body}\n}}\n".encode()
+        told["archive"] = record.archive._asdict()
+    between = "{\n"
+    for key, value in told.items():
+        yield f"{between}{json.dumps(key)}: ".encode()
+        between = ",\n"
+        if value and key in ("inputs", "outputs", "holes"):
+            yield from _a_line_each(value)
+        else:
+            yield json.dumps(value).encode()
+    yield b"\n}\n"
 
 
-def _lines(value: Any) -> str:
-    if isinstance(value, dict) and value and all(isinstance(v, dict) for v in value.values()):
-        items = (f"  {json.dumps(k)}: {json.dumps(value[k])}" for k in sorted(value))
-        return "{\n" + ",\n".join(items) + "\n}"
-    if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
-        return "[\n" + ",\n".join(f"  {json.dumps(v)}" for v in value) + "\n]"
-    return json.dumps(value)
+def _a_line_each(value: Mapping[str, Any] | Sequence[Any]) -> Iterator[bytes]:
+    """What `json.dumps` says of a value, with a line for each file or hole in it."""
+    between, last = "{}" if isinstance(value, Mapping) else "[]"
+    items: Iterable[str] = map(_plain, value)
+    if isinstance(value, Mapping):
+        items = (f"{json.dumps(name)}: {_plain(value[name])}" for name in sorted(value))
+    for item in items:
+        yield f"{between}\n  {item}".encode()
+        between = ","
+    yield f"\n{last}".encode()
 
 
-def _plain(stamp: Stamp) -> dict[str, object]:
-    return stamp._asdict()
+def _plain(one: Any) -> str:
+    if isinstance(one, Made):
+        more = {"left": sorted(one.left)} if one.left else {}
+        one = {**one.itself._asdict(), "kind": one.kind, "inputs": sorted(one.inputs), **more}
+    return json.dumps(one._asdict() if isinstance(one, Stamp) else one)
 
 
 def stamp_of(run: str, name: str, checksum: str | None = None) -> Stamp:
