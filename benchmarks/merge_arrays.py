@@ -1,4 +1,4 @@
-"""Joining an array, beside `cp` of the same bytes on the same disk.
+"""Joining an array or a bundle, beside `cp` of the same bytes on the same disk.
 
 Bounds: at least 0.8 of the speed of `cp` for blocks of rows, 0.5 for blocks of rows and columns,
 and less than 300 MB of memory whatever the size. Beside it, both until their file is on disk
@@ -27,7 +27,10 @@ def write(base: Path, name: str, side: int, blocks: tuple[int, int], order: str)
             block = (
                 np.asfortranarray(values) if order == "F" or rank % 2 * (order == "CF") else values
             )
-            log.array("T", block, start=(r[0], c[0]), shape=(side, side))
+            if order == "npz":  # one behind another
+                log.arrays("T", u=values, step=rank)
+            else:
+                log.array("T", block, start=(r[0], c[0]), shape=(side, side))
     return base / f"log_{name}"
 
 
@@ -41,11 +44,14 @@ def main() -> None:
         ("blocks", (8, 8), "C"),
         ("columns", (1, 64), "C"),
         ("blocks, mixed orders", (8, 8), "CF"),
+        ("bundle of rows", (16, 1), "npz"),
+        ("bundle of rows of many ranks", (512, 1), "npz"),
     ):
         with folder(args.folder) as base:
             run = write(base, "bench", side, blocks, order)
             made, copy = run / "joined.tmp", run / "copy.tmp"
-            joined(run, "data/T.npy")  # so that the copy has something to copy
+            target = "data/T.npz" if order == "npz" else "data/T.npy"
+            joined(run, target)  # so that the copy has something to copy
 
             def copied(
                 made: Path = made, copy: Path = copy, run: Path = run
@@ -55,7 +61,7 @@ def main() -> None:
                 return seconds, seconds + timed(["sync", str(copy)], run)
 
             ((cp, cp_synced), (seconds, synced, memory)) = best(
-                args.repeat, copied, lambda run=run: joined(run, "data/T.npy")
+                args.repeat, copied, lambda run=run, target=target: joined(run, target)
             )
             size = side * side * 8 / 1e6
             told = [f"{size / seconds:.0f}", f"{size / cp:.0f}", f"{cp / seconds:.2f}"]

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import resource
 import tempfile
+import tracemalloc
 import warnings
 import zipfile
 from collections.abc import Iterator
@@ -516,3 +517,33 @@ def test_many_pieces_need_few_open_files(base: Path) -> None:
         joined(run)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("ranks", [2, 80])
+def test_the_memory_of_a_bundle_does_not_grow_with_it(
+    base: Path, monkeypatch: pytest.MonkeyPatch, compressed: bool, ranks: int
+) -> None:
+    """Also of more ranks than are read at once, whose pieces are laid aside."""
+    monkeypatch.setattr(slabs, "SLAB", 1 << 18)
+    monkeypatch.setattr(sources, "_TILE", 1 << 18)
+    most = []
+    for size in (1 << 20, 1 << 24):
+        block = np.arange(size // ranks // 64 * 8).reshape(-1, 8)
+
+        def work(log: Logbook, block: Any = block) -> None:
+            log.arrays("b", compressed, u=block + log.rank, v=[log.rank])
+
+        run = os.fspath(write_as(ranks, base, work, f"run_{size}"))
+        (output,) = [one for one in make_plan(run).outputs if one.kind == "bundle"]
+        tracemalloc.start()
+        try:
+            join(run, [(output, os.path.join(run, "joined.tmp"))], None, lambda count: None)
+            most.append(tracemalloc.get_traced_memory()[1])
+        finally:
+            tracemalloc.stop()
+        with np.load(os.path.join(run, "joined.tmp")) as made:
+            assert made["u"].nbytes == len(block) * ranks * 64
+            assert np.array_equal(made["u"][-len(block) :], block + ranks - 1)
+    assert most[1] < 1.5 * most[0] + (1 << 20), most
+    assert most[1] < 1 << 23

@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from calls import CHANGES, STRIDE, each, environment, need_strace, points_in, strace
+from calls import Point as Call
+from richrun import answers, rich, tree_of
 from simulated import ROOT, write_as
 
 import notata
@@ -127,3 +130,113 @@ def assert_merges_as_ever(run: Path) -> None:
     assert made(run) == made(alone)
     assert files_of(run) == files_of(alone)
     assert not [name for name in files_of(run) if layout.MERGE_PREFIX in name]
+
+
+# ----- at each of the calls by which one of them changes the disk -----
+
+# Small outputs, divided as large ones are; and a worker is started as the one that may be killed.
+DIVIDED = """
+import multiprocessing, sys
+from notata.merging import arrays, joining, logs, slabs
+joining._LARGE = joining._BATCH = joining._MANY = 1
+arrays._TASK, slabs.SLAB, logs.RANGE, logs._OF_EACH = 1, 40, 200, 10
+if __name__ == "__main__":
+    run, worker = sys.argv[1:]
+    if worker:
+        multiprocessing.set_executable(worker)
+    sys.argv[1:] = ["merge", *(["--jobs", "2"] if worker else []), run]
+    from notata.cli import main
+    main()
+"""
+MPIEXEC = Path(sys.executable).with_name("mpiexec")
+
+
+class Crews:
+    """Merges of one run by two processes: workers under strace, or rank 1."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.folder, self.kind = folder, kind
+        self.program = folder / "divided.py"
+        self.program.write_text(DIVIDED)
+
+    def merge(self, run: Path, options: list[str]) -> subprocess.CompletedProcess[str]:
+        """Merge, and see that it ends."""
+        python, program = sys.executable, os.fspath(self.program)
+        if self.kind == "ranks":
+            first = [python, program, os.fspath(run), ""]
+            command = [os.fspath(MPIEXEC), "-n", "1", *first, ":", "-n", "1", *options, *first]
+        else:  # which of them gets which task is not known: one is killed that comes so far
+            worker = run.parent / "worker"
+            started = [*options, "-I", "2", python]  # it heeds SIGTERM, as Python does
+            mine = f'*spawn_main*) exec {" ".join(started)} "$@";;'
+            worker.write_text(f'#!/bin/sh\ncase "$*" in {mine} esac\nexec {python} "$@"\n')
+            worker.chmod(0o755)
+            command = [python, program, os.fspath(run), os.fspath(worker)]
+        return subprocess.run(
+            command, capture_output=True, text=True, env=environment(), timeout=100
+        )
+
+    def points(self, run: Path) -> list[Call]:
+        """The calls by which those under strace change something of the run."""
+        done = self.merge(run, strace(CHANGES, to=self.folder / "calls.$$"))  # of each worker
+        assert done.returncode == 0, done.stderr
+        found = [points_in(log, run) for log in self.folder.glob("calls.*")]
+        return list(
+            {(point.call, point.number): point for some in found for point in some}.values()
+        )
+
+    def kill(self, run: Path, point: Call) -> subprocess.CompletedProcess[str]:
+        kill = f"inject={point.call}:signal=SIGKILL:when={point.number}"
+        return self.merge(run, strace([point.call], "-e", kill))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("kind", ["jobs", pytest.param("ranks", marks=pytest.mark.mpi)])
+def test_one_of_two_that_is_killed_anywhere_loses_nothing(tmp_path: Path, kind: str) -> None:
+    need_strace()
+    if kind == "ranks" and not MPIEXEC.exists():
+        pytest.skip("no mpiexec here")
+    original = rich(tmp_path / "original")
+    before = answers(original)
+    crews = Crews(tmp_path, kind)
+    undisturbed = tmp_path / "undisturbed" / original.name
+    shutil.copytree(original, undisturbed)
+    points = crews.points(undisturbed)
+    assert len(points) > 10
+    whole = contents(undisturbed)
+    ends: list[int] = []
+
+    def kill(point: Call) -> tuple[Path, subprocess.CompletedProcess[str]]:
+        run = tmp_path / f"{point.call}-{point.number}" / original.name
+        shutil.copytree(original, run)
+        return run, crews.kill(run, point)
+
+    def look(point: Call, ended: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+        run, done = ended
+        ends.append(done.returncode)
+        assert "Traceback" not in done.stderr, done.stderr
+        if done.returncode == 0:  # this time others did what it would have done
+            assert contents(run) == whole
+            return
+        if kind == "jobs":
+            assert done.returncode == 2
+            assert "a process that shared the work was killed" in done.stderr, done.stderr
+            assert tree_of(run) == tree_of(original)
+        else:
+            assert "Killed (signal 9)" in done.stdout  # by mpiexec, which ends the others
+        assert answers(run) == before
+        notata.merge(run)
+        assert contents(run) == whole
+        assert answers(run) == before
+        shutil.rmtree(run.parent)
+
+    each(points, 0, kill, look, stride=max(1, STRIDE // 4))
+    assert any(ends)
+
+
+def contents(run: Path) -> dict[str, Any]:
+    """What each file holds, and of `merge.json` what says so."""
+    found: dict[str, Any] = dict(tree_of(run))
+    del found["merge.json"]
+    return found | {"merge.json": made(run)}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from errno import ENOSPC
 from typing import Any, NamedTuple
 
 from notata.errors import NO_ROOM
@@ -145,4 +147,13 @@ def naming(target: str, size: int, beside: int = 0) -> Iterator[None]:
             raise
         told = f"{error.strerror} for {size} bytes"
         told += f", and {beside} more until its pieces are joined" if beside else ""
+        if error.errno == ENOSPC:  # a quota, or a limit, may be what is free to others
+            told += _free(target)
         raise OSError(error.errno, told, target) from error
+
+
+def _free(target: str) -> str:
+    with suppress(OSError):
+        status = os.statvfs(os.path.dirname(target))
+        return f", {status.f_bavail * status.f_frsize} are free"
+    return ""
