@@ -462,6 +462,7 @@ def test_a_bar_on_a_terminal(option: str) -> None:
     os.close(ours)
     assert done.returncode == 0
     assert re.search(rb"([\d.]+)/\1 (bytes|kB)", printed)
+    assert re.search(rb"\d:\d\d:\d\d", printed)  # to go
     assert b"outputs/log_a" in printed
     assert (b"verifying outputs/log_a" in printed) == (option != "--allow-missing")
 

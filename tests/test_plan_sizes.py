@@ -12,7 +12,9 @@ from calling import notata as command
 from richrun import counted, rich
 from simulated import write_as
 
+import notata
 from notata import Logbook
+from notata.errors import MergeError
 
 ROWS = ("name", "kind", "pieces", "shape", "bytes", "ranks")
 
@@ -126,3 +128,15 @@ def test_json_that_is_none_on_any_rank_is_named(base: Path) -> None:
         done = command("merge", *options, run)
         assert (done.exit_code, odd in done.stdout) == (0, True), done.stdout
     assert not (run / "artifacts").exists()
+
+
+@pytest.mark.parametrize("allow_missing", [False, True])
+def test_python_objects_in_a_bundle_are_refused_by_name_too(
+    base: Path, allow_missing: bool
+) -> None:
+    run = write_as(2, base, lambda log: log.arrays("b", u=[log.rank], v=[2.0]))
+    path = run / "ranks/rank_00001/data/b.npz"
+    np.savez(path, u=[1], v=np.array([{"x": 1}, None], dtype=object))
+    with pytest.raises(MergeError, match=r"rank 1's piece of 'b:v' holds Python objects: \S+b.npz"):
+        notata.merge(run, allow_missing=allow_missing)
+    assert not (run / "merge.json").exists()

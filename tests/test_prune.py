@@ -76,6 +76,8 @@ def test_few_files_are_left_whatever_the_number_of_ranks_and_attempts(
         for name in JSON_NAMES:
             log.json(name, {"x": log.rank})
         log.text("notes", "x")
+        for name in ("p.png", "deep/q.svg"):
+            log[f"plots/{name}"].write_bytes(b"a picture")
 
     run = write_as(size, base, work, params={"a": 1})
     for number in range(1, attempts):
@@ -89,9 +91,10 @@ def test_few_files_are_left_whatever_the_number_of_ranks_and_attempts(
     # What was gathered of a name, and its table, are artifacts as rank 0's own is.
     gathered = {f"{name}{end}" for name in JSON_NAMES for end in (".json", *GATHERED)}
     artifacts = {f"artifacts/{name}" for name in (*gathered, "notes.txt")}
-    assert arrays | artifacts <= left
-    assert len(left - arrays - artifacts) <= 10
-    assert {name for name in left if not name.startswith(("data/", "artifacts/"))} == {
+    plots = {"plots/p.png", "plots/deep/q.svg"}  # the other ranks' are in the archive
+    assert arrays | artifacts | plots <= left
+    assert len(left - arrays - artifacts - plots) <= 10
+    assert {name for name in left if not name.startswith(("data/", "artifacts/", "plots/"))} == {
         ".merge.lock",
         "log.txt",
         "merge.json",

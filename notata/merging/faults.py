@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from typing import NamedTuple
+from contextlib import ExitStack, suppress
+from typing import IO, NamedTuple
 
 from notata import gather, layout, mending, npy
 from notata.assembly import Box, Whole
@@ -121,14 +123,19 @@ def _files(run: str, ranked: Mapping[str, Mapping[int, Piece]]) -> Iterator[Prob
                 for piece in wrong:  # each by its name: each is a hole of its own
                     whose = f"rank {rank}'s piece of {piece.label!r}"
                     yield Problem(f"{whose} {text}", MISSING, (rank,), piece.label)
-        except _ObjectsError:
-            text = f"rank {rank}'s piece of {held[0].label!r} holds Python objects: {path}"
+        except _ObjectsError as error:
+            label = error.piece.label
+            text = f"rank {rank}'s piece of {label!r} holds Python objects: {path}"
             hint = "nothing that is pickled is joined; write it as numbers or strings"
-            yield Problem(text, NEVER, (rank,), held[0].label, hint=hint)
+            yield Problem(text, NEVER, (rank,), label, hint=hint)
 
 
 class _ObjectsError(Exception):
-    """A file can be read by unpickling alone."""
+    """A piece can be read by unpickling alone."""
+
+    def __init__(self, piece: Piece) -> None:
+        super().__init__(piece)
+        self.piece = piece
 
 
 def _file(path: str, held: list[Piece]) -> Iterator[tuple[str, list[Piece]]]:
@@ -137,8 +144,7 @@ def _file(path: str, held: list[Piece]) -> Iterator[tuple[str, list[Piece]]]:
         size = os.stat(path).st_size
         sizes = {piece.size for piece in held}
         if sizes != {size}:
-            if held[0].key is None:
-                _refuse_objects(path)
+            _refuse_objects(path, held)
             told = ", ".join(map(str, sorted(sizes)))
             yield f"has {size} bytes, its manifest says {told}: {path}", held
         elif held[0].key is None:
@@ -154,10 +160,21 @@ def _file(path: str, held: list[Piece]) -> Iterator[tuple[str, list[Piece]]]:
         yield f"is damaged: {error}", held
 
 
-def _refuse_objects(path: str) -> None:
-    with suppress(OSError, DamagedError), open(path, "rb") as file:
-        if npy.read_header(file).dtype.hasobject:
-            raise _ObjectsError
+def _refuse_objects(path: str, held: list[Piece]) -> None:
+    """Look for objects in a file that is not the one that was written."""
+    for piece in held:
+        with suppress(*_NOT_READ), ExitStack() as stack:
+            file: IO[bytes] = stack.enter_context(open(path, "rb"))
+            if piece.key is not None:
+                archive = stack.enter_context(zipfile.ZipFile(file))
+                file = stack.enter_context(archive.open(f"{piece.key}.npy"))
+            if npy.read_header(file).dtype.hasobject:
+                raise _ObjectsError(piece)
+
+
+# An archive that is damaged may say that it is encrypted, or patched: RuntimeError.
+_DAMAGED = (DamagedError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError)
+_NOT_READ = (*_DAMAGED, OSError, KeyError)
 
 
 def _head(path: str, size: int, piece: Piece) -> Iterator[str]:
@@ -170,7 +187,7 @@ def _head(path: str, size: int, piece: Piece) -> Iterator[str]:
             return
         room = size - file.tell()
     if found.dtype.hasobject:
-        raise _ObjectsError
+        raise _ObjectsError(piece)
     needed = found.dtype.itemsize * math.prod(found.shape)
     if needed > room:
         told = f"{needed} bytes, not {room}"
