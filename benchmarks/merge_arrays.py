@@ -28,7 +28,7 @@ def write(base: Path, name: str, side: int, blocks: tuple[int, int], order: str)
                 np.asfortranarray(values) if order == "F" or rank % 2 * (order == "CF") else values
             )
             if order == "npz":  # one behind another
-                log.arrays("T", u=values, step=rank)
+                log.arrays("T", False, u=values, step=rank)
             else:
                 log.array("T", block, start=(r[0], c[0]), shape=(side, side))
     return base / f"log_{name}"
