@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from notata import Logbook
+from notata import Logbook, checksums, mergerecord
 from notata.sealed import sealed
 
 ROOT = Path(__file__).parents[1]
@@ -92,6 +92,18 @@ def put_record(path: Path, told: dict[str, Any]) -> None:
     elif isinstance(told.get("parallel"), dict):
         told = told | {"parallel": sealed(told["parallel"])}
     path.write_text(json.dumps(told))
+
+
+def merged(run: Path) -> dict[str, Any]:
+    """What a merge recorded of each file that it made, and what the files really hold."""
+    return {
+        file: (
+            checksums.of_file(run / file),
+            one.itself.checksum,
+            {name: stamp.checksum for name, stamp in one.inputs.items()},
+        )
+        for file, one in mergerecord.read(os.fspath(run)).outputs.items()
+    }
 
 
 def program(

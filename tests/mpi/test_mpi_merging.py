@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from simulated import ROOT, forget_logs, write_as
+from simulated import ROOT, forget_logs, merged, write_as
 
 import notata
-from notata import Logbook, checksums, mergerecord
+from notata import Logbook
 from notata.merging import joining, logs
 from notata.merging.joining import join
 from notata.merging.plan import make_plan
@@ -91,26 +91,14 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def merged(run: Path) -> dict[str, Any]:
-    """What a merge recorded, and what the files really hold."""
-    record = mergerecord.read(os.fspath(run))
-    assert {"data/T.npy", "log.txt", "artifacts/metrics.ranks.csv"} <= record.outputs.keys()
-    return {
-        file: (
-            checksums.of_file(run / file),
-            one.itself.checksum,
-            {name: stamp.checksum for name, stamp in one.inputs.items()},
-        )
-        for file, one in record.outputs.items()
-    }
-
-
 @pytest.fixture(scope="module")
 def expected(large: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     copy = tmp_path_factory.mktemp("one") / large.name
     shutil.copytree(large, copy)
     notata.merge(copy)
-    return merged(copy)
+    made = merged(copy)
+    assert {"data/T.npy", "log.txt", "artifacts/metrics.ranks.csv"} <= made.keys()
+    return made
 
 
 def test_the_command_makes_the_same_bytes_on_any_number_of_ranks(
