@@ -15,10 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from cluster import JOBS, Cluster
+from simulated import ROOT, merged
 
 from notata import LogReader
-
-ROOT = Path(__file__).parents[2]
 
 
 class Mpi(NamedTuple):
@@ -186,19 +185,55 @@ def test_lorenz_sweep_as_an_array(cluster: Cluster, home: Path) -> None:
     assert (home / "lorenz.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_merge_sbatch_depends_on_a_job(cluster: Cluster, home: Path) -> None:
-    mpi = MPIS["mpich"]
-    script = "srun --kill-on-bad-exit=1 --mpi=pmi2 python slurm/heat.py 0.01"
+def steps(cluster: Cluster, job: str) -> list[str]:
+    """How a job that ended well ran its steps: of each the tasks and the nodes."""
+    told = cluster.call("sacct", "-n", "-P", "-o", "JobID,State,NTasks,NNodes", "-j", job)
+    lines = [line.split("|") for line in told.splitlines()]
+    assert {state for _, state, *_ in lines} == {"COMPLETED"}, told
+    return [f"{tasks} on {nodes}" for name, _, tasks, nodes in lines if name.endswith(".0")]
+
+
+def test_merge_sbatch_depends_on_a_job(cluster: Cluster, home: Path, mpi: Mpi) -> None:
+    script = f"srun --kill-on-bad-exit=1 --mpi={mpi.plugin} python slurm/heat.py 0.01"
+    script += "\ncp -a outputs alone\nsrun notata merge alone/log_heat"
     run = cluster.submit("-N2", "-n4", "--output=%j.out", script=script, **variables(mpi))
     merge = cluster.submit(
         f"--dependency=afterany:{run}", "slurm/merge.sbatch", "outputs/log_heat", **variables(mpi)
     )
     cluster.wait(run, merge)
-    state = cluster.call("sacct", "-X", "-n", "-P", "-o", "State", "-j", merge).strip()
-    assert state == "COMPLETED", output(home)
-    assert (home / "outputs/log_heat/data/T.npy").exists(), output(home)
+    assert steps(cluster, merge) == ["4 on 1"], output(home)
     is_heat(home / "outputs/log_heat", 4, home)
-    assert output(home).count("joined 2 of 2") == 1  # by ranks that share the work
+    said = output(home)
+    assert said.count("joined 2 of 2") == 1, said  # by ranks that share the work
+    # Without the option each of the four believes that it is alone: none of them merges.
+    assert f"start it with `srun --mpi={mpi.plugin}`" in said, said
+    assert not (home / "alone/log_heat/merge.json").exists()
+    cluster.call(sys.executable, "-m", "notata", "merge", "alone/log_heat")
+    made = merged(home / "outputs/log_heat")
+    assert made.keys() == {"data/T.npy", "log.txt"}
+    assert made == merged(home / "alone/log_heat")
+
+
+def test_ranks_on_two_nodes_merge_what_is_divided(cluster: Cluster, home: Path, mpi: Mpi) -> None:
+    """Into the bytes that one process makes."""
+    cluster.call(sys.executable, f"{ROOT}/tests/nodes/programs/several.py", "outputs", "2")
+    (home / "bin").mkdir()
+    command = home / "bin/notata"
+    command.write_text(f'#!/bin/sh\nexec python {JOBS}/dividing.py "$@"\n')
+    command.chmod(0o755)
+    environment = variables(mpi)
+    environment["PATH"] = f"{command.parent}:{environment['PATH']}"
+    job = cluster.submit("-N2", "-n4", "slurm/merge.sbatch", "outputs/log_1", **environment)
+    cluster.wait(job)
+    assert steps(cluster, job) == ["4 on 2"], output(home)
+    assert output(home).count("joined 10 of 10") == 1, output(home)
+    shares = {path.name: path.read_text().split() for path in home.glob("shares/*")}
+    assert shares.keys() == set("0123")
+    assert {host for host, _ in shares.values()} == {"n1", "n2"}
+    assert all((int(parts) > 0) == (rank != "0") for rank, (_, parts) in shares.items()), shares
+    assert sum(int(parts) for _, parts in shares.values()) > 100, shares
+    cluster.call(sys.executable, "-m", "notata", "merge", "outputs/log_0")
+    assert merged(home / "outputs/log_1") == merged(home / "outputs/log_0")
 
 
 def test_requeue_sbatch_saves_and_goes_on(cluster: Cluster, home: Path) -> None:
