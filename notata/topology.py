@@ -253,15 +253,15 @@ def _mismatch(claim: _Claim, library: str) -> str:
     open_mpi = "Open MPI" in library
     name = "Open MPI" if open_mpi else "MPICH" if "MPICH" in library else library
     if claim.launcher.name in ("Slurm (srun)", "PMIx"):
-        advice = f"start it with `srun --mpi={'pmix' if open_mpi else 'pmi2'}`"
+        advice = f"Start it with `srun --mpi={'pmix' if open_mpi else 'pmi2'}`"
     else:
-        advice = f"start it with the mpiexec that belongs to {name} (`python -m pip show -f` or "
+        advice = f"Start it with the mpiexec that belongs to {name} (`python -m pip show -f` or "
         advice += "`which -a mpiexec` finds it)"
     return (
         f"{claim.launcher.name} started {claim.size} processes (this one has "
         f"{claim.launcher.rank}={claim.rank}), but mpi4py's {name} sees a single rank: the program "
-        f"would run {claim.size} times, each alone, in one run folder. {advice}; or pass "
-        "comm=None if each process is meant to have a run of its own"
+        f"would run {claim.size} times, each alone, in one run folder. {advice}. Where "
+        "each process is meant to have a run of its own, Logbook takes comm=None"
     )
 
 

@@ -88,11 +88,13 @@ def test_a_disk_that_others_fill_is_named_and_costs_nothing(
     target = {"array": "data/T.npy", "bundle": "data/b.npz", "log": "log.txt"}[kind]
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    pattern = rf"{re.escape(os.fspath(run / target))}: No space left on device for (\d+) bytes, "
-    told = re.search(pattern + r"(\d+) are free", done.stderr)
+    met = rf"{re.escape(os.fspath(run))}/(\S+): No space left on device for (\d+) bytes, (\d+) are"
+    told = re.search(met, done.stderr)
     assert told is not None, done.stderr
-    assert 68_000_000 < int(told[1]) < 77_000_000
-    assert int(told[2]) < 36 << 20
+    assert int(told[3]) < 36 << 20
+    if told[1] != "data/first.npy":  # which comes too late where the other has taken all of it
+        assert told[1] == target
+        assert 68_000_000 < int(told[2]) < 77_000_000
     assert {**tree_of(run), layout.MERGE_LOCK: b""} == {**before, layout.MERGE_LOCK: b""}
     (disk / "filler").unlink()
     command = [*launch, sys.executable, "-m", "notata", "merge", *options, os.fspath(run)]

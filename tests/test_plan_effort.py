@@ -137,7 +137,8 @@ def test_ranks_hold_what_they_all_spell_alike_once(base: Path) -> None:
         for field in ("name", "key", "file", "join", "dtype", "shape", "whole"):
             assert getattr(one, field) is getattr(other, field), field
     first = run / "ranks/rank_00001/manifest.jsonl"
-    damaged = first.read_text().replace('"shape":[2]', '"shape":[2.0]')
+    lines = [line.partition(',"line":')[0] + "}\n" for line in first.read_text().splitlines()]
+    damaged = "".join(lines).replace('"shape":[2]', '"shape":[2.0]')  # of an older version
     first.write_text(damaged)  # equal to the other ranks' shape, and no shape
     (found,) = [piece for piece in manifests.read_all(str(run))[1] if piece.key == "u"]
     assert repr(found.shape) == "(2.0,)"

@@ -131,7 +131,7 @@ def test_srun_without_the_right_mpi_names_the_option(
     cluster.wait(job)
     said = output(home)
     assert said.count("LauncherMismatchError") >= 1, said
-    assert f"start it with `srun --mpi={mpi.plugin}`" in said
+    assert f"Start it with `srun --mpi={mpi.plugin}`" in said
     assert not (home / "outputs").exists()
 
 
@@ -206,7 +206,7 @@ def test_merge_sbatch_depends_on_a_job(cluster: Cluster, home: Path, mpi: Mpi) -
     said = output(home)
     assert said.count("joined 2 of 2") == 1, said  # by ranks that share the work
     # Without the option each of the four believes that it is alone: none of them merges.
-    assert f"start it with `srun --mpi={mpi.plugin}`" in said, said
+    assert f"Start it with `srun --mpi={mpi.plugin}`" in said, said
     assert not (home / "alone/log_heat/merge.json").exists()
     cluster.call(sys.executable, "-m", "notata", "merge", "alone/log_heat")
     made = merged(home / "outputs/log_heat")
