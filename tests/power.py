@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from notata import rankfiles
+
 _SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN of ext4, xfs and f2fs
 WITH_JOURNAL, AT_ONCE = 1, 2
 # The file system's own guess that a rename means a sync would hide that one is missing.
@@ -84,6 +86,7 @@ class Power:
         return True
 
     def unmount(self) -> None:
+        rankfiles._opened.cache_clear()  # an archive that was read stays open, and holds the disk
         for _ in range(100):
             if subprocess.run(["umount", str(self.path)], capture_output=True).returncode == 0:
                 return
