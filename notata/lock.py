@@ -160,6 +160,7 @@ class _Lock:
                 with suppress(OSError):  # what an error left open would hold it as well
                     unlock_descriptor(file.fileno())
                 file.close()
+                error.filename = error.filename or self.path
                 raise
             self.refusal = f"flock is refused here: {os.strerror(error.errno)}"
             self.turns.prepare()
@@ -223,7 +224,6 @@ def _say_so(file: FileIO, record: bytes) -> None:
 def _unlock(file: FileIO) -> None:
     from filelock import unlock_descriptor
 
-    try:
+    with suppress(OSError):  # who waits by turns sees that this process is gone, or is patient
         holders.let_go(file.fileno())
-    finally:
-        unlock_descriptor(file.fileno())
+    unlock_descriptor(file.fileno())

@@ -14,12 +14,22 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from calls import STRIDE, need_strace
+from calls import (
+    STRIDE,
+    each,
+    fail_at,
+    need_strace,
+    points_in,
+    refused,
+    strace,
+)
+from calls import Point as Call
+from calls import run as run_command
 from richrun import answers, counted, tree_of
 from simulated import ROOT, write_as
 
 import notata
-from notata import Logbook, LogReader
+from notata import Logbook, LogReader, layout
 from notata.errors import NotataError
 
 # The calls that put something on disk or take it away; reads and locks change nothing.
@@ -135,6 +145,86 @@ def test_a_merge_that_is_killed_anywhere_loses_nothing(tmp_path: Path, how: str)
 
 def _flat(tree: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name, repr(value)) for name, value in tree.items()]
+
+
+# ----- refused by the disk -----
+
+# What a merge asks of a disk, but to open and to read.
+_ASKS = ["fsync", "close", "rename", "utimensat", "unlink", "unlinkat", "rmdir", "mkdir"]
+_ASKS += ["write", "pwrite64", "ftruncate"]
+_ERROR = {"plain": "ENOSPC", "prune": "EIO"}
+_UNREAD = re.compile(r"log_run: \S+ can't be read: |rank \d's piece of '.+' ")
+_ADVISED = {"plain": "; free space or inodes there", "prune": "; the disk or its server failed"}
+
+
+def by_the_command(run: Path, how: str) -> list[str]:
+    options = ["--prune"] if how == "prune" else []
+    return [sys.executable, "-B", "-m", "notata", "merge", *options, os.fspath(run)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("how", ["plain", "prune"])
+def test_a_merge_that_is_refused_anything_says_so_and_the_next_one_does_it(
+    tmp_path: Path, how: str
+) -> None:
+    need_strace()
+    original = counted(write_as(2, tmp_path / "original", work))
+    before = answers(original)
+    undisturbed = tmp_path / "undisturbed" / original.name
+    shutil.copytree(original, undisturbed)
+    log = tmp_path / "calls"
+    done = run_command([*strace(_ASKS, to=log), *by_the_command(undisturbed, how)], tmp_path)
+    assert done.returncode == 0, done.stderr
+    points = points_in(log, undisturbed.parent)
+    assert {"fsync", "close", "rename", "utimensat", "unlink", "write"} <= {p.call for p in points}
+    whole = plain(undisturbed)
+    missed = []
+
+    def refuse(point: Call) -> Any:
+        run = tmp_path / f"{point.call}-{point.number}" / original.name
+        shutil.copytree(original, run)
+        calls = run.parent / "calls"
+        under = strace([point.call], *fail_at(point, _ERROR[how]), to=calls)
+        return run, run_command([*under, *by_the_command(run, how)], tmp_path)
+
+    def look(point: Call, ended: Any) -> None:
+        run, done = ended
+        if not refused(run.parent / "calls", run.parent):
+            missed.append(point)
+            return
+        assert answers(run) == before, "a reader gets other answers"
+        assert "Traceback" not in done.stderr, done.stderr
+        if done.returncode == 0:
+            assert left_out(plain(run)) == left_out(whole), done.stdout
+            assert litter(run) == [] or ".notata-pruned could not be deleted" in done.stdout
+        else:
+            said = done.stderr.splitlines()
+            assert done.returncode == 2, said
+            assert said[0].startswith(f"notata: error: {run}"), said
+            assert ".notata-" not in done.stderr, said
+            # A file that is closed after it was read may as well not have been read.
+            unread = point.call == "close" and _UNREAD.search(said[0])
+            assert unread or (len(said) == 1 and _ADVISED[how] in said[0]), said
+        notata.merge(run)
+        assert litter(run) == []
+        assert answers(run) == before, "a reader gets other answers after the next merge"
+        notata.merge(run, prune=how == "prune")
+        assert plain(run) == whole
+        shutil.rmtree(run.parent)
+
+    each(points, len(how), refuse, look, stride=1 if STRIDE == 1 else 3 * STRIDE // 2)
+    assert len(missed) <= max(1, len(points) // STRIDE // 50), missed
+
+
+def litter(run: Path) -> list[str]:
+    """What has a name that only a merge at work has."""
+    return [os.fspath(p) for p in run.rglob("*") if layout.TEMP_PREFIX in p.name]
+
+
+def left_out(tree: dict[str, Any]) -> dict[str, Any]:
+    """A run's files without those that a pruning could not delete."""
+    return {k: v for k, v in tree.items() if layout.PRUNED not in k}
 
 
 # ----- over what an earlier merge made, and with holes -----

@@ -16,8 +16,9 @@ from notata.assembly import Box, Whole
 from notata.merging.ahead import ahead
 from notata.merging.faults import Damaged, DamagedPiecesError
 from notata.merging.places import begin_shared, write_at, writing
+from notata.merging.refusals import naming
 from notata.merging.slabs import Filler, header_of, parts_of, slabs_of, spill_of
-from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
+from notata.merging.tasks import Made, Steps, Task, Told, silent
 
 _TASK = 16  # slabs that a process takes at once
 

@@ -19,6 +19,7 @@ from notata.merging.faults import Damage, Damaged, DamagedPiecesError
 from notata.merging.joining import Made, beside_of, join
 from notata.merging.output import Output, Problem
 from notata.merging.plan import Looked, Plan, make_plan, ways_out
+from notata.merging.refusals import naming
 from notata.runreader import LogReader
 
 Progress = Callable[[int, int], None]  # bytes that are done, of how many
@@ -123,9 +124,9 @@ def _looked_at(run: str, way: Way, before: Looked, damage: Damage | None = None)
 
 
 def _has_work(plan: Plan) -> bool:
-    return not plan.unchanged and bool(
-        plan.outputs or plan.merged.files or plan.metadata is not None
-    )
+    left = freshness.exists(os.path.join(plan.run, layout.PRUNED))  # it could not be deleted
+    some = plan.outputs or plan.merged.files or plan.metadata is not None
+    return left or (not plan.unchanged and bool(some))
 
 
 def refuse(run: str, problems: Iterable[Problem]) -> None:
@@ -209,7 +210,7 @@ def _join(plan: Plan, way: Way) -> tuple[dict[str, Made], list[Metric]]:
         raise _refused(run, told) from error
     finally:
         for temporary in temporaries.values():
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # one that stays goes with the next merge
                 os.unlink(temporary)
         for folder in reversed(folders):
             with suppress(OSError):  # it is empty only if this merge came to nothing
@@ -266,8 +267,9 @@ def _put_in_place(plan: Plan, temporaries: Mapping[str, str]) -> None:
     attempt that begins just now would write on in the file that it replaces.
     """
     run, merged = plan.run, plan.merged
-    for temporary in temporaries.values():
-        files.sync(temporary)
+    for file, temporary in temporaries.items():
+        with naming(os.path.join(run, file)):
+            files.sync(temporary)
     _check_has_not_gone_on(plan)
     kept = {file: made for file, made in merged.outputs.items() if file not in temporaries}
     pending = frozenset({*temporaries, *merged.files} - kept.keys())
@@ -282,7 +284,8 @@ def _put_in_place(plan: Plan, temporaries: Mapping[str, str]) -> None:
         with suppress(FileNotFoundError):
             os.unlink(os.path.join(run, file))
     for folder in {os.path.dirname(os.path.join(run, file)) for file in temporaries}:
-        files.sync(folder)
+        with naming(folder):
+            files.sync(folder)
 
 
 _FIRST = {"log": 0, "mask": 1}
@@ -305,7 +308,7 @@ def _check_has_not_gone_on(plan: Plan) -> None:
 
 def _keep_time(log: str, temporary: str) -> None:
     """Leave the log's time of change as it is: it is a sign of life, and not the merge's."""
-    with suppress(FileNotFoundError):
+    with suppress(FileNotFoundError), naming(log):
         changed = os.stat(log).st_mtime_ns
         os.utime(temporary, ns=(changed, changed))
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from notata import files, layout, signalled, writers
 from notata.errors import DamagedError
+from notata.merging.refusals import naming
 from notata.provenance import with_hosts
 from notata.sealed import is_broken, sealed
 from notata.stored import read_json
@@ -85,7 +86,8 @@ def save(run: str, meta: Mapping[str, Any]) -> bool:
             os.fsync(file.fileno())
             if not _has(meta, read_json(path) or {}):  # as late as can be
                 raise _ChangedError
-        files.sync(run)
+        with naming(run):
+            files.sync(run)
         return True
     return False
 

@@ -11,7 +11,8 @@ from notata.merging import arrays, logs, slabs, unjoined
 from notata.merging.bundles import join_bundle
 from notata.merging.faults import Damaged, DamagedPiecesError
 from notata.merging.plan import Output
-from notata.merging.tasks import Made, Steps, Task, Told, carry_out, naming, silent
+from notata.merging.refusals import naming
+from notata.merging.tasks import Made, Steps, Task, Told, carry_out, silent
 from notata.merging.unlike import Noted
 
 __all__ = ["Made", "beside_of", "join"]
@@ -137,6 +138,7 @@ def _join_elsewhere(run: str, pairs: Pairs) -> dict[str, Made]:
     for folder in {os.path.dirname(temporary) for _, temporary in pairs}:
         freshness.is_reachable(folder)  # the merge may have made it a moment ago
     made = _join_all(run, pairs)
-    for _, temporary in pairs:
-        files.sync(temporary)
+    for output, temporary in pairs:
+        with naming(os.path.join(run, output.file), output.size or output.bytes):
+            files.sync(temporary)
     return made

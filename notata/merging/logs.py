@@ -29,7 +29,8 @@ from notata.merging.faults import Damaged, DamagedPiecesError
 from notata.merging.logcuts import Cut, find_cuts
 from notata.merging.logparts import Log, Span
 from notata.merging.places import begin_shared, write_at, writing
-from notata.merging.tasks import Made, Steps, Task, Told, naming, silent
+from notata.merging.refusals import naming
+from notata.merging.tasks import Made, Steps, Task, Told, silent
 from notata.merging.unlike import Noted, key_of, text_of
 from notata.merging.windows import in_order
 from notata.runreader import LogReader

@@ -24,7 +24,7 @@ from notata.errors import DamagedError, MergeError
 from notata.mergerecord import Fingerprints, MergeRecord
 from notata.merging import apart, archive, record, room, survey, unlike, verify
 from notata.merging.output import MISSING, Problem
-from notata.merging.tasks import naming
+from notata.merging.refusals import naming
 from notata.pieces import Piece
 from notata.ranges import compact, ranks_text
 from notata.runreader import LogReader
@@ -99,10 +99,11 @@ def prune(
             _refuse(run, ["a rank is still writing: its files changed while they were archived"])
         os.replace(temporary, path)
     except BaseException:
-        if os.path.lexists(temporary):
+        with suppress(OSError):  # then the next merge takes it away
             os.unlink(temporary)
         raise
-    files.sync(run)
+    with naming(run):
+        files.sync(run)
     stamp = record.stamp_of(run, layout.ARCHIVE, checksums.of_file(path, told=counter.read))
     listing = survey.digest(meta, {})
     told = (*merged.holes, *(hole.told() for hole in holes))
@@ -152,14 +153,16 @@ def _finish(run: str) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     if folders.is_dir(ranks) and freshness.exists(os.path.join(run, layout.ARCHIVE)):
         os.rename(ranks, aside)
-        files.sync(run)
+        with naming(run):
+            files.sync(run)
         shutil.rmtree(aside, ignore_errors=True)
     if os.path.exists(os.path.join(run, layout.ARCHIVE)):
         claims = {number: name for name in os.listdir(run) if (number := layout.attempt_of(name))}
         for number in sorted(claims)[:-1]:
             with suppress(FileNotFoundError):
                 os.unlink(os.path.join(run, claims[number]))
-        files.sync(run)  # else what was deleted is there again once the node has lost its power
+        with naming(run):  # else what was deleted is there again once the node has lost its power
+            files.sync(run)
 
 
 def _refuse(run: str, problems: list[str]) -> None:

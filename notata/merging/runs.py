@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from concurrent.futures import Executor
 from typing import NamedTuple
 
+from notata import layout
 from notata.assembly import Whole
 from notata.merging import commit
 from notata.merging.artifacts import Metric
@@ -14,6 +15,7 @@ from notata.merging.commit import Done, Progress, Way
 from notata.merging.output import Output, bytes_of
 from notata.merging.prune import Pruned
 from notata.merging.prune import prune as prune_run
+from notata.merging.refusals import explaining
 from notata.ranges import compact
 
 
@@ -120,7 +122,8 @@ def merge(
     def after(done: Done) -> None:
         prunings.append(_pruned(done, allow_missing, verifying))
 
-    done = commit.carry_out(run, way, after if prune else None)
+    with explaining(run):
+        done = commit.carry_out(run, way, after if prune else None)
     rows = tuple(row for output in done.plan.outputs for row in rows_of(output, done.joined, run))
     idle = not done.joined
     gone, kept, damaged = prunings[0] if prunings else Pruned()
@@ -132,6 +135,8 @@ def merge(
     note += "".join(f"; {told}" for told in done.plan.notes)
     if gone:
         note += f"; pruned {gone} files, {kept} are in ranks.zip"
+    if prune and os.path.lexists(os.path.join(run, layout.PRUNED)):
+        note += f"; {layout.PRUNED} could not be deleted: the next merge tries again"
     pruned = gone if prune else None
     return Report(run, rows, idle and not gone, note, holes, done.metrics, pruned, shift)
 

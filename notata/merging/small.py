@@ -14,7 +14,7 @@ from notata.merging import artifacts, bundles, slabs
 from notata.merging.artifacts import Metric
 from notata.merging.joining import Made
 from notata.merging.output import Output
-from notata.merging.tasks import naming
+from notata.merging.refusals import naming
 
 
 def make(run: str, output: Output, temporary: str) -> Made:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
-from contextlib import contextmanager, suppress
-from errno import ENOSPC
 from typing import Any, NamedTuple
-
-from notata.errors import NO_ROOM
 
 _WAITING = 64  # tasks handed out at most, so that what was planned for later needs no memory
 
@@ -127,33 +122,3 @@ def _tasks(jobs: Iterable[Steps], made: dict[str, Made]) -> Iterator[tuple[_Job,
 def _begun(job: _Job, made: dict[str, Made]) -> list[tuple[_Job, int]]:
     made |= job.go_on() or {}
     return [(job, number) for number in range(job.missing)]
-
-
-@contextmanager
-def naming(target: str, size: int, beside: int = 0) -> Iterator[None]:
-    """Let an error of a full disk say what there was no room for.
-
-    Args:
-        target: The file that is being made.
-        size: Its bytes.
-        beside: Bytes that are taken beside it meanwhile.
-
-    Ranks: independent.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        told = f"{error.strerror} for {size} bytes"
-        told += f", and {beside} more until its pieces are joined" if beside else ""
-        if error.errno == ENOSPC:  # a quota, or a limit, may be what is free to others
-            told += _free(target)
-        raise OSError(error.errno, told, target) from error
-
-
-def _free(target: str) -> str:
-    with suppress(OSError):
-        status = os.statvfs(os.path.dirname(target))
-        return f", {status.f_bavail * status.f_frsize} are free"
-    return ""
