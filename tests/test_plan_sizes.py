@@ -98,6 +98,23 @@ def test_python_objects_are_refused_by_name(base: Path) -> None:
     assert not (run / "data").exists()
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_python_objects_in_a_bundle_are_refused_by_their_key(base: Path, compressed: bool) -> None:
+    def work(log: Logbook) -> None:
+        log.arrays("b", compressed, u=[log.rank], v=[1.5])
+
+    run = write_as(2, base, work)
+    path = run / "ranks/rank_00001/data/b.npz"
+    (np.savez_compressed if compressed else np.savez)(path, u=[1], v=np.array([{}, None], object))
+    for options in ([], ["--allow-missing"], ["--dry-run"], ["--dry-run", "--allow-missing"]):
+        done = command("merge", *options, run)
+        assert done.exit_code == 2
+        assert f"rank 1's piece of 'b:v' holds Python objects: {path}: nothing" in done.stderr
+        assert "would go on" not in done.stderr
+        assert not [line for line in done.stdout.splitlines() if line.startswith("b:")]
+    assert not (run / "data").exists()
+
+
 def test_damage_that_is_found_while_joining_becomes_a_hole_where_holes_may_be(base: Path) -> None:
     run = write_as(2, base, lambda log: log.arrays("b", False, u=np.full(9, float(log.rank + 1))))
     path = run / "ranks/rank_00001/data/b.npz"

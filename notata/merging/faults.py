@@ -7,8 +7,8 @@ import os
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
-from typing import IO, NamedTuple
+from contextlib import suppress
+from typing import NamedTuple
 
 from notata import gather, layout, mending, npy
 from notata.assembly import Box, Whole
@@ -124,10 +124,9 @@ def _files(run: str, ranked: Mapping[str, Mapping[int, Piece]]) -> Iterator[Prob
                     whose = f"rank {rank}'s piece of {piece.label!r}"
                     yield Problem(f"{whose} {text}", MISSING, (rank,), piece.label)
         except _ObjectsError as error:
-            label = error.piece.label
-            text = f"rank {rank}'s piece of {label!r} holds Python objects: {path}"
+            text = f"rank {rank}'s piece of {error.piece.label!r} holds Python objects: {path}"
             hint = "nothing that is pickled is joined; write it as numbers or strings"
-            yield Problem(text, NEVER, (rank,), label, hint=hint)
+            yield Problem(text, NEVER, (rank,), error.piece.label, hint=hint)
 
 
 class _ObjectsError(Exception):
@@ -161,20 +160,19 @@ def _file(path: str, held: list[Piece]) -> Iterator[tuple[str, list[Piece]]]:
 
 
 def _refuse_objects(path: str, held: list[Piece]) -> None:
-    """Look for objects in a file that is not the one that was written."""
-    for piece in held:
-        with suppress(*_NOT_READ), ExitStack() as stack:
-            file: IO[bytes] = stack.enter_context(open(path, "rb"))
-            if piece.key is not None:
-                archive = stack.enter_context(zipfile.ZipFile(file))
-                file = stack.enter_context(archive.open(f"{piece.key}.npy"))
+    """Look into the heads of a file that somebody wrote over, as far as there are any."""
+    if held[0].key is None:
+        with suppress(OSError, DamagedError), open(path, "rb") as file:
             if npy.read_header(file).dtype.hasobject:
-                raise _ObjectsError(piece)
-
-
-# An archive that is damaged may say that it is encrypted, or patched: RuntimeError.
-_DAMAGED = (DamagedError, EOFError, zipfile.BadZipFile, zlib.error, ValueError, RuntimeError)
-_NOT_READ = (*_DAMAGED, OSError, KeyError)
+                raise _ObjectsError(held[0])
+        return
+    keyed = {f"{piece.key}.npy": piece for piece in held}
+    with suppress(OSError, *npy.damage(zlib.error)), zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name in keyed:
+                with archive.open(name) as member:
+                    if npy.read_header(member).dtype.hasobject:
+                        raise _ObjectsError(keyed[name])
 
 
 def _head(path: str, size: int, piece: Piece) -> Iterator[str]:
