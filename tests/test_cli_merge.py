@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 import os
@@ -194,6 +195,56 @@ def test_metrics_across_ranks_are_in_the_summary() -> None:
     table = (run / "artifacts/times.ranks.csv").read_text().splitlines()
     assert table == ["rank,io,solve", "0,2,1", "1,2,2", "2,2,3", "3,2,4"]
     assert json.loads((run / "artifacts/times.json").read_text()) == {"solve": 1, "io": 2}
+
+
+def of_each(rank: int) -> dict[str, object]:
+    """What one of four ranks measured: numbers, some on some ranks alone, and other values."""
+    told: dict[str, object] = {"solve": rank + 0.5, "zero": rank - 1.5, "less": -rank}
+    told |= {"residual": [1.0, float("nan"), float("inf"), 2.0][rank]}
+    told |= {"solver": "cg", "ok": True, "none": None, "io": {"read": 1}, "list": [1, 2]}
+    if rank in (1, 2):
+        told["late"] = 5 / rank
+    if rank > 1:
+        told["odd"] = 3 if rank == 2 else "text"
+    return told
+
+
+def test_metrics_that_are_not_all_numbers_have_a_table_of_those_that_are() -> None:
+    run = write_as(4, "outputs", lambda log: log.json("m", of_each(log.rank)))
+    said = (
+        "artifacts/m.ranks.csv has numbers alone: values of 'io', 'list', 'none', 'odd', 'ok' and "
+        "1 more that are none are in artifacts/m.ranks.json"
+    )
+    assert said in merge("--dry-run", run).stdout
+    result = merge(run, width=120)
+    assert result.stdout.splitlines()[0] == f"{run}: joined 3 of 3; {said}"
+    told = [line.split() for line in result.stdout.splitlines() if line.startswith("m: ")]
+    assert told == [
+        ["m:", "less", "4", "-3", "-1.5", "0", "-"],
+        ["m:", "residual", "4", "nan", "nan", "nan", "-"],
+        ["m:", "solve", "4", "0.5", "2", "3.5", "1.75"],
+        ["m:", "zero", "4", "-1.5", "0", "1.5", "-"],
+        ["m:", "late", "2", "2.5", "3.75", "5", "1.33"],
+        ["m:", "odd", "1", "3", "3", "3", "1.00"],
+    ]
+    with (run / "artifacts/m.ranks.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["rank", "less", "residual", "solve", "zero", "late", "odd"],
+        ["0", "0", "1.0", "0.5", "-1.5", "", ""],
+        ["1", "-1", "nan", "1.5", "-0.5", "5.0", ""],
+        ["2", "-2", "inf", "2.5", "0.5", "2.5", "3"],
+        ["3", "-3", "2.0", "3.5", "1.5", "", ""],
+    ]
+    assert json.loads((run / "artifacts/m.ranks.json").read_text())["3"]["odd"] == "text"
+    assert merge(run).stdout == f"{run}: nothing to do: merged before\n"
+
+
+def test_a_rank_that_wrote_no_object_has_a_row_without_numbers() -> None:
+    values: list[object] = [{"a": 1}, [1, 2], {}]
+    run = write_as(3, "outputs", lambda log: log.json("m", values[log.rank]))
+    assert merge(run).exit_code == 0
+    assert (run / "artifacts/m.ranks.csv").read_text() == "rank,a\n0,1\n1,\n2,\n"
 
 
 def test_what_rank_0_alone_wrote_anew_is_merged_anew() -> None:
@@ -538,7 +589,8 @@ def test_json_that_one_rank_wrote_or_that_is_none_stays_where_it_is() -> None:
 
     run = write_as(3, "outputs", work)
     assert merge(run).exit_code == 0
-    assert sorted(os.listdir(run / "artifacts")) == ["mixed.json", "mixed.ranks.json", "no.json"]
+    names = ["mixed.json", "mixed.ranks.csv", "mixed.ranks.json", "no.json"]
+    assert sorted(os.listdir(run / "artifacts")) == names
     found = json.loads((run / "artifacts/mixed.ranks.json").read_text())
     assert found == {"0": {"a": 1}, "1": {"a": "text"}, "2": {"a": "text"}}
     (run / "ranks/rank_00001/artifacts/mixed.json").write_text("{")

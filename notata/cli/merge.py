@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _HELP = f"""Make of each RUN's ranks what one process would have written.
 
 The ranks' pieces of an array are joined into the run's data/, their messages into its log.txt, and
-JSON that several ranks wrote under one name into artifacts/NAME.ranks.json, keyed by rank; where it
-is numbers, artifacts/NAME.ranks.csv has a row a rank. The ranks' own files are left alone unless
+JSON that several ranks wrote under one name into artifacts/NAME.ranks.json, keyed by rank; of its
+numbers, artifacts/NAME.ranks.csv has a row a rank. The ranks' own files are left alone unless
 --prune is given. merge.json says what was made of what: a second merge does just what has changed.
 
 A RUN that is an experiment, or a folder of runs, stands for all of its runs. Those that are still

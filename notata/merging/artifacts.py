@@ -1,7 +1,7 @@
 """JSON that several ranks wrote under one name: one document keyed by rank, and a table of numbers.
 
 `artifacts/metrics.json` of the run is rank 0's own and stays. The document of all ranks stands
-beside it as `metrics.ranks.json`, the table, where all values are flat numbers, as
+beside it as `metrics.ranks.json`, the table, of the keys whose values are numbers, as
 `metrics.ranks.csv`.
 """
 
@@ -78,7 +78,7 @@ def _of(
             outputs.append(Output(table, (), inputs, True, {}, "table", left, ranks))
             return Gathered(tuple(outputs), ())
     note = _edited(found, name) if 0 in ranked else ""
-    bad, sizes = _read_all(found, ranked, edited=bool(note))
+    bad, sizes, others = _read_all(found, ranked, edited=bool(note))
     if len(bad) == len(ranked):
         note = f"{name} of {ranks_text(ranks)} is no JSON, whatever its name says, and stays there"
         return Gathered((), (), note)
@@ -88,6 +88,7 @@ def _of(
     left = frozenset(ranked[rank] for rank in bad)
     outputs = [Output(document, (), inputs, False, {}, "json", left, ranks, sizes[0])]
     if sizes[1]:
+        note = "; ".join(filter(None, [note, _left_out(document, table, others)]))
         outputs.append(Output(table, (), inputs, False, {}, "table", left, ranks, sizes[1]))
     outputs = [
         out._replace(
@@ -119,14 +120,15 @@ def _edited(found: Survey, name: str) -> str:
 
 def _read_all(
     found: Survey, ranked: Mapping[int, str], *, edited: bool
-) -> tuple[dict[int, str], tuple[int, int]]:
-    """The ranks whose files can't be used, with why; and the bytes of document and table.
+) -> tuple[dict[int, str], tuple[int, int], list[str]]:
+    """The ranks whose files can't be used, with why; the bytes of document and table; other keys.
 
-    There is no table unless all are flat numbers.
+    There is no table where no rank has a number.
     """
     bad: dict[int, str] = {}
-    rows: dict[int, Any] = {}
-    size, flat = len(END), True
+    rows: dict[int, Mapping[str, float]] = {}
+    others: dict[str, None] = {}
+    size = len(END)
     for rank, file in ranked.items():
         try:
             left = None if edited and rank == 0 else found.left.get(file)
@@ -135,10 +137,21 @@ def _read_all(
             bad[rank] = str(error)
             continue
         size += len(entry(rank, text, first=False))
-        flat = flat and is_flat(value)
-        if flat:
-            rows[rank] = value
-    return bad, (size, len(table_bytes(rows)) if flat and rows else 0)
+        rows[rank] = numbers_of(value)
+        others |= dict.fromkeys(value.keys() - rows[rank].keys() if isinstance(value, dict) else ())
+    return bad, (size, len(table_bytes(rows)) if any(rows.values()) else 0), sorted(others)
+
+
+_NAMED = 5  # keys that are named at most
+
+
+def _left_out(document: str, table: str, keys: Sequence[str]) -> str:
+    """What is to be said of values that a table has no place for."""
+    if not keys:
+        return ""
+    named = ", ".join(map(repr, keys[:_NAMED]))
+    more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
+    return f"{table} has numbers alone: values of {named}{more} that are none are in {document}"
 
 
 END = b"\n}\n"  # of a document
@@ -198,12 +211,17 @@ def load(run: str, file: str, left: Left | None = None) -> tuple[str, Any]:
     return text.strip(), value
 
 
-def is_flat(value: Any) -> bool:
-    """Whether a value is an object of numbers.
+def numbers_of(value: Any) -> dict[str, float]:
+    """What of a value has a place in a table: the numbers of an object, but for those deeper in it.
+
+    Example:
+        >>> numbers_of({"solve": 1.5, "s": "cg", "ok": True, "io": {"read": 2}})
+        {'solve': 1.5}
 
     Ranks: independent.
     """
-    return isinstance(value, dict) and bool(value) and all(map(_is_number, value.values()))
+    found = value.items() if isinstance(value, dict) else ()
+    return {key: one for key, one in found if _is_number(one)}
 
 
 def _is_number(value: object) -> bool:

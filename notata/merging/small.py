@@ -60,8 +60,9 @@ def rows(run: str, output: Output) -> dict[int, dict[str, float]]:
 
     Ranks: independent.
     """
-    found = {rank: artifacts.load(run, name)[1] for rank, name in _ranked(output).items()}
-    if not all(map(artifacts.is_flat, found.values())):
+    loaded = {rank: artifacts.load(run, name)[1] for rank, name in _ranked(output).items()}
+    found = {rank: artifacts.numbers_of(value) for rank, value in loaded.items()}
+    if not any(found.values()):
         raise DamagedError(f"the ranks' files of {output.file} have changed meanwhile")
     return found
 
