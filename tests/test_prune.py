@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xxhash
 from richrun import SIZE, answers, rich, tree_of
 from simulated import open_as, tree, write_as
 
 import notata
-from notata import Logbook, LogReader, contents, mergerecord
+from notata import Logbook, LogReader, checksums, contents, mergerecord
 from notata.errors import MergeError, RunExistsError
 from notata.merging import prune, record
 from notata.opened import open_array
@@ -430,6 +431,32 @@ def test_what_was_merged_is_verified(base: Path) -> None:
     }
     assert len(noted - made["inputs"].keys()) == 7
     assert verdict.checked == len(made["inputs"].keys() | noted) + len(made["outputs"])
+
+
+@pytest.mark.parametrize("prune", [False, True])
+def test_the_record_has_size_and_checksum_of_each_input_and_output(base: Path, prune: bool) -> None:
+    run = rich(base)
+    before = tree_of(run)
+    notata.merge(run, prune=prune)
+    told = json.loads((run / "merge.json").read_text())
+    found = {**tree_of(run), **{k: v for k, v in before.items() if k.startswith("ranks/")}}
+    stamps = {**told["inputs"], **told["outputs"]}
+    assert len(stamps) == len(told["inputs"]) + len(told["outputs"]) == 23 + 9
+    assert ("archive" in told) == prune
+    stamps |= {"ranks.zip": told["archive"]} if prune else {}
+    for name, stamp in stamps.items():
+        assert stamp["size"] == len(found[name]), name
+        assert stamp["checksum"] == f"xxh128:{xxhash.xxh3_128_hexdigest(found[name])}", name
+        if (run / name).exists():
+            assert stamp["checksum"] == checksums.of_file(run / name)
+            assert stamp["mtime_ns"] == (run / name).stat().st_mtime_ns
+    named = [set(made["inputs"]) for made in told["outputs"].values()]
+    assert all(named)
+    assert set().union(*named) == told["inputs"].keys()
+    assert [name for name in told["inputs"] if not name.startswith("ranks/")] == [
+        "artifacts/conf/solver.json",
+        "artifacts/metrics.json",
+    ]
 
 
 @pytest.mark.parametrize("how", ["flip", "cut", "gone"])
