@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import io
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from notata import corrections, freshness, gather, layout, messages
@@ -18,16 +19,36 @@ def _chunk(count: int) -> int:
     return min(_CHUNK, max(_LEAST, _ALL // max(1, count)))
 
 
-def _lines(path: str, size: int) -> Iterator[bytes]:
-    """Lines of a file that is not kept open, so that thousands can be read side by side."""
+class _MovedError(Exception):
+    """A log was replaced or taken away while it was read: a merge has put its records elsewhere."""
+
+
+def _lines(path: str, size: int, *, is_there: bool = False) -> Iterator[bytes]:
+    """Lines of a file that is not kept open, so that thousands can be read side by side.
+
+    Args:
+        path: The file.
+        size: Bytes that are read at a time.
+        is_there: Whether it was there a moment ago.
+
+    Raises:
+        _MovedError: If it is gone, or another one.
+    """
+    seen: os.stat_result | None = None
     offset, held = 0, 0
     parts: list[bytes] = []  # of a line that is longer than what is read
     while True:
         try:
             with open(path, "rb", buffering=0) as file:
+                now = os.fstat(file.fileno())
+                if seen is not None and not os.path.samestat(seen, now):
+                    raise _MovedError
+                seen = now
                 file.seek(offset)
                 chunk = file.read(max(size, held))
         except FileNotFoundError:
+            if seen is not None or (is_there and not freshness.exists(path)):
+                raise _MovedError from None
             chunk = b""
         if not chunk:
             if parts:
@@ -59,11 +80,33 @@ def blocks_in_order(run: str, ranks: Iterable[int] | None = None) -> Iterator[me
     Ranks: independent.
     """
     wanted = None if ranks is None else set(ranks)
+    given = Counter[int]()
+    while True:
+        left = given.copy()
+        try:
+            for block in _blocks(run, wanted):
+                rank = block.rank or 0
+                if left[rank]:  # given before the logs were merged or pruned
+                    left[rank] -= 1
+                    continue
+                given[rank] += 1
+                yield block
+        except _MovedError:
+            continue
+        return
+
+
+def _blocks(run: str, wanted: set[int] | None) -> Iterator[messages.Block]:
+    """The records as they lie now.
+
+    Raises:
+        _MovedError: If they lie elsewhere by now. All are there still, and in the same order.
+    """
     own = own_logs(run, gather.rank_folders(run) if wanted is None else wanted)
     shifts = corrections.of_run(run)
     size = _chunk(len(own) + 1)
     streams = [
-        _timed(rank, messages.blocks(_lines(path, size), rank), shifts)
+        _timed(rank, messages.blocks(_lines(path, size, is_there=True), rank), shifts)
         for rank, path in own.items()
     ]
     if wanted is None or not wanted <= own.keys():

@@ -118,6 +118,8 @@ def faulty(fault: str) -> Callable[[Logbook], None]:
             log.array("P", np.ones((3 if odd else 2, 3)), **place)
         elif fault == "overlap of all":
             log.array("P", np.ones((6, 3)), start=(0, 0), shape=(6, 3))
+        elif fault == "gap":
+            log.array("P", np.ones((1 if odd else 2, 3)), **place)
         elif fault == "types, joined":
             log.array("T", np.ones((2, 3), "f4" if odd else "f8"))
         elif fault == "types, placed":
@@ -134,6 +136,7 @@ def faulty(fault: str) -> Callable[[Logbook], None]:
 FAULTS = {
     "overlap": "array 'P' of shape (6, 3): ranks 1-2 overlap at [4:5, 0:3]",
     "overlap of all": "array 'P' of shape (6, 3): ranks 0-2 overlap at [0:6, 0:3]",
+    "gap": "array 'P' of shape (6, 3): nothing covers [3:4, 0:3]",
     "types, joined": "array 'T' has type <f8 on ranks 0, 2, <f4 on rank 1",
     "types, placed": "array 'P' has type <f8 on ranks 0, 2, <i8 on rank 1",
     "types, of a key": "array 'b:u' has type <f8 on ranks 0, 2, <c16 on rank 1",
@@ -516,6 +519,23 @@ def test_a_bar_on_a_terminal(option: str) -> None:
     assert re.search(rb"\d:\d\d:\d\d", printed)  # to go
     assert b"outputs/log_a" in printed
     assert (b"verifying outputs/log_a" in printed) == (option != "--allow-missing")
+
+
+@pytest.mark.parametrize("option", ["--jobs=1", "--prune", "--verify"])
+def test_nothing_is_printed_with_quiet_on_a_terminal_either(option: str) -> None:
+    run = two_ranks("a")
+    if option == "--verify":
+        notata.merge(run)
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-m", "notata", "merge", "--quiet", option, os.fspath(run)]
+    done = subprocess.run(command, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    with pytest.raises(OSError, match="Input/output error"):  # of Linux, where there is nothing
+        os.read(ours, 1)
+    os.close(ours)
+    assert done.returncode == 0
+    assert (run / "ranks.zip").exists() == (option == "--prune")
+    assert LogReader(run).load_array("x").tolist() == [0, 1]
 
 
 def test_merge_tells_how_far_it_is() -> None:

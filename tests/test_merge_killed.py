@@ -21,7 +21,7 @@ from richrun import answers, rich, tree_of
 from simulated import ROOT, write_as
 
 import notata
-from notata import Logbook, layout, mergerecord
+from notata import Logbook, LogReader, layout, mergerecord
 
 ENVIRONMENT = {"PATH": os.environ["PATH"], "PYTHONPATH": os.fspath(ROOT)}
 
@@ -67,12 +67,18 @@ def at_work(run: Path) -> Iterator[tuple[Path, subprocess.Popen[str], list[int]]
 
 def _workers(run: Path, process: subprocess.Popen[str]) -> list[int]:
     while process.poll() is None:
-        for path in (run / "data").glob(f"{layout.MERGE_PREFIX}*"):
-            with suppress(FileNotFoundError):
-                if path.stat().st_blocks > 16:  # more than its head; its size it has before
-                    return children(process.pid)
+        if _writes(run):
+            return children(process.pid)
         time.sleep(0.001)
     return []
+
+
+def _writes(run: Path) -> bool:
+    for path in (run / "data").glob(f"{layout.MERGE_PREFIX}*"):
+        with suppress(FileNotFoundError):
+            if path.stat().st_blocks > 16:  # more than its head; its size it has before
+                return True
+    return False
 
 
 def children(pid: int) -> list[int]:
@@ -84,13 +90,14 @@ def children(pid: int) -> list[int]:
     return [one for one in found if b"spawn_main" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
-def merging(run: Path) -> subprocess.Popen[str]:
+def merging(run: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "notata", "merge", "--jobs", "2", os.fspath(run)],
+        [sys.executable, "-m", "notata", "merge", *(options or ["--jobs=2"]), os.fspath(run)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
+        start_new_session=True,  # so that a signal may come to it and to its workers alone
     )
 
 
@@ -117,6 +124,60 @@ def test_workers_end_with_the_merge_that_is_killed(run: Path) -> None:
         assert time.monotonic() < ends, f"still there: {workers}"
         time.sleep(0.01)
     assert_merges_as_ever(run)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "Ctrl-C"])
+def test_a_merge_that_is_told_to_end_loses_nothing(run: Path, jobs: int, how: str) -> None:
+    before = {name: (run / name).read_bytes() for name in files_of(run)}
+    run, process, workers = told_to_end(run, jobs, how)
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == (-signal.SIGTERM if how == "SIGTERM" else 1), said
+    assert out == ""
+    if how == "SIGTERM":  # at most Python's own word of semaphores, which it cleans up
+        assert said == "" or "resource_tracker" in said
+        assert "Traceback" not in said
+    else:
+        assert said == "\nAborted!\n"
+    assert len(workers) == (jobs if jobs > 1 else 0)
+    ends = time.monotonic() + 60
+    while any(os.path.exists(f"/proc/{worker}") for worker in workers):
+        assert time.monotonic() < ends, f"still there: {workers}"
+        time.sleep(0.01)
+    assert {name: (run / name).read_bytes() for name in before} == before
+    left = files_of(run) - before.keys() - {layout.MERGE_LOCK}
+    if how == "SIGTERM":  # which ends it at once
+        assert all(os.path.basename(name).startswith(layout.MERGE_PREFIX) for name in left)
+    else:
+        assert left == set()
+    assert LogReader(run).load_array("b:u").tolist() == [0, 1]
+    assert_merges_as_ever(run)
+
+
+def told_to_end(run: Path, jobs: int, how: str) -> tuple[Path, subprocess.Popen[str], list[int]]:
+    """A merge to which a signal came while it wrote an array, its workers, and what it merges.
+
+    It is stopped before, so that it surely is at work. What a terminal sends comes to all.
+    """
+    for number in range(10):
+        copy = run.parents[1] / f"copy-{number}" / run.name
+        shutil.copytree(run, copy)
+        process = merging(copy, f"--jobs={jobs}")
+        while process.poll() is None:
+            if _writes(copy):
+                os.kill(process.pid, signal.SIGSTOP)
+                workers = children(process.pid)
+                if _writes(copy) and process.poll() is None:
+                    if how == "Ctrl-C":
+                        os.killpg(process.pid, signal.SIGINT)
+                    else:
+                        os.kill(process.pid, signal.Signals[how])
+                    os.kill(process.pid, signal.SIGCONT)
+                    return copy, process, workers
+                os.kill(process.pid, signal.SIGCONT)
+            time.sleep(0.001)
+        process.communicate()
+    pytest.fail("it was never seen at work")
 
 
 def assert_merges_as_ever(run: Path) -> None:

@@ -53,6 +53,41 @@ def test_before_the_merge_after_it_and_after_the_pruning_the_answers_are_the_sam
     assert answers(run) == before
 
 
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_reader_that_was_opened_before_the_pruning_goes_on(base: Path, merged: bool) -> None:
+    def work(log: Logbook) -> None:
+        log.array("T", np.full(50, float(log.rank)))
+        log.arrays("b", u=[log.rank])
+        log.array("kept", [log.rank], join="none")
+        log.json("metrics", {"solve": log.rank})
+        for number in range(4000):  # more than a reader takes in at once
+            log.info(f"step {number} of {log.rank}")
+
+    run = write_as(3, base, work)
+    expected = list(LogReader(run).messages())
+    own = list(LogReader(run).ranks[2].messages())
+    assert (len(expected), len(own)) == (12014, 4004)
+    if merged:
+        notata.merge(run)
+    reader = LogReader(run)
+    ranks = reader.ranks
+    all_of_them, of_one = reader.messages(), ranks[2].messages()
+    begun = [next(all_of_them) for _ in range(10)], [next(of_one) for _ in range(10)]
+    mapped = reader.load_array("T")
+    notata.merge(run, prune=True)
+    assert not (run / "ranks").exists()
+    assert begun[0] + list(all_of_them) == expected
+    assert begun[1] + list(of_one) == own
+    assert (
+        mapped.tolist() == reader.load_array("T").tolist() == [0.0] * 50 + [1.0] * 50 + [2.0] * 50
+    )
+    assert reader.load_array("b:u").tolist() == [0, 1, 2]
+    assert [rank.load_array("kept").tolist() for rank in ranks] == [[0], [1], [2]]
+    assert [rank.load_json("metrics") for rank in ranks] == [{"solve": n} for n in range(3)]
+    assert list(reader.messages()) == expected
+    assert list(ranks[2].messages()) == own
+
+
 def test_merging_and_pruning_at_once_is_the_same(base: Path) -> None:
     run, other = rich(base), base / "other"
     shutil.copytree(run, other)  # with the times of change

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from contextlib import contextmanager
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from notata import topology
 
@@ -65,12 +65,25 @@ def crew(jobs: int = 1) -> Iterator[Crew]:
         yield Crew(None, False, place.size)
     elif jobs > 1:
         import multiprocessing
+        import signal
         from concurrent.futures import ProcessPoolExecutor
 
         # Forked processes would take over what threads of this one hold.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(jobs, context, _end_with_parent) as executor:
-            yield Crew(executor, True, jobs)
+
+        class Pool(ProcessPoolExecutor):
+            """Workers who never hear of Ctrl-C, which is for the merge: it ends them in order."""
+
+            def submit(self, *args: Any, **named: Any) -> Future[Any]:
+                """Hand out a task; the first ones start the workers."""
+                before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+                try:
+                    return super().submit(*args, **named)
+                finally:
+                    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+        with Pool(jobs, context, _end_with_parent) as pool:
+            yield Crew(pool, True, jobs)
     else:
         yield Crew(None, True, 1)
 
