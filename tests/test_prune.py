@@ -112,8 +112,8 @@ def test_few_files_are_left_whatever_the_number_of_ranks_and_attempts(
         for name in JSON_NAMES:
             log.json(name, {"x": log.rank})
         log.text("notes", "x")
-        for name in ("p.png", "deep/q.svg"):
-            log[f"plots/{name}"].write_bytes(b"a picture")
+        for name in PLOTS:
+            log[name].write_bytes(b"png")
 
     run = write_as(size, base, work, params={"a": 1})
     for number in range(1, attempts):
@@ -127,9 +127,8 @@ def test_few_files_are_left_whatever_the_number_of_ranks_and_attempts(
     # What was gathered of a name, and its table, are artifacts as rank 0's own is.
     gathered = {f"{name}{end}" for name in JSON_NAMES for end in (".json", *GATHERED)}
     artifacts = {f"artifacts/{name}" for name in (*gathered, "notes.txt")}
-    plots = {"plots/p.png", "plots/deep/q.svg"}  # the other ranks' are in the archive
-    assert arrays | artifacts | plots <= left
-    assert len(left - arrays - artifacts - plots) <= 10
+    assert arrays | artifacts | PLOTS <= left
+    assert len(left - arrays - artifacts - PLOTS) <= 10
     assert {name for name in left if not name.startswith(("data/", "artifacts/", "plots/"))} == {
         ".merge.lock",
         "log.txt",
@@ -141,6 +140,28 @@ def test_few_files_are_left_whatever_the_number_of_ranks_and_attempts(
     }
 
 
+def test_a_mask_of_an_array_with_holes_is_one_more_file_each(base: Path) -> None:
+    names = [f"T{number}" for number in range(12)]
+
+    def work(log: Logbook) -> None:
+        for number, name in enumerate(names):
+            kind = int if number < 8 else float  # of which NaN says that it is missing
+            log.array(name, np.full(2, log.rank, kind))
+        log.arrays("b", u=[log.rank], v=[log.rank])
+        log["plots/p.png"].write_bytes(b"png")
+
+    run = write_as(3, base, work)
+    for name in (*(f"{name}.npy" for name in names), "b.npz"):
+        (run / "ranks/rank_00001/data" / name).unlink()
+    notata.merge(run, prune=True, allow_missing=True)
+    left = set(tree(run))
+    arrays = {f"data/{name}.npy" for name in names} | {"data/b.npz"}
+    masks = {f"data/{name}.mask.npy" for name in names[:8]} | {"data/b.mask.npz"}
+    assert {name for name in left if name.startswith("data/")} == arrays | masks
+    assert len(left - arrays - masks - {"plots/p.png"}) <= 10
+
+
+PLOTS = {"plots/p.png", "plots/sub/q.pdf"}
 JSON_NAMES = ("metrics", "deep/metrics", "timing")
 GATHERED = (".ranks.json", ".ranks.csv")
 
