@@ -8,6 +8,7 @@ import math
 import os
 import pty
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -467,6 +468,50 @@ def test_the_ranks_of_a_job_share_the_work() -> None:
     for made in (one, two):
         del made["merge.json"]
     assert one == two
+
+
+def of_many(log: Logbook) -> None:
+    """A little of all that a merge reads of each rank: rows and columns, a bundle, JSON, a log."""
+    rank, size = log.rank, log.size
+    log.array("rows", np.full((2, 3), rank), start=(2 * rank, 0), shape=(2 * size, 3))
+    log.array("columns", np.full((3, 2), rank), start=(0, 2 * rank), shape=(3, 2 * size))
+    log.arrays("b", u=[rank])
+    log.array("kept", [rank], join="none")
+    log.json("metrics", {"solve": rank})
+    log.info(f"hello from {rank}")
+
+
+def test_few_files_are_open_at_once_whatever_the_number_of_ranks() -> None:
+    size = 200
+    run = write_as(size, "outputs", of_many)
+    expected = list(LogReader(run).messages())
+
+    def limited(*options: str) -> str:
+        program = [sys.executable, "-m", "notata", "merge", *options, os.fspath(run)]
+        done = subprocess.run(
+            program,
+            capture_output=True,
+            text=True,
+            env=os.environ | {"PYTHONPATH": os.fspath(ROOT)},
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (80, 80)),
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return done.stdout.splitlines()[0].removeprefix(f"{run}: ")
+
+    assert limited("--dry-run").startswith("would join 6 of 6, ")
+    assert limited("--jobs", "1") == "joined 6 of 6"
+    assert limited() == "nothing to do: merged before"
+    assert re.fullmatch(r"\d+ files are as merged", limited("--verify"))
+    pruned = limited("--prune")
+    assert pruned.startswith("nothing to do: merged before; pruned "), pruned
+    assert re.fullmatch(r"\d+ files are as merged", limited("--verify"))
+    reader = LogReader(run)
+    assert list(reader.messages()) == expected
+    assert reader.load_array("rows")[::2, 0].tolist() == list(range(size))
+    assert reader.load_array("columns")[0, ::2].tolist() == list(range(size))
+    assert reader.load_array("b:u").tolist() == list(range(size))
+    table = (run / "artifacts/metrics.ranks.csv").read_text().splitlines()
+    assert table == ["rank,solve", *(f"{rank},{rank}" for rank in range(size))]
 
 
 # ----- how far it is -----

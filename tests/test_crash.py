@@ -153,7 +153,7 @@ def _flat(tree: dict[str, Any]) -> list[tuple[str, str]]:
 _ASKS = ["fsync", "close", "rename", "utimensat", "unlink", "unlinkat", "rmdir", "mkdir"]
 _ASKS += ["write", "pwrite64", "ftruncate"]
 _ERROR = {"plain": "ENOSPC", "prune": "EIO"}
-_UNREAD = re.compile(r"log_run: \S+ can't be read: |rank \d's piece of '.+' ")
+_UNREAD = re.compile(r"log_run: (\S+ can't be read: |rank \d's \S+ )")
 _ADVISED = {"plain": "; free space or inodes there", "prune": "; the disk or its server failed"}
 
 
