@@ -90,6 +90,18 @@ def test_it_is_there_again_once_let_go(path: Path) -> None:
         assert len(list(path.with_name("lock.turns").iterdir())) == 1  # old turns are cleared away
 
 
+def test_that_a_flock_can_not_be_marked_as_free_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(holders, "let_go", refuse)
+    for _ in range(2):
+        with locked(tmp_path / "lock", 0) as held:
+            assert held.kind == FLOCK
+
+
 def test_a_holder_that_was_killed_is_gone_at_once(path: Path) -> None:
     with holder(path) as other:
         other.send_signal(signal.SIGKILL)

@@ -8,17 +8,18 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from calling import notata as command
 from simulated import answer, forget_logs, open_as, put_record, tree, write_as
 
 import notata
-from notata import Logbook, LogReader, gather, manifests, npy
+from notata import Logbook, LogReader, gather, layout, manifests, npy
 from notata.errors import DamagedError, MergeError
 
 
@@ -175,6 +176,44 @@ def test_a_merged_file_stays_where_the_disk_is_too_full_for_the_next(small_disk:
     (small_disk / "ballast").unlink()
     notata.merge(run)
     assert np.load(run / "data/T.npy").shape == (170_000,)
+
+
+def _refused(call: str, run: Path) -> Callable[..., None]:
+    """A call that a full disk refuses: of a folder's names, or of what has a temporary name."""
+    real = getattr(os, call)
+
+    def refuse(what: Any, *others: Any, **named: Any) -> None:
+        if call == "fsync":
+            path = os.readlink(f"/proc/self/fd/{what}")
+            if path == os.fspath(run / "data"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        elif layout.MERGE_PREFIX in what and (call == "utime" or others[0].endswith("log.txt")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), what, None, *others[:1])
+        real(what, *others, **named)
+
+    return refuse
+
+
+@pytest.mark.parametrize(
+    ("call", "named"), [("fsync", "data"), ("utime", "log.txt"), ("replace", "log.txt")]
+)
+def test_a_refused_call_is_told_with_the_file_that_people_know(
+    base: Path, monkeypatch: pytest.MonkeyPatch, call: str, named: str
+) -> None:
+    run = write_as(2, base, rows)
+    messages = list(LogReader(run).messages())
+    monkeypatch.setattr(os, call, _refused(call, run))
+    told = f"^{re.escape(str(run))}/{named}: No space left on device; free space or inodes there"
+    done = command("merge", run)
+    assert done.exit_code == 2
+    assert re.search(told, done.stderr.removeprefix(f"notata: error: {run}: ")), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    monkeypatch.undo()
+    assert list(LogReader(run).messages()) == messages
+    notata.merge(run)
+    assert np.load(run / "data/x.npy").tolist() == [[0, 1], [10, 11]]
+    assert list(LogReader(run).messages()) == messages
+    assert not list(run.rglob(f"{layout.TEMP_PREFIX}*"))
 
 
 # ----- the record -----

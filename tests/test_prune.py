@@ -197,6 +197,22 @@ def test_nothing_is_pruned_where_what_was_merged_is_damaged(base: Path) -> None:
     assert tree_of(run) == before
 
 
+def test_what_a_pruning_could_not_delete_goes_with_the_next_merge(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = rich(base)
+    before = answers(run)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    note = notata.merge(run, prune=True).note
+    assert note.endswith("; .notata-pruned could not be deleted: the next merge tries again")
+    assert (run / ".notata-pruned/rank_00001/log.txt").exists()
+    assert answers(run) == before
+    monkeypatch.undo()
+    assert notata.merge(run).nothing_to_do
+    assert not (run / ".notata-pruned").exists()
+    assert answers(run) == before
+
+
 def test_a_run_that_has_not_ended_is_not_pruned(base: Path) -> None:
     logs = [open_as(rank, 2, base) for rank in range(2)]
     for log in logs:
