@@ -44,6 +44,18 @@ def is_dir(path: StrPath) -> bool:
     return found is not None and stat.S_ISDIR(found.st_mode)
 
 
+def missing(path: str) -> list[str]:
+    """Which of a folder and its parents have to be made, the outermost first.
+
+    Ranks: independent.
+    """
+    found: list[str] = []
+    while not is_dir(path):
+        found.insert(0, path)
+        path = os.path.dirname(path)
+    return found
+
+
 def make_folders(path: StrPath) -> list[str]:
     """Make a folder, and those above it, where they are missing.
 

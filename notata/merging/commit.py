@@ -186,7 +186,7 @@ def _join(plan: Plan, way: Way) -> tuple[dict[str, Made], list[Metric]]:
     try:
         for output in stale:
             folder = os.path.dirname(os.path.join(run, output.file))
-            folders += _missing_folders(folder)
+            folders += folders.missing(folder)
             os.makedirs(folder, exist_ok=True)
             temporaries[output.file] = os.path.join(folder, layout.merge_temporary())
         way.progress(0, total)
@@ -247,15 +247,6 @@ def _refused(run: str, told: str) -> MergeError:
 
 
 _LARGE = ("array", "bundle", "log")
-
-
-def _missing_folders(path: str) -> list[str]:
-    """Which of a folder and its parents have to be made, the outermost first."""
-    missing: list[str] = []
-    while not folders.is_dir(path):
-        missing.insert(0, path)
-        path = os.path.dirname(path)
-    return missing
 
 
 def _put_in_place(plan: Plan, temporaries: Mapping[str, str]) -> None:

@@ -43,7 +43,7 @@ def naming(target: str, size: int | None = None, beside: int = 0) -> Iterator[No
         if error.errno in NO_ROOM:
             told += f" for {size} bytes" if size is not None else ""
             told += f", and {beside} more until its pieces are joined" if beside else ""
-            told += _free(target) if error.errno == errno.ENOSPC else ""
+            told += _free(target) if size is not None and error.errno == errno.ENOSPC else ""
         elif error.filename is None:
             told += " while this was made"  # it may be that one of its pieces can't be read
         elif not _is_temporary(error.filename):
