@@ -182,11 +182,11 @@ def _join(plan: Plan, way: Way) -> tuple[dict[str, Made], list[Metric]]:
         way.progress(min(done, total), total)
 
     temporaries: dict[str, str] = {}
-    folders: list[str] = []
+    made_folders: list[str] = []
     try:
         for output in stale:
             folder = os.path.dirname(os.path.join(run, output.file))
-            folders += folders.missing(folder)
+            made_folders += folders.missing(folder)
             os.makedirs(folder, exist_ok=True)
             temporaries[output.file] = os.path.join(folder, layout.merge_temporary())
         way.progress(0, total)
@@ -212,7 +212,7 @@ def _join(plan: Plan, way: Way) -> tuple[dict[str, Made], list[Metric]]:
         for temporary in temporaries.values():
             with suppress(OSError):  # one that stays goes with the next merge
                 os.unlink(temporary)
-        for folder in reversed(folders):
+        for folder in reversed(made_folders):
             with suppress(OSError):  # it is empty only if this merge came to nothing
                 os.rmdir(folder)
 
