@@ -126,8 +126,9 @@ def test_workers_end_with_the_merge_that_is_killed(run: Path) -> None:
     assert_merges_as_ever(run)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
-@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "Ctrl-C"])
+@pytest.mark.parametrize(
+    ("jobs", "how"), [(1, "SIGTERM"), (1, "SIGINT"), (2, "SIGTERM"), (2, "Ctrl-C")]
+)
 def test_a_merge_that_is_told_to_end_loses_nothing(run: Path, jobs: int, how: str) -> None:
     before = {name: (run / name).read_bytes() for name in files_of(run)}
     run, process, workers = told_to_end(run, jobs, how)
