@@ -22,6 +22,7 @@ _MOST_BYTES = 1 << 30
 # as a whole, that of each rank by a merge.
 _MOST_FILES = 1000
 _MOST_OF_ROOT = 100
+_MOST_LOOKED = 10_000  # names of files among which these are looked for
 _SLOW = 1 << 26  # bytes that take long enough for a rank to be killed meanwhile
 # A program that closes a run and writes on may do so for hours; each file costs the whole record.
 _MOST_RENEWALS = 100
@@ -79,24 +80,20 @@ def found(folder: str) -> dict[str, Left]:
     log = os.path.join(folder, layout.LOG)
     told = {layout.LOG: Left(size)} if (size := files.size_of(log)) else {}
     for name in (layout.ARTIFACTS, layout.PLOTS):
-        told |= {file: Left(status.st_size) for file, status in _below(folder, name)}
+        for file, entry in _below(folder, name):
+            with suppress(OSError):  # gone by now
+                told[file] = Left(entry.stat().st_size)
     return told
 
 
-def _below(
-    folder: str, name: str, wanted: Callable[[str], bool] = lambda name: True
-) -> Iterator[tuple[str, os.stat_result]]:
+def _below(folder: str, name: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     with suppress(OSError), os.scandir(os.path.join(folder, name)) as entries:
         for entry in sorted(entries, key=lambda entry: (entry.is_dir(), entry.name)):
             file = f"{name}/{entry.name}"
             if entry.is_dir(follow_symlinks=False):
-                yield from _below(folder, file, wanted)
-            elif (
-                wanted(file)
-                and entry.is_file(follow_symlinks=False)
-                and not layout.is_hidden(entry.name)
-            ):
-                yield file, entry.stat()
+                yield from _below(folder, file)
+            elif entry.is_file(follow_symlinks=False) and not layout.is_hidden(entry.name):
+                yield file, entry
 
 
 def of_root(run: str, *, mixed: bool) -> dict[str, Left]:
@@ -113,8 +110,12 @@ def of_root(run: str, *, mixed: bool) -> dict[str, Left]:
     """
     log = os.path.join(run, layout.LOG)
     told = {layout.LOG: Left(size, mixed=mixed)} if (size := files.size_of(log)) else {}
-    some = islice(_below(run, layout.ARTIFACTS, may_be_joined), _MOST_OF_ROOT)
-    return told | {name: Left(status.st_size, mtime_ns=status.st_mtime_ns) for name, status in some}
+    seen = islice(_below(run, layout.ARTIFACTS), _MOST_LOOKED)
+    for name, entry in islice((one for one in seen if may_be_joined(one[0])), _MOST_OF_ROOT):
+        with suppress(OSError):  # gone by now
+            status = entry.stat()
+            told[name] = Left(status.st_size, mtime_ns=status.st_mtime_ns)
+    return told
 
 
 def may_be_joined(name: str) -> bool:

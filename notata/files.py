@@ -73,21 +73,19 @@ def _create(temporary: str, folder: str, durable: bool) -> int:
         return os.open(temporary, flags, 0o666)
 
 
-def replace_bytes(
-    path: StrPath, data: bytes, *, durable: bool = False, temporary: str | None = None
-) -> None:
+def replace_bytes(path: StrPath, data: bytes, *, durable: bool = False) -> None:
     """Put these bytes into a file, wholly or not at all.
 
     Ranks: independent.
     """
     path = os.fspath(path)
     if not isinstance(data, bytes):  # whatever else has a buffer
-        with replacing(path, durable=durable, temporary=temporary) as file:
+        with replacing(path, durable=durable) as file:
             file.write(data)
         return
     # The same as above, in fewer steps: a run consists of such files.
     folder = path[: path.rfind("/") + 1]
-    temporary = folder + (temporary or layout.temporary())
+    temporary = folder + layout.temporary()
     made = False
     try:
         descriptor = _create(temporary, folder, durable)

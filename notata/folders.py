@@ -50,7 +50,7 @@ def missing(path: str) -> list[str]:
     Ranks: independent.
     """
     found: list[str] = []
-    while not is_dir(path):
+    while path and not is_dir(path):
         found.insert(0, path)
         path = os.path.dirname(path)
     return found

@@ -51,14 +51,13 @@ def _rest(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of(rest: Mapping[str, Any]) -> str:
-    plain = json.loads(json.dumps(rest))  # whose names are texts, which sorts them as a reader does
-    return checksums.text_of_crc(crc32(json.dumps(_whole(plain), sort_keys=True).encode()))
+    return checksums.text_of_crc(crc32(json.dumps(_whole(rest), sort_keys=True).encode()))
 
 
 def _whole(value: Any) -> Any:
-    """The same with `2` for `2.0`, as other programs than Python write it."""
-    if isinstance(value, dict):
-        return {name: _whole(item) for name, item in value.items()}
-    if isinstance(value, list):
+    """As a reader has it, with `2` for `2.0`, as other programs than Python write it."""
+    if isinstance(value, Mapping):
+        return {str(name): _whole(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
         return [_whole(item) for item in value]
     return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -113,8 +113,8 @@ class Session(Ending):
         """Agree with the other ranks on the outcome, and let go of all files."""
         if self._closed:  # a second verdict by hand: the last one counts
             self._apply(self._heeded(mine))
-            self._note_own()
             self._settle()
+            self._note_own(mine)
             return mine
         self._closed = True
         exits.remove(self._path, self._at_exit)
@@ -126,10 +126,9 @@ class Session(Ending):
                 self._close_alone(mine, "on_failure='abort'", asked=False)
             outcome = self._agree_to_close(mine)
             try:
-                if self.topology.parallel and (late := self._heeded(mine)) is not mine:
-                    self._set_outcome(late, {})
-                self._note_own()
+                self._look_again(mine)
                 self._settle()
+                self._note_own(mine)
             except OSError as error:  # raised once all else is done: the run has ended as it says
                 trouble.append(error)
         except RanksMissingError as error:
@@ -246,17 +245,30 @@ class Session(Ending):
         seen = (rank for name in names if (rank := layout.rank_of(name)) is not None)
         return {"folders_seen": compact(sorted(rank for rank in seen if rank < self.topology.size))}
 
-    def _note_own(self) -> None:
+    def _look_again(self, mine: Record) -> None:
+        """Hear of a rank that failed while rank 0 wrote that the run is complete."""
+        if self.topology.parallel and self.status != lifecycle.FAILED:
+            late = self._heeded(mine)
+            if late is not mine:
+                self._set_outcome(late, {})
+
+    def _note_own(self, mine: Record) -> None:
         """Note what rank 0 leaves for a merge to read: when the outcome is there, log line and all.
 
         No other rank waits any more, however much is to be read.
         """
-        if self.topology.parallel and self.topology.is_root and not self.attempt.outdated:
-            self.folder.tell = lambda: self.note_facts({})
-            self.metadata.noted = self.folder.own_files
-            with suppress(OSError, ValueError):  # a run that ended as it says doesn't fail of this
-                self.folder.note_own()
-                self.note_facts({})
+        if not (self.topology.parallel and self.topology.is_root) or self.attempt.outdated:
+            return
+
+        def tell() -> None:
+            self.note_facts({})
+            self._look_again(mine)  # who found no outcome, or another, may have been overwritten
+
+        self.folder.tell = tell
+        self.metadata.noted = self.folder.own_files
+        with suppress(Exception):  # a run that ended as it says doesn't fail of this
+            self.folder.note_own()
+            tell()
 
     def _note_end(
         self, mine: Record, trouble: list[BaseException], *, closes: bool = True

@@ -20,7 +20,7 @@ from richrun import counted, tree_of
 from simulated import open_as, put_record, write_as
 
 import notata
-from notata import Logbook, LogReader, asleft
+from notata import Logbook, LogReader, asleft, lifecycle
 from notata.errors import MergeError, NotataError
 from notata.merging import joining, logs, make_plan
 from notata.pieces import Piece
@@ -189,9 +189,13 @@ def test_a_run_that_was_merged_and_gone_on_with_is_merged_again(base: Path) -> N
         notata.merge(run)
 
 
-def test_json_that_people_correct_is_joined_and_named(base: Path) -> None:
+@pytest.mark.parametrize("newer", [1, -3600])
+def test_json_that_people_correct_is_joined_and_named(base: Path, newer: int) -> None:
     run = written(base)
-    (run / "artifacts/load.json").write_text('{"seconds": 0.25}')
+    path = run / "artifacts/load.json"
+    changed = path.stat().st_mtime_ns + newer * 10**9
+    path.write_text('{"seconds": 0.25}')
+    os.utime(path, ns=(changed, changed))  # such as of a copy that keeps its time
     done = command("merge", run)
     assert done.exit_code == 0, done.stderr
     assert "artifacts/load.json of rank 0 was changed after the end of the run" in done.output
@@ -247,6 +251,52 @@ def test_it_is_read_once_the_outcome_is_there(base: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(asleft, "read", read)
     write_as(2, base, work, order=(0,))
     assert statuses == ["complete"]
+
+
+def test_a_rank_that_fails_while_rank_0_notes_it_is_heard(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between rank 0's look at the metadata, and its writing them once more."""
+    news = lifecycle.Metadata._news
+    noted_at: list[str] = []
+
+    def look(metadata: lifecycle.Metadata) -> dict[str, Any]:
+        found = news(metadata)
+        if "files" in metadata.noted() and not noted_at:
+            noted_at.append("now")
+            other.mark_failed("lost its way")
+        return found
+
+    other = open_as(1, 2, base)
+    other.info("here")
+    monkeypatch.setattr(lifecycle.Metadata, "_news", look)
+    with open_as(0, 2, base) as log:
+        log.info("here")
+    meta = LogReader(log.path).meta
+    assert noted_at
+    assert (meta["status"], meta["failure_reason"]) == ("failed", "rank 1: lost its way")
+
+
+def test_nothing_that_noting_meets_fails_a_run(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(run: str, **options: bool) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(asleft, "of_root", refuse)
+    run = write_as(2, base, work, order=(1, 0))
+    assert LogReader(run).meta["status"] == "complete"
+    assert "files" not in LogReader(run).meta["parallel"]
+    assert notata.merge(run).holes == ()
+
+
+def test_only_so_many_names_are_looked_at(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asleft, "_MOST_LOOKED", 3)
+
+    def many(log: Logbook) -> None:
+        for number in range(3):
+            log.text(f"a{number}", "x")
+        log.json("load", 1)
+
+    assert sorted(noted(write_as(2, base, many, order=(0,)))) == ["log.txt"]
 
 
 def test_a_second_outcome_is_noted_as_well(base: Path) -> None:

@@ -103,11 +103,11 @@ def _of(
 def _edited(found: Survey, name: str) -> str:
     """What is to be said of JSON of the run that was written anew once rank 0 had closed it.
 
-    It is the run's own: people correct it, and programs add to it. Who does leaves a newer time
+    It is the run's own: people correct it, and programs add to it. Who does leaves another time
     of change, which damage on a disk does not.
     """
     left, now = found.left.get(name), fingerprint(os.path.join(found.run, name))
-    if left is None or left.mtime_ns is None or now is None or now[1] <= left.mtime_ns:
+    if left is None or left.mtime_ns is None or now is None or now[1] == left.mtime_ns:
         return ""
     try:
         load(found.run, name)

@@ -27,7 +27,7 @@ def completed(
     Args:
         run: Folder of the run.
         meta: Its metadata.
-        records: The record of each rank that left one.
+        records: The record of each rank that left a sound one.
 
     Returns:
         All of the metadata, or None if it knows these already.
@@ -38,7 +38,6 @@ def completed(
     Ranks: root only.
     """
     parallel = meta["parallel"]
-    records = {rank: record for rank, record in records.items() if not is_broken(record)}
     told = {rank: str(record["host"]) for rank, record in records.items() if record.get("host")}
     try:
         known = with_hosts(parallel, told)

@@ -139,7 +139,7 @@ def make_plan(
     refused = tuple(problem for problem in wrong if not problem.excuses & granted)
     holes = tuple(problem for problem in wrong if problem.excuses & granted)
     ended = meta.get("status") in ENDED
-    metadata = hosts.completed(run, meta, found.records) if ended else None
+    metadata = hosts.completed(run, meta, found.sound) if ended else None
     outputs = tuple(_sized(output, merged) for output in made)
     plan = Plan(run, size, outputs, refused, holes, metadata, merged)
     notes = tuple(filter(None, [*(group.note for group in groups), _order(meta, outputs)]))

@@ -18,6 +18,7 @@ from notata.ranges import expand
 from notata.sealed import is_broken
 from notata.stored import read_json
 
+_CHANGED = "if it was changed on purpose, take its checksum out"
 ENDED = ("complete", "failed")
 
 
@@ -36,6 +37,7 @@ class Survey(NamedTuple):
         listed: The ranks that had a folder when they closed the run, where they told one another.
         seen: The ranks that had one when rank 0 closed it, where nobody told of others.
         left: What ranks noted of their other files when they closed the run, by path.
+        sound: The records that are as they were written.
         problems: What is wrong with manifests and with what was noted.
     """
 
@@ -50,6 +52,7 @@ class Survey(NamedTuple):
     listed: frozenset[int]
     seen: frozenset[int]
     left: Mapping[str, Left]
+    sound: Mapping[int, Mapping[str, Any]]
     problems: tuple[Problem, ...]
 
 
@@ -146,7 +149,7 @@ def check_alone(run: str, meta: Mapping[str, Any]) -> None:
     parallel = meta.get("parallel")
     path = os.path.join(run, layout.METADATA)
     if isinstance(parallel, dict) and is_broken(parallel):
-        raise DamagedError(f"{path} is damaged: parallel is not as it was written")
+        raise DamagedError(f"{path} is damaged: parallel is not as it was written: {_CHANGED}")
     folders = gather.rank_folders(run).values() if parallel is None else ()
     if any(freshness.exists(f"{folder}/{layout.RANK_RECORD}") for folder in folders):
         raise DamagedError(f"{path} is damaged: it says nothing of ranks, and there were several")
@@ -181,21 +184,25 @@ def survey(run: str, meta: Mapping[str, Any], size: int, files: Fingerprints) ->
     counted, listed = _counted(run, meta), _listed(run, meta, "folders")
     seen = _listed(run, meta, "folders_seen")
     left: dict[str, Left] = {}
+    broken: set[int] = set()
     for rank, record in records.items():
         try:
             _refuse_broken(record, "it is")
             left |= left_of(rank, record)
         except ValueError as error:
             path = os.path.join(folders[rank], layout.RANK_RECORD)
-            problems.append(Problem(f"{path} is damaged: {error}", MISSING, (rank,)))
+            told = f"{path} is damaged: {error}"
+            problems.append(Problem(told, MISSING, (rank,), hint=_CHANGED))
+            broken.add(rank)
     try:
         _refuse_broken(meta["parallel"], "parallel is")
         left |= asleft.from_record(meta["parallel"])
     except ValueError as error:
         path = os.path.join(run, layout.METADATA)
-        problems.append(Problem(f"{path} is damaged: {error}", MISSING, (0,)))
+        problems.append(Problem(f"{path} is damaged: {error}", MISSING, (0,), hint=_CHANGED))
     facts = (counted, folders, files, pieces, records, listed, seen, left)
-    return Survey(run, meta, size, *facts, tuple(problems))
+    sound = {rank: record for rank, record in records.items() if rank not in broken}
+    return Survey(run, meta, size, *facts, sound, tuple(problems))
 
 
 def all_left(run: str) -> dict[str, Left]:

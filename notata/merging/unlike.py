@@ -21,16 +21,8 @@ def text_of(run: str, file: str) -> str:
 
     Ranks: independent.
     """
-    rank, name = _place(file)
+    rank, name = key_of(file)
     return f"rank {rank}'s {name} is not as that rank left it: {os.path.join(run, file)}"
-
-
-def key_of(file: str) -> tuple[int, str]:
-    """What such a file is called where damage is noted.
-
-    Ranks: independent.
-    """
-    return _place(file)
 
 
 def is_known(file: str, merged: MergeRecord) -> bool:
@@ -38,14 +30,18 @@ def is_known(file: str, merged: MergeRecord) -> bool:
 
     Ranks: independent.
     """
-    rank, name = _place(file)
+    rank, name = key_of(file)
     told = {(hole.get("name"), hole.get("ranks")) for hole in merged.holes}
     left = {file for made in merged.outputs.values() for file in made.left}
     return (name, compact([rank])) in told or file in left
 
 
-def _place(file: str) -> tuple[int, str]:
-    return layout.inside_rank(file) or (0, file)  # the run's own, which are rank 0's
+def key_of(file: str) -> tuple[int, str]:
+    """Whose a file is, and its name there, by which damage is noted; the run's own are rank 0's.
+
+    Ranks: independent.
+    """
+    return layout.inside_rank(file) or (0, file)
 
 
 def problems(found: Survey, joined: Set[str], damage: Damage) -> Iterator[Problem]:
@@ -60,7 +56,7 @@ def problems(found: Survey, joined: Set[str], damage: Damage) -> Iterator[Proble
     """
     of_others = {place[1] for file in found.files if (place := layout.inside_rank(file))}
     for file, left in found.left.items():
-        rank, name = _place(file)
+        rank, name = key_of(file)
         if layout.inside_rank(file) is None and name not in of_others:
             continue  # the run's own, of which nothing is made
         is_log = name == layout.LOG
@@ -82,8 +78,8 @@ def unread(found: Survey, joined: Set[str], damage: Damage) -> dict[str, Left]:
         if file not in joined
         and layout.inside_rank(file) is not None
         and left.checksum is not None
-        and _place(file)[1] != layout.LOG
-        and _place(file) not in damage
+        and key_of(file)[1] != layout.LOG
+        and key_of(file) not in damage
         and _size(found, file) >= left.size
     }
 
@@ -96,8 +92,8 @@ def logs(found: Survey, damage: Damage) -> dict[str, Left]:
     return {
         file: left
         for file, left in found.left.items()
-        if _place(file)[1] == layout.LOG
-        and _place(file) not in damage
+        if key_of(file)[1] == layout.LOG
+        and key_of(file) not in damage
         and _size(found, file) >= left.size
     }
 
@@ -120,7 +116,7 @@ def _gone(found: Survey, file: str, left: Left) -> str:
 
 def _is_counted(found: Survey, file: str) -> bool:
     """Whether it is one of the JSON files of which there are fewer now, which is told already."""
-    rank, name = _place(file)
+    rank, name = key_of(file)
     if rank == 0 or not (
         name.startswith(f"{layout.ARTIFACTS}/") and folders.is_json(os.path.basename(name))
     ):
