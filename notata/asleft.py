@@ -245,8 +245,8 @@ def from_record(record: Mapping[str, Any]) -> dict[str, Left]:
         ValueError: If it says something else.
 
     Example:
-        >>> from_record({"files": {"log.txt": {"size": 3}}})
-        {'log.txt': Left(size=3, checksum=None)}
+        >>> from_record({"files": {"log.txt": {"size": 3}}})["log.txt"].size
+        3
 
     Ranks: independent.
     """
