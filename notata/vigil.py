@@ -125,16 +125,22 @@ class Task:
     def stop(self) -> None:
         """Let it be done no more.
 
+        The thread has begun by then: an interpreter that ends before it has may crash.
+
         Ranks: independent.
         """
         with _lock:
             _tasks.pop(id(self), None)
+            thread = _threads.get(self.lane)
+        if thread is not None:
+            thread.meet(_JOIN)
 
 
 class _Thread:
     """A thread.
 
-    It is started without the handshake of `threading.Thread`, for which the program would wait.
+    It is started without the handshake of `threading.Thread`, for which the program would wait. It
+    waits when the thread's last task is stopped.
     """
 
     def __init__(self, lane: str, pipe: tuple[int, int]) -> None:
@@ -142,9 +148,15 @@ class _Thread:
         self.reading, self.writing = pipe
         self.wakes = 0.0  # when it looks at its tasks again by itself
         self._paused = self._lost = False
-        self._ended = _thread.allocate_lock()
+        self._begun, self._ended = _thread.allocate_lock(), _thread.allocate_lock()
+        self._begun.acquire()
         self._ended.acquire()
         _thread.start_new_thread(self._run, ())
+
+    def meet(self, patience: float) -> None:
+        """Wait until the thread has begun."""
+        if self._begun.acquire(timeout=patience):
+            self._begun.release()
 
     def pause(self, patience: float) -> None:
         """Let the thread end, and keep the pipe for the next one."""
@@ -168,9 +180,17 @@ class _Thread:
         with _lock:
             self._lost = True
             if _threads.get(self._lane) is self:
-                _threads[self._lane] = _Thread(self._lane, _pipe())
+                del _threads[self._lane]
+                if self.is_needed:
+                    _threads[self._lane] = _Thread(self._lane, _pipe())
+
+    @property
+    def is_needed(self) -> bool:
+        """Whether there is anything to do; without that none is started where a program may end."""
+        return bool(self._tasks())
 
     def _run(self) -> None:
+        self._begun.release()
         try:
             poll = select.poll()
             poll.register(self.reading, select.POLLIN)
@@ -244,7 +264,11 @@ def _after_fork_in_parent() -> None:
     for task in [task for task in list(_tasks.values()) if task.rested]:
         task.run(0)  # here: the program may hold Python's lock before a thread has begun
     for lane, thread in list(_threads.items()):
-        _threads[lane] = _Thread(lane, (thread.reading, thread.writing))
+        if thread.is_needed:
+            _threads[lane] = _Thread(lane, (thread.reading, thread.writing))
+        else:
+            del _threads[lane]
+            thread.close()
     _lock.release()
 
 

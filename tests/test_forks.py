@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import faulthandler
 import os
 import threading
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from simulated import open_as, program
 
-from notata import Logbook, LogReader, npy, parking, tables
+from notata import Logbook, LogReader, npy, parking, tables, vigil
 
 PATIENCE = 60.0
 
@@ -139,3 +140,32 @@ def test_a_child_of_a_watched_run_comes_to_its_end(tmp_path: Path) -> None:
             assert os.waitstatus_to_exitcode(os.wait()[1]) == 3
     """
     assert program(code, tmp_path).returncode == 0
+
+
+def test_a_thread_has_begun_once_its_last_task_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python of some versions crashes where it ends while a thread is just being started."""
+    start = _thread.start_new_thread
+    begun = []
+
+    def slowly(run: Callable[[], None], given: tuple[()]) -> None:
+        def later() -> None:
+            time.sleep(0.2)
+            begun.append(run)
+            run()
+
+        start(later, given)
+
+    class Nothing:
+        def do(self, byte: int) -> None: ...
+
+    monkeypatch.setattr(_thread, "start_new_thread", slowly)
+    nothing = Nothing()
+    task = vigil.Task(nothing.do, None, lane="of this test")
+    task.start()
+    thread = vigil._threads["of this test"]
+    task.stop()
+    assert len(begun) == 1
+    vigil._threads["of this test"] = thread  # which may have retired
+    thread.give_way()  # as where the program has closed its pipe
+    assert len(begun) == 1  # nothing is to be done, so that none takes its place
+    assert "of this test" not in vigil._threads
