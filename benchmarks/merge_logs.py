@@ -39,7 +39,10 @@ def write(base: Path, ranks: int, size: int) -> Path:
         path.write_text("".join(lines))
     record = run / layout.rank_dir(1) / layout.RANK_RECORD  # which knows of another log
     told = json.loads(record.read_text())
-    record.write_text(json.dumps(told | {"files": {}}))
+    record.write_text(json.dumps(told | {"files": {}, "checksum": None}))
+    meta = json.loads((run / layout.METADATA).read_text())  # and so do these
+    meta["parallel"] |= {"files": {}, "checksum": None}
+    (run / layout.METADATA).write_text(json.dumps(meta))
     return run
 
 
